@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import io
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import audio, windows
+from lab.audio import SAMPLE_RATE, Writer
+from lab.errors import LabError
+
+ROOT = Path(__file__).parent.parent
+
+
+def tone(seconds: float, rate: int = SAMPLE_RATE, hertz: float = 440.0, peak: float = 0.5) -> np.ndarray:
+    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(samples: int, seed: int = 0, peak: float = 0.5) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-peak, peak, samples).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> Path:
+    sf.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: the kernel refuses with a short write, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# --- load
+
+
+def test_mono_16k_comes_as_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(20_000), subtype="FLOAT")
+    loaded = audio.load(path)
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, noise(20_000))
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_any_rate(tmp_path: Path, rate: int) -> None:
+    loaded = audio.load(write(tmp_path / "a.wav", tone(2, rate), rate, "FLOAT"))
+    assert len(loaded) == 2 * SAMPLE_RATE
+    middle = slice(2000, -2000)
+    np.testing.assert_allclose(loaded[middle], tone(2)[middle], atol=1e-3)
+
+
+def test_stereo_44k_is_the_mean_of_its_channels(tmp_path: Path) -> None:
+    stereo = np.stack([tone(1, 44_100), tone(1, 44_100, 1000)], axis=1)
+    loaded = audio.load(write(tmp_path / "a.wav", stereo, 44_100))
+    assert loaded.shape == (SAMPLE_RATE,)
+    np.testing.assert_allclose(loaded[500:-500], (tone(1) + tone(1, hertz=1000))[500:-500] / 2, atol=2e-3)
+
+
+@pytest.mark.parametrize(("ending", "subtype", "error"), [("wav", "PCM_U8", 0.01), ("flac", "PCM_24", 1e-6)])
+def test_other_encodings(tmp_path: Path, ending: str, subtype: str, error: float) -> None:
+    loaded = audio.load(write(tmp_path / f"a.{ending}", tone(1), subtype=subtype))
+    np.testing.assert_allclose(loaded, tone(1), atol=error)
+
+
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 44_100])
+def test_max_seconds_is_the_start_of_the_whole(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", noise(6 * rate), rate)
+    start = audio.load(path, max_seconds=2.5)
+    assert len(start) == 2.5 * SAMPLE_RATE
+    np.testing.assert_allclose(start, audio.load(path)[: len(start)], atol=1e-4)
+    assert len(audio.load(path, max_seconds=60)) == 6 * SAMPLE_RATE
+
+
+def test_hours_are_not_read_when_seconds_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    write(path, tone(5))
+    header = bytearray(path.read_bytes())
+    header[4:8] = header[40:44] = (2**32 - 64).to_bytes(4, "little")  # 37 hours, of which 5 s are there
+    path.write_bytes(header)
+    os.truncate(path, 2**32 - 20)  # a sparse file
+    with open(path, "rb") as file:
+        assert len(audio.load(file, max_seconds=3)) == 3 * SAMPLE_RATE
+        assert file.tell() < 2**20
+
+
+def test_beyond_full_scale_is_clipped(tmp_path: Path) -> None:
+    loaded = audio.load(write(tmp_path / "a.wav", tone(1, peak=3), subtype="FLOAT"))
+    assert np.abs(loaded).max() == 1
+
+
+def test_a_binary_file(tmp_path: Path) -> None:
+    data = write(tmp_path / "a.wav", tone(1)).read_bytes()
+    assert len(audio.load(io.BytesIO(data))) == SAMPLE_RATE
+
+
+@pytest.mark.parametrize("seconds", [None, 2.0])
+def test_standard_input_through_a_pipe(tmp_path: Path, seconds: float | None) -> None:
+    data = write(tmp_path / "a.wav", tone(3)).read_bytes()
+    program = f"from lab.audio import load; print(load('-', max_seconds={seconds}).shape)"
+    done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True, check=True, cwd=ROOT)
+    assert done.stdout.decode().strip() == f"({int((seconds or 3) * SAMPLE_RATE)},)"
+
+
+def test_a_pipe_without_end_is_left_when_enough_is_heard() -> None:
+    start = io.BytesIO()
+    sf.write(start, tone(1), SAMPLE_RATE, format="WAV")
+    header = bytearray(start.getvalue())
+    header[4:8] = header[40:44] = b"\xff" * 4  # how ffmpeg marks a length it does not know
+
+    class Pipe:
+        taken = 0
+
+        def seekable(self) -> bool:
+            return False
+
+        def read(self, size: int) -> bytes:
+            self.taken += size
+            return bytes(header) if self.taken == size else bytes(size)
+
+    pipe = Pipe()
+    loaded = audio.load(pipe, max_seconds=2)  # type: ignore[arg-type]
+    assert len(loaded) == 2 * SAMPLE_RATE and np.abs(loaded).max() > 0.4
+    assert pipe.taken < 2**25
+
+
+def test_standard_input_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(LabError, match="is a terminal"):
+        audio.load("-")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("words.wav", b"once upon a time " * 20, "not audio"),
+        ("words.raw", b"once upon a time " * 20, "not audio"),
+        ("empty.wav", b"", r"empty \(0 bytes\)"),
+        ("riff.wav", b"RIFF", "not audio"),
+    ],
+)
+def test_what_is_not_audio(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(LabError, match=said) as caught:
+        audio.load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="No such file"):
+        audio.load(tmp_path / "none.wav")
+    with pytest.raises(LabError, match="Is a directory"):
+        audio.load(str(tmp_path))
+
+
+def test_no_samples(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no samples"):
+        audio.load(write(tmp_path / "a.wav", np.zeros(0)))
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", noise(200_000))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) // 2))
+    with pytest.raises(LabError, match=r"a\.flac is damaged after \d\.\d s"):
+        audio.load(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_where_samples_are_not_numbers(tmp_path: Path, bad: float) -> None:
+    samples = np.stack([tone(10), tone(10)], axis=1)
+    samples[5 * SAMPLE_RATE, 1] = bad
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    with pytest.raises(LabError, match=r"NaN or infinite samples, the first at 5\.000 s"):
+        audio.load(path)
+    assert len(audio.load(path, max_seconds=3)) == 3 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_length_must_be_positive(seconds: float) -> None:
+    with pytest.raises(LabError, match="give a positive length"):
+        audio.load("a.wav", max_seconds=seconds)
+
+
+# --- prompts
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (tone(2.9), r"lasts 2\.90 s; give at least 3 s"),
+        (np.zeros(0, np.float32), r"lasts 0\.00 s"),
+        (np.zeros(64_000, np.float32), r"silent \(peak -inf dBFS"),
+        (tone(4, peak=0.0005), r"silent \(peak -66 dBFS"),
+        (np.clip(tone(4, peak=2), -1, 1), r"clipped: 6\d\.\d% of it"),
+        (np.full(64_000, np.nan, np.float32), r"NaN or infinite samples, the first at 0\.000 s"),
+        (np.zeros((2, 64_000), np.float32), r"shape \(2, 64000\)"),
+    ],
+)
+def test_bad_prompts(prompt: np.ndarray, said: str) -> None:
+    with pytest.raises(LabError, match=said) as caught:
+        audio.check_prompt(prompt, name="my.wav")
+    assert str(caught.value).startswith("my.wav ")
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "FLOAT"])
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 44_100])
+def test_clipping_is_heard_through_rate_and_depth(tmp_path: Path, subtype: str, rate: int) -> None:
+    clipped = audio.load(write(tmp_path / "a.wav", np.clip(noise(4 * rate, peak=3), -1, 1), rate, subtype))
+    assert np.mean(clipped >= audio.FULL_SCALE) > 0.01
+    with pytest.raises(LabError, match="clipped"):
+        audio.check_prompt(clipped)
+
+
+def test_good_prompts() -> None:
+    audio.check_prompt(tone(3))
+    audio.check_prompt(tone(1), min_seconds=0.5)
+    audio.check_prompt(np.concatenate([np.zeros(30_000, np.float32), tone(2, peak=0.02)]))
+
+
+# --- level and rate
+
+
+def test_level_of_the_active_part() -> None:
+    assert audio.level(tone(1)) == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
+    spoken = np.concatenate([np.zeros(48_000, np.float32), tone(1), noise(48_000, peak=1e-4)])
+    assert audio.level(spoken) == pytest.approx(audio.level(tone(1)), abs=0.01)
+    assert audio.level(np.zeros(1000)) == audio.level(np.zeros(0)) == -np.inf
+
+
+def test_set_level() -> None:
+    assert audio.level(audio.set_level(tone(1), -30)) == pytest.approx(-30, abs=0.01)
+    click = tone(1, peak=0.01)
+    click[0] = 0.5
+    assert np.abs(audio.set_level(click, -10)).max() == pytest.approx(0.97)
+    assert not audio.set_level(np.zeros(100, np.float32)).any()
+    assert audio.set_level(np.zeros(0)).dtype == np.float32
+
+
+def test_resample() -> None:
+    np.testing.assert_allclose(
+        audio.resample(tone(1, 22_050), 22_050, SAMPLE_RATE)[200:-200], tone(1)[200:-200], atol=1e-3
+    )
+
+
+# --- joins
+
+
+def test_a_crossfade_keeps_the_power_of_unlike_signals() -> None:
+    faded = audio.crossfade(noise(100_000, 1), noise(100_000, 2))
+    power = np.square(faded).reshape(10, -1).mean(axis=1)
+    np.testing.assert_allclose(power, 0.5**2 / 3, rtol=0.05)
+
+
+def test_a_crossfade_starts_left_and_ends_right() -> None:
+    faded = audio.crossfade(np.ones(320), np.zeros(320))
+    assert faded[0] > 0.999 and faded[-1] < 0.005 and (np.diff(faded) < 0).all()
+    with pytest.raises(LabError, match="equal lengths"):
+        audio.crossfade(np.ones(3), np.ones(4))
+
+
+def test_join() -> None:
+    left, right = np.arange(10.0), np.arange(100.0, 120.0)
+    np.testing.assert_array_equal(audio.join(left, right, 0), np.concatenate([left, right]))
+    joined = audio.join(left, right, 4)
+    assert len(joined) == 26
+    np.testing.assert_array_equal(joined[:6], left[:6])
+    np.testing.assert_array_equal(joined[10:], right[4:])
+    for fade in (11, -1):
+        with pytest.raises(LabError, match=f"over {fade} samples"):
+            audio.join(left, right, fade)
+
+
+@given(st.integers(1, 200), st.sampled_from([0, 2, 16]))
+def test_stitched_windows_are_the_whole(total: int, fade: int) -> None:
+    """Windows that agree give the original back outside the fades, at its full length."""
+    whole, scale = noise(total * 8), 8
+    plan = [w.scaled(scale) for w in windows.plan(total, 20, 4)]
+    pieces = (whole[w.start : w.stop][w.kept(fade // 2)] for w in plan)
+    stitched = np.concatenate(list(audio.stitch(pieces, fade)))
+    assert len(stitched) == len(whole)
+    faded = np.zeros(len(whole), bool)
+    for seam in windows.seams(plan):
+        faded[seam - fade // 2 : seam + fade // 2] = True
+    np.testing.assert_array_equal(stitched[~faded], whole[~faded])
+
+
+def test_stitching_lags_by_the_fade_only() -> None:
+    came = audio.stitch(iter([np.ones(100), np.ones(100), np.ones(50)]), 20)
+    assert [len(piece) for piece in came] == [80, 80, 30, 20]
+
+
+# --- save
+
+
+@pytest.mark.parametrize(("ending", "error"), [("wav", 1e-4), ("flac", 1e-4), ("ogg", 0.05), ("WAV", 1e-4)])
+def test_save_and_load(tmp_path: Path, ending: str, error: float) -> None:
+    path = tmp_path / f"a.{ending}"
+    audio.save(path, tone(2))
+    np.testing.assert_allclose(audio.load(path), tone(2), atol=error)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_saved_files_obey_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        audio.save(tmp_path / "a.wav", tone(1))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.wav").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("none/a.wav", "No such file or directory"),
+        ("file.txt/a.wav", "Not a directory"),
+        ("folder.wav", "it is a folder"),
+        ("a.xyz", "must end in .wav, .flac, .ogg"),
+        ("a", "must end in"),
+    ],
+)
+def test_where_nothing_can_be_written(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "file.txt").touch()
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(LabError, match=said) as caught:
+        audio.save(tmp_path / path, tone(1))
+    assert str(tmp_path / path) in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["file.txt", "folder.wav"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(LabError, match="Permission denied"):
+        audio.save(tmp_path / "a.wav", tone(1))
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_save_on_a_full_disk_leaves_nothing_new(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    audio.save(path, tone(1))
+    with pytest.raises(LabError, match="the disk is full"), disk_of(20_001):
+        audio.save(path, noise(400_000))
+    assert os.listdir(tmp_path) == [path.name] and len(audio.load(path)) == SAMPLE_RATE
+
+
+# --- Writer
+
+
+def test_writer_grows(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    audio.save(path, tone(1))
+    with Writer(path) as writer:
+        for start in range(0, 80_000, 10_000):
+            writer.append(noise(80_000)[start : start + 10_000])
+        assert len(audio.load(path)) == SAMPLE_RATE  # the older file, until the end
+    assert writer.samples == 80_000 and writer.seconds == 5
+    np.testing.assert_allclose(audio.load(path), noise(80_000), atol=1e-4)
+    assert os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, LabError])
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg"])
+def test_what_was_spoken_is_kept(tmp_path: Path, stop: type[BaseException], ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    with pytest.raises(stop), Writer(path) as writer:
+        writer.append(tone(2))
+        raise stop
+    assert len(audio.load(path)) == writer.samples == 2 * SAMPLE_RATE
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_crash_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Writer(tmp_path / "a.wav") as writer:
+        writer.append(tone(2))
+        raise ZeroDivisionError
+    assert not os.listdir(tmp_path) and writer.samples == 0
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, None])
+def test_nothing_spoken_leaves_no_file(tmp_path: Path, stop: type[BaseException] | None) -> None:
+    try:
+        with Writer(tmp_path / "a.wav"):
+            if stop:
+                raise stop
+    except KeyboardInterrupt:
+        pass
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(("ending", "least"), [("wav", 9000), ("ogg", 20_000), ("flac", 0)])
+def test_a_full_disk_keeps_what_fitted(tmp_path: Path, ending: str, least: int) -> None:
+    path = tmp_path / f"a.{ending}"
+    with (
+        pytest.raises(LabError, match=f"to {path}: the disk is full"),
+        disk_of(20_001),
+        Writer(path) as writer,
+    ):
+        for seed in range(100):
+            writer.append(noise(4000, seed))
+    assert writer.samples >= least
+    if least:
+        assert len(audio.load(path)) == writer.samples
+    assert os.listdir(tmp_path) == ([path.name] if least else [])
+
+
+def test_a_disk_that_fills_on_closing(tmp_path: Path) -> None:
+    """A FLAC of less than one block of 4096 samples reaches the disk when it is closed."""
+    with (
+        pytest.raises(LabError, match="the disk is full"),
+        disk_of(1000),
+        Writer(tmp_path / "a.flac") as writer,
+    ):
+        writer.append(noise(3000))
+    assert not os.listdir(tmp_path)
+
+
+def test_a_rename_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def replace(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(LabError, match="No space left on device"):
+        audio.save(tmp_path / "a.wav", tone(1))
+    assert not os.listdir(tmp_path)
+
+
+def test_an_unwritable_path_is_told_before_any_work(tmp_path: Path) -> None:
+    worked = False
+    with pytest.raises(LabError, match="No such file or directory"), Writer(tmp_path / "none" / "a.wav"):
+        worked = True
+    assert not worked
+
+
+def test_writer_takes_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"NaN or infinite samples, the first at 1\.000 s"):
+        with Writer(tmp_path / "a.wav") as writer:
+            writer.append(tone(1))
+            writer.append(np.full(10, np.nan, np.float32))
+    assert len(audio.load(tmp_path / "a.wav")) == SAMPLE_RATE
+
+
+def test_long_ogg(tmp_path: Path) -> None:
+    """One write of minutes of OGG crashes libsndfile 1.2."""
+    path = tmp_path / "a.ogg"
+    audio.save(path, tone(240))
+    assert sf.info(path).frames == 240 * SAMPLE_RATE
