@@ -1,0 +1,20 @@
+"""Semantic tokens to more of them: Griffin, the SpeechTransformer baseline, sampling."""
+
+from lab.language.config import GriffinConfig, TransformerConfig
+from lab.language.griffin import Griffin, GriffinState
+from lab.language.sampling import Continuation, generate, sample
+from lab.language.tokens import state_bytes
+from lab.language.transformer import SpeechTransformer, TransformerState
+
+__all__ = [
+    "Continuation",
+    "Griffin",
+    "GriffinConfig",
+    "GriffinState",
+    "SpeechTransformer",
+    "TransformerConfig",
+    "TransformerState",
+    "generate",
+    "sample",
+    "state_bytes",
+]

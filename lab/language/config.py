@@ -1,0 +1,112 @@
+"""The shapes of the language models, frozen, with named presets; `dataclasses.asdict` makes them JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from lab.errors import LabError
+
+PATTERN = ("recurrent", "recurrent", "attention")  # repeated and cut: 26 layers end with two recurrent
+
+
+def _build(cls: type, presets: dict[str, dict[str, Any]], name: str, overrides: dict[str, Any]) -> Any:
+    if name not in presets:
+        raise LabError(f"{cls.__name__}: no preset {name!r}; there are {', '.join(presets)}")
+    known = {field.name for field in fields(cls)}
+    if unknown := set(overrides) - known:
+        raise LabError(f"{cls.__name__}: no field {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}")
+    return cls(**{**presets[name], **overrides})
+
+
+def _positive(config: Any) -> None:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            raise LabError(f"{type(config).__name__}: {field.name} must be 1 or more, not {value}")
+
+
+@dataclass(frozen=True)
+class GriffinConfig:
+    """Griffin as SpeechSSM uses it: RecurrentGemma's blocks without positions (paper section 5)."""
+
+    vocabulary: int
+    width: int  # D, and the recurrence width L as well
+    layers: int
+    heads: int  # of attention, and the blocks of the gates' block-diagonal matrices
+    head_dim: int  # of the one key and value head, and of each query head
+    window: int = 2048  # a query sees `window` tokens before itself
+    conv_width: int = 4
+    mlp_expansion: int = 3
+    soft_cap: float = 30.0
+    rope: bool = False  # SpeechSSM drops it, to reach beyond the training length; RecurrentGemma has it
+    # "paper": a^c in [0.9, 0.999]; at init, gates half open, half-lives of 13 to 1,386 tokens (0.5 to 55 s).
+    # "recurrentgemma": a in that range, so a^c in [0.43, 0.992]; 1.6 to 173 tokens (7 s at most). A long
+    # story lives on what was said minutes ago, so the long memories are the default.
+    lambda_init: Literal["paper", "recurrentgemma"] = "paper"
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if self.width % self.heads:
+            raise LabError(f"GriffinConfig: width {self.width} must be a multiple of heads {self.heads}")
+        if self.rope and self.head_dim % 4:
+            raise LabError(f"GriffinConfig: with rope head_dim must be a multiple of 4, not {self.head_dim}")
+        if self.lambda_init not in ("paper", "recurrentgemma"):
+            raise LabError(f"GriffinConfig: lambda_init must be paper or recurrentgemma, not {self.lambda_init!r}")
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The temporal mixing of each layer, "recurrent" or "attention"."""
+        return tuple(PATTERN[i % len(PATTERN)] for i in range(self.layers))
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> GriffinConfig:
+        """tiny (tests), laptop (3 M, learns on 2 cores), lab (7.5 M), 2b and 9b (RecurrentGemma's shapes).
+
+        Raises LabError for an unknown preset or field.
+        """
+        return _build(cls, GRIFFIN, name, overrides)
+
+
+GRIFFIN: dict[str, dict[str, Any]] = {
+    "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, window=16),
+    "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, window=512),
+    "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, window=512),
+    "2b": dict(vocabulary=32768, width=2560, layers=26, heads=10, head_dim=256),
+    "9b": dict(vocabulary=32768, width=4096, layers=38, heads=16, head_dim=256),
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """SpeechTransformer, the baseline: Gemma's decoder, matched in parameters (paper section 9)."""
+
+    vocabulary: int
+    width: int  # D
+    layers: int
+    heads: int
+    head_dim: int
+    mlp_width: int  # of each of the two branches
+    context: int  # tokens it is trained to; sampling beyond it is extrapolation, or slide-and-prompt
+    rope: bool = True  # Gemma has it; whether SpeechTransformer kept it the paper does not say
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if self.rope and self.head_dim % 2:
+            raise LabError(f"TransformerConfig: with rope head_dim must be even, not {self.head_dim}")
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> TransformerConfig:
+        """tiny, laptop, lab: as many parameters as the Griffin of that name, to 3 %. 2b: Gemma-2B's shape.
+
+        Raises LabError for an unknown preset or field.
+        """
+        return _build(cls, TRANSFORMER, name, overrides)
+
+
+TRANSFORMER: dict[str, dict[str, Any]] = {
+    "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, mlp_width=112, context=64),
+    "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, mlp_width=624, context=1024),
+    "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, mlp_width=832, context=2048),
+    "2b": dict(vocabulary=32768, width=2048, layers=18, heads=8, head_dim=256, mlp_width=16384, context=5760),
+}

@@ -1,0 +1,182 @@
+"""The layers of Griffin (paper section 5.2): local attention, the recurrent block, GeGLU.
+
+They learn where documents lie from one tensor, `position` (B, T): the number of tokens since the document
+began. It is 0 at the first token, where nothing earlier is seen, and a query may look back by `min(window,
+position)`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab.language.config import GriffinConfig
+from lab.recurrence import causal_conv1d, rg_lru
+
+
+class AttentionState(NamedTuple):
+    """The last `window` keys and values, (B, window, head_dim) each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class RecurrentState(NamedTuple):
+    """What the convolution saw last, (B, W - 1, L), and h of the RG-LRU, (B, L) float32."""
+
+    conv: Tensor
+    hidden: Tensor
+
+
+def linear(fan_in: int, fan_out: int, bias: bool = True, gain: float = 1.0) -> nn.Linear:
+    """A Linear with LeCun's normal init, variance gain / fan_in, and a bias of 0."""
+    layer = nn.Linear(fan_in, fan_out, bias)
+    nn.init.normal_(layer.weight, std=math.sqrt(gain / fan_in))
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def rotate(x: Tensor, position: Tensor, dims: int, wavelength: float = 10_000.0) -> Tensor:
+    """Rotary position embedding of the first `dims` of head_dim: x (B, T, H, head_dim), position (B, T)."""
+    half = dims // 2
+    rate = wavelength ** (-torch.arange(half, device=x.device) / half)
+    angle = position[..., None, None] * rate  # (B, T, 1, half)
+    sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
+    a, b, rest = x.split([half, half, x.shape[-1] - dims], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
+
+
+class GeGLU(nn.Module):
+    """gelu_tanh(W1 x) * (W2 x), then down; W1 and W2 are the halves of one matrix."""
+
+    def __init__(self, width: int, hidden: int, layers: int, bias: bool):
+        super().__init__()
+        self.up = linear(width, 2 * hidden, bias)
+        self.down = linear(hidden, width, bias, gain=2 / layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, -1)
+        return self.down(F.gelu(gate, approximate="tanh") * value)
+
+
+class BlockDiagonal(nn.Module):
+    """Square blocks side by side: (B, T, L) to the logits of the input gate and of the recurrence gate."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        block = width // heads
+        self.weight = nn.Parameter(torch.randn(2, heads, block, block) / math.sqrt(block))
+        self.bias = nn.Parameter(torch.zeros(2, heads, block))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        blocks = x.unflatten(-1, self.bias.shape[1:])  # (B, T, H, L / H)
+        input_gate, recurrence_gate = (
+            (torch.einsum("bthi,hij->bthj", blocks, weight) + bias).flatten(-2)
+            for weight, bias in zip(self.weight, self.bias, strict=True)
+        )
+        return input_gate, recurrence_gate
+
+
+def initial_lambda(width: int, kind: str) -> Tensor:
+    """Lambda (L,), with exp(-softplus(Lambda)) the radius a.
+
+    "paper": a^8 uniform in [0.9, 0.999] (Griffin, section 2.4). "recurrentgemma": a^2 uniform in [0.9^2,
+    0.999^2].
+    """
+    if kind == "paper":
+        radius = torch.empty(width).uniform_(0.9, 0.999) ** (1 / 8)
+    else:
+        radius = torch.empty(width).uniform_(0.9**2, 0.999**2).sqrt()
+    return torch.log(torch.expm1(-torch.log(radius)))  # the inverse of softplus
+
+
+class RecurrentBlock(nn.Module):
+    """Linear -> convolution -> RG-LRU, times gelu of another Linear, then out."""
+
+    def __init__(self, config: GriffinConfig):
+        super().__init__()
+        D = config.width
+        self.window = config.conv_width - 1
+        self.y = linear(D, D)
+        self.x = linear(D, D)
+        self.out = linear(D, D, gain=2 / config.layers)
+        self.conv_weight = nn.Parameter(torch.randn(D, config.conv_width) * math.sqrt(0.01 / config.conv_width))
+        self.conv_bias = nn.Parameter(torch.zeros(D))
+        self.gates = BlockDiagonal(D, config.heads)
+        self.lambda_ = nn.Parameter(initial_lambda(D, config.lambda_init))
+
+    def forward(self, x: Tensor, state: RecurrentState | None, position: Tensor) -> tuple[Tensor, RecurrentState]:
+        """x (B, T, D), position (B, T)."""
+        reset = position == 0
+        conv, hidden = state if state is not None else (None, None)
+        branch, conv = causal_conv1d(self.x(x), self.conv_weight, self.conv_bias, conv, reset)  # (B, T, L)
+        input_gate, recurrence_gate = (logits.float().sigmoid() for logits in self.gates(branch))
+        decay = F.softplus(self.lambda_.float())
+        h, hidden = rg_lru(branch, input_gate, recurrence_gate, decay, hidden, reset)
+        return self.out(F.gelu(self.y(x), approximate="tanh") * h), RecurrentState(conv, hidden)
+
+
+class LocalAttention(nn.Module):
+    """Multi-query attention to a token and the `window` before it; time and memory linear in T."""
+
+    def __init__(self, config: GriffinConfig):
+        super().__init__()
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.window, self.rope = config.window, config.rope
+        D, inner = config.width, config.heads * config.head_dim
+        self.qkv = linear(D, inner + 2 * self.head_dim, bias=False)
+        self.out = linear(inner, D, gain=2 / config.layers)
+
+    def forward(self, x: Tensor, state: AttentionState | None, position: Tensor) -> tuple[Tensor, AttentionState]:
+        """x (B, T, D), position (B, T)."""
+        B, T, _ = x.shape
+        inner = self.heads * self.head_dim
+        q, k, v = self.qkv(x).split([inner, self.head_dim, self.head_dim], -1)
+        q = q.unflatten(-1, (self.heads, self.head_dim))  # (B, T, H, head_dim)
+        if self.rope:
+            q = rotate(q, position, self.head_dim // 2)
+            k = rotate(k[:, :, None], position, self.head_dim // 2)[:, :, 0]
+        if state is None:
+            empty = k.new_zeros(B, self.window, self.head_dim)
+            state = AttentionState(empty, empty)
+        keys, values = (
+            torch.cat([state.keys, k], 1),
+            torch.cat([state.values, v], 1),
+        )  # (B, window + T, head_dim)
+        y = self._step(q, keys, values, position) if T == 1 else self._blocks(q, keys, values, position)
+        # the clone lets go of the chunk: a slice would keep all of its memory alive
+        return self.out(y.flatten(-2)), AttentionState(keys[:, T:].clone(), values[:, T:].clone())
+
+    def _visible(self, position: Tensor, keys: int) -> Tensor:
+        """(..., queries, keys) bool: the last query is the last key."""
+        queries = position.shape[-1]
+        at = torch.arange(keys, device=position.device)
+        distance = at[keys - queries :, None] - at  # (queries, keys)
+        return (distance >= 0) & (distance <= position.clamp(max=self.window)[..., None])
+
+    def _step(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
+        """One query: two small matrix products, without what SDPA spends on getting ready."""
+        scores = q[:, 0] @ keys.transpose(1, 2) * self.head_dim**-0.5  # (B, H, window + 1)
+        scores = scores.masked_fill(~self._visible(position, self.window + 1), -math.inf)
+        return (scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values)[:, None]
+
+    def _blocks(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
+        """Blocks of `window` queries, each against its own and the block before: (B, T, H, head_dim)."""
+        B, T = position.shape
+        size = min(T, self.window)
+        count = -(-T // size)
+        missing = count * size - T
+        q, position = F.pad(q, (0, 0, 0, 0, 0, missing)), F.pad(position, (0, missing))
+        spans = [  # (B, count, window + size, head_dim)
+            F.pad(kv, (0, 0, 0, missing)).unfold(1, self.window + size, size).transpose(2, 3) for kv in (keys, values)
+        ]
+        k, v = (kv.flatten(0, 1)[:, None].expand(-1, self.heads, -1, -1) for kv in spans)
+        q = q.unflatten(1, (count, size)).flatten(0, 1).transpose(1, 2)  # (B count, H, size, head_dim)
+        mask = self._visible(position.view(B * count, size), self.window + size)[:, None]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return y.transpose(1, 2).reshape(B, count * size, self.heads, self.head_dim)[:, :T]

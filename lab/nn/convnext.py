@@ -1,0 +1,47 @@
+"""ConvNeXt block in one dimension: what the tokenizer and the codec are built of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab.nn.norm import RMSNorm
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution along the middle axis of (B, T, C), centred, same length; odd kernel.
+
+    Runs as a 2-D convolution of height 1 on the channels-last layout that (B, T, C) already is: the 1-D convolution of
+    torch took 13 times as long on two CPU cores (20 x 170 x 192, kernel 15, forward and backward).
+    """
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        bound = kernel**-0.5
+        self.weight = nn.Parameter(torch.empty(width, 1, 1, kernel).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        width, _, _, kernel = self.weight.shape
+        image = x[:, None].permute(0, 3, 1, 2)  # (B, C, 1, T), channels last
+        mixed = F.conv2d(image, self.weight, self.bias, padding=(0, kernel // 2), groups=width)
+        return mixed.permute(0, 2, 3, 1)[:, 0]
+
+
+class ConvNeXtBlock(nn.Module):
+    """x + scale * MLP(RMSNorm(depthwise convolution(x))), on (B, T, C) (Liu et al. 2022; Vocos uses it for audio).
+
+    The receptive field grows by (kernel - 1) / 2 frames to each side.
+    """
+
+    def __init__(self, width: int, kernel: int, expansion: int = 3, scale: float = 0.2):
+        super().__init__()
+        self.mix = DepthwiseConv(width, kernel)
+        self.norm = RMSNorm(width)
+        self.up = nn.Linear(width, expansion * width)
+        self.down = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale * self.down(F.gelu(self.up(self.norm(self.mix(x)))))

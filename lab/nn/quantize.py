@@ -1,0 +1,145 @@
+"""Vector quantization with codebooks that follow their inputs (SoundStream, section III-C).
+
+Codebooks are exponential moving averages of the vectors they win, not parameters: they start as a sample of the first
+batch refined by k-means, and a code that has won next to nothing lately is put where an input is. Without that, 140 of
+512 codes lived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class VectorQuantizer(nn.Module):
+    """Nearest of `codes` vectors of `width`; by angle when `cosine` (inputs and codes on the unit sphere)."""
+
+    codebook: Tensor
+    usage: Tensor
+    sums: Tensor
+    started: Tensor
+
+    def __init__(self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05):
+        super().__init__()
+        self.cosine, self.decay, self.dead = cosine, decay, dead
+        self.register_buffer("codebook", torch.zeros(codes, width))
+        # The averages matter to training alone: a checkpoint carries them, a bundle may leave them out.
+        self.register_buffer("usage", torch.zeros(codes))
+        self.register_buffer("sums", torch.zeros(codes, width))
+        self.register_buffer("started", torch.tensor(False))
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(..., width) -> quantized with straight-through gradient (..., width), indices (...).
+
+        `valid` (...) bool: which vectors may move the codebook (padding may not).
+        """
+        x = self.on_sphere(x)
+        indices = self.nearest(x)
+        if self.training:
+            flat = x.detach().flatten(0, -2) if valid is None else x.detach()[valid]
+            if not self.started and len(flat):
+                self._start(flat)
+                indices = self.nearest(x)
+            if len(flat):  # quantizer dropout may leave a level without a vector
+                self._follow(flat, indices.flatten() if valid is None else indices[valid])
+        quantized = self.codebook[indices]
+        return x + (quantized - x).detach(), indices
+
+    def on_sphere(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1) if self.cosine else x
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., codes), largest for the nearest code: cosine, or minus half the squared distance."""
+        if self.cosine:
+            return self.on_sphere(x) @ self.codebook.T
+        return x @ self.codebook.T - 0.5 * self.codebook.square().sum(-1)
+
+    @torch.no_grad()
+    def nearest(self, x: Tensor) -> Tensor:
+        return self.scores(x).argmax(-1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Weights without averages (a bundle) are whole: training goes on from that codebook, not from k-means."""
+        if prefix + "codebook" in state_dict and prefix + "usage" not in state_dict:
+            codebook = state_dict[prefix + "codebook"]
+            averages = {
+                "usage": torch.ones(len(codebook)),
+                "sums": codebook.float(),
+                "started": torch.tensor(True),
+            }
+            state_dict |= {prefix + name: value for name, value in averages.items()}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    @torch.no_grad()
+    def _start(self, x: Tensor, rounds: int = 10) -> None:
+        self.codebook.copy_(x[torch.randint(len(x), (len(self.codebook),), device=x.device)])
+        for _ in range(rounds):
+            counts, sums = self._count(x, self.nearest(x))
+            self.codebook.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), self.codebook))
+            self.codebook.copy_(self.on_sphere(self.codebook))
+        share = len(x) / len(self.codebook)
+        self.usage.fill_(share)
+        self.sums.copy_(self.codebook * share)
+        self.started.fill_(True)
+
+    def _count(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        counts = torch.bincount(indices, minlength=len(self.codebook)).to(x.dtype)
+        return counts, torch.zeros_like(self.codebook).index_add_(0, indices, x)
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor, indices: Tensor) -> None:
+        counts, sums = self._count(x, indices)
+        self.usage.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(sums, 1 - self.decay)
+        share = self.usage.sum() / len(self.usage)
+        dead = self.usage < self.dead * share
+        born = x[torch.randint(len(x), (len(dead),), device=x.device)]
+        self.sums.copy_(torch.where(dead[:, None], born * share, self.sums))
+        self.usage.copy_(torch.where(dead, share, self.usage))
+        self.codebook.copy_(self.on_sphere(self.sums / self.usage[:, None]))
+
+
+class ResidualVectorQuantizer(nn.Module):
+    """A cascade: each level quantizes what the levels before it left over. Q levels of `codes` vectors."""
+
+    levels: Sequence[VectorQuantizer]
+
+    def __init__(self, levels: int, codes: int, width: int, decay: float = 0.99):
+        super().__init__()
+        quantizers = [VectorQuantizer(codes, width, decay=decay) for _ in range(levels)]
+        self.levels = cast(Sequence[VectorQuantizer], nn.ModuleList(quantizers))
+
+    def forward(self, x: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, F, width), depth (B,) levels to use in each example (quantizer dropout).
+
+        Returns quantized with straight-through gradient (B, F, width), codes (B, F, Q), commitment loss ().
+        """
+        residual, total = x, torch.zeros_like(x)
+        codes, losses = [], []
+        for number, level in enumerate(self.levels):
+            used = (depth > number)[:, None].expand(x.shape[:2])  # (B, F)
+            _, indices = level(residual, used)
+            vectors = level.codebook[indices] * used[..., None]
+            losses.append(((residual - vectors).square().mean(-1) * used).sum() / used.sum().clamp(min=1))
+            residual = residual - vectors
+            total = total + vectors
+            codes.append(indices)
+        return x + (total - x).detach(), torch.stack(codes, -1), torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, F, width) -> codes (B, F, Q)."""
+        codes = []
+        for level in self.levels:
+            codes.append(level.nearest(x))
+            x = x - level.codebook[codes[-1]]
+        return torch.stack(codes, -1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels -> (B, F, width)."""
+        vectors = [level.codebook[index] for level, index in zip(self.levels, codes.unbind(-1), strict=False)]
+        return torch.stack(vectors).sum(0)

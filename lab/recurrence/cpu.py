@@ -1,0 +1,253 @@
+"""RG-LRU and the causal convolution on the CPU: numba kernels that pass over memory once, both ways.
+
+A time step is a row of L contiguous channels; threads share out sequences and ranges of channels and each
+walks through the whole of T, so that a recurrence costs what reading its inputs costs. The gates are turned
+into `a` and sqrt(1 - a^2) on the way; the backward does it again instead of storing them, two (B, T, L)
+arrays less.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from math import gcd, sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+from torch import Tensor
+
+from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
+
+# "reassoc" is left out: it would undo the two-part ln 2 below. No NaN or infinity flags: a NaN has to come
+# through.
+FAST = {"contract", "nsz", "arcp"}
+SMALL = 1 << 14  # elements: below, waking a second thread (10 us) costs more than it saves
+MIN_CHANNELS = 64  # 4 cache lines: narrower ranges make the hardware prefetcher run behind
+
+ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
+POWER, MIN_NORM = np.float32(DECAY_POWER), np.float32(0.5 / MAX_SQRT_SLOPE)
+LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693145752), np.float32(1.42860677e-6)
+LOWEST = np.float32(-87)  # exp(-87) = 1.6e-38, the smallest normal float32
+C3, C4, C5, C6, C7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
+
+# numba's portable thread pool may not be entered by two Python threads at once: it would end the process
+_one_at_a_time = threading.Lock()
+
+
+@njit(fastmath=FAST, inline="always")
+def _decay(log_a):
+    """exp(v) and sqrt(1 - exp(2 v)) for v <= 0, in arithmetic that LLVM can vectorise.
+
+    e = expm1(v) gives both: a = 1 + e and 1 - a^2 = -e (2 + e). It is a polynomial, as calls of libm are not
+    vectorised and take several times as long as the memory traffic.
+    """
+    v = LOWEST if log_a < LOWEST else log_a  # a NaN passes
+    n = np.int32(v * LOG2E - HALF)  # rounds: truncation is towards 0, and v <= 0
+    r = v - np.float32(n) * LN2_HIGH - np.float32(n) * LN2_LOW  # |r| <= ln(2) / 2
+    p = r + r * r * (HALF + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7)))))  # expm1(r) to 2e-8
+    s = np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)  # 2^n
+    e = s * p + (s - ONE)
+    return s * p + s, sqrt(-e * (TWO + e))
+
+
+KERNEL: dict[str, Any] = {"fastmath": FAST, "nogil": True, "error_model": "numpy", "cache": True}
+# A kernel does every `workers`-th of B * parts tasks, a task being one sequence and one part of its
+# channels. Rows are sliced to that part and counted from 0: an index that numba thinks may be negative is
+# not vectorised (5x).
+
+
+@njit(**KERNEL)
+def _scan(worker, workers, parts, x, i, r, decay, h0, reset, h):
+    B, T, L = x.shape
+    for task in range(worker, B * parts, workers):
+        b, at = task // parts, slice(L * (task % parts) // parts, L * (task % parts + 1) // parts)
+        rate = decay[at]
+        for t in range(T):
+            x_t, i_t, r_t, h_t = x[b, t, at], i[b, t, at], r[b, t, at], h[b, t, at]
+            if reset[b, t]:
+                for c in range(rate.size):
+                    h_t[c] = i_t[c] * x_t[c]
+            else:
+                before = h0[b, at] if t == 0 else h[b, t - 1, at]
+                for c in range(rate.size):
+                    a, norm = _decay(-POWER * r_t[c] * rate[c])
+                    h_t[c] = a * before[c] + norm * (i_t[c] * x_t[c])
+
+
+@njit(**KERNEL)
+def _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry):
+    """In reverse. `carry` comes in as the gradient of the last state and leaves as that of the first."""
+    B, T, L = x.shape
+    for task in range(worker, B * parts, workers):
+        b, at = task // parts, slice(L * (task % parts) // parts, L * (task % parts + 1) // parts)
+        rate, g_h, g_rate = decay[at], carry[b, at], ddecay[b, at]
+        for t in range(T - 1, -1, -1):
+            x_t, i_t, r_t, gy_t = x[b, t, at], i[b, t, at], r[b, t, at], gy[b, t, at]
+            dx_t, di_t, dr_t = dx[b, t, at], di[b, t, at], dr[b, t, at]
+            if reset[b, t]:
+                for c in range(rate.size):
+                    g = gy_t[c] + g_h[c]
+                    dx_t[c], di_t[c], dr_t[c], g_h[c] = g * i_t[c], g * x_t[c], ZERO, ZERO
+            else:
+                before = h0[b, at] if t == 0 else h[b, t - 1, at]
+                for c in range(rate.size):
+                    a, norm = _decay(-POWER * r_t[c] * rate[c])
+                    g = gy_t[c] + g_h[c]
+                    g_norm = g * norm
+                    slope = a / (norm if norm > MIN_NORM else MIN_NORM)  # d norm / d log a = -a^2 / norm
+                    g_power = -POWER * g * a * (before[c] - slope * i_t[c] * x_t[c])
+                    dx_t[c], di_t[c], dr_t[c], g_h[c] = (
+                        g_norm * i_t[c],
+                        g_norm * x_t[c],
+                        g_power * rate[c],
+                        g * a,
+                    )
+                    g_rate[c] += g_power * r_t[c]
+
+
+@njit(**KERNEL)
+def _conv(worker, workers, parts, x, weight, bias, carried, reset, y):
+    """weight (W, L). `reach` counts the tokens since the reset: the number of taps that may look back."""
+    (B, T, L), last = x.shape, weight.shape[0] - 1
+    for task in range(worker, B * parts, workers):
+        b, at = task // parts, slice(L * (task % parts) // parts, L * (task % parts + 1) // parts)
+        shift, newest, reach = bias[at], weight[last, at], last
+        for t in range(T):
+            reach = 0 if reset[b, t] else min(reach + 1, last)
+            x_t, y_t = x[b, t, at], y[b, t, at]
+            for c in range(shift.size):
+                y_t[c] = shift[c] + newest[c] * x_t[c]
+            for back in range(1, reach + 1):
+                w = weight[last - back, at]
+                tap = x[b, t - back, at] if back <= t else carried[b, last + t - back, at]
+                for c in range(shift.size):
+                    y_t[c] += w[c] * tap[c]
+
+
+@njit(**KERNEL)
+def _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias):
+    """Each output hands its gradient to the taps it saw. All that starts with d comes in as 0."""
+    (B, T, L), last = x.shape, weight.shape[0] - 1
+    for task in range(worker, B * parts, workers):
+        b, at = task // parts, slice(L * (task % parts) // parts, L * (task % parts + 1) // parts)
+        g_bias, reach = dbias[b, at], last
+        for t in range(T):
+            reach = 0 if reset[b, t] else min(reach + 1, last)
+            g_t = gy[b, t, at]
+            for c in range(g_bias.size):
+                g_bias[c] += g_t[c]
+            for back in range(reach + 1):
+                w, g_w = weight[last - back, at], dweight[b, last - back, at]
+                if back <= t:
+                    tap, g_tap = x[b, t - back, at], dx[b, t - back, at]
+                else:
+                    tap, g_tap = carried[b, last + t - back, at], dcarried[b, last + t - back, at]
+                for c in range(g_bias.size):
+                    g_w[c] += g_t[c] * tap[c]
+                    g_tap[c] += g_t[c] * w[c]
+
+
+# Written out four times: numba's cache on disk does not know again a function that takes or closes over
+# another.
+@njit(parallel=True, **KERNEL)
+def _scan_shared(workers, parts, x, i, r, decay, h0, reset, h):
+    for worker in prange(workers):
+        _scan(worker, workers, parts, x, i, r, decay, h0, reset, h)
+
+
+@njit(parallel=True, **KERNEL)
+def _scan_back_shared(workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry):
+    for worker in prange(workers):
+        _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry)
+
+
+@njit(parallel=True, **KERNEL)
+def _conv_shared(workers, parts, x, weight, bias, carried, reset, y):
+    for worker in prange(workers):
+        _conv(worker, workers, parts, x, weight, bias, carried, reset, y)
+
+
+@njit(parallel=True, **KERNEL)
+def _conv_back_shared(workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias):
+    for worker in prange(workers):
+        _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias)
+
+
+def _run(alone: Callable[..., None], shared: Callable[..., None], *tensors: Tensor) -> None:
+    """The kernel on as many threads as torch would use; the first tensor is (B, T, L)."""
+    B, _, L = tensors[0].shape
+    arrays = [tensor.numpy() for tensor in tensors]
+    threads = min(torch.get_num_threads(), get_num_threads())
+    parts = min(threads // gcd(B, threads), -(-L // MIN_CHANNELS))  # the tasks divide by the threads where they can
+    if threads == 1 or B * parts == 1 or arrays[0].size < SMALL:
+        alone(0, 1, 1, *arrays)
+    else:
+        with _one_at_a_time:
+            shared(min(threads, B * parts), parts, *arrays)
+
+
+def _flat(*tensors: Tensor) -> list[Tensor]:
+    """Contiguous, and float32 unless bool, out of reach of autograd."""
+    return [t.detach().to(t.dtype if t.dtype == torch.bool else torch.float32).contiguous() for t in tensors]
+
+
+class _RGLRU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """x, input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
+        flat = _flat(*inputs)
+        h = torch.empty_like(flat[0])  # (B, T, L)
+        _run(_scan, _scan_shared, *flat, h)
+        ctx.save_for_backward(*flat, h)
+        ctx.dtypes = [t.dtype for t in inputs]
+        return h, h[:, -1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        gy, gstate = _flat(*grads)
+        x, state = saved[0], saved[4]
+        dx, di, dr = (torch.empty_like(x) for _ in range(3))
+        ddecay, carry = (
+            torch.zeros_like(state),
+            gstate.clone(),
+        )  # (B, L): summed over B here, not by racing threads
+        _run(_scan_back, _scan_back_shared, *saved, gy, dx, di, dr, ddecay, carry)
+        out = (dx, di, dr, ddecay.sum(0), carry)
+        return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
+
+
+class _CausalConv1d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
+        flat = _flat(*inputs)
+        y = torch.empty_like(flat[0])
+        _run(_conv, _conv_shared, *flat, y)
+        ctx.save_for_backward(*flat)
+        ctx.dtypes = [t.dtype for t in inputs]
+        return y.to(inputs[0].dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, state, reset = ctx.saved_tensors
+        dx, dstate = torch.zeros_like(x), torch.zeros_like(state)
+        dweight, dbias = x.new_zeros(len(x), *weight.shape), x.new_zeros(len(x), *bias.shape)
+        gy = _flat(*grads)[0]
+        _run(_conv_back, _conv_back_shared, x, weight, state, reset, gy, dx, dstate, dweight, dbias)
+        out = (dx, dweight.sum(0), dbias.sum(0), dstate)
+        return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
+
+
+def rg_lru(
+    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor]:
+    y, last = _RGLRU.apply(x, input_gate, recurrence_gate, decay, state, reset)
+    return y.to(x.dtype), last
+
+
+def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+    y = _CausalConv1d.apply(x, weight.t(), bias, state, reset)
+    return y, next_taps(x, state, reset)

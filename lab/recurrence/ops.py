@@ -1,0 +1,107 @@
+"""The two ops as the models call them: arguments checked, defaults filled in, a backend picked.
+
+Every check reads shapes, types and devices alone: no value, so that a GPU is never waited for.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lab.errors import LabError
+from lab.recurrence.probe import pick
+
+
+def _expect(op: str, device: torch.device, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> None:
+    """Each argument: the tensor, the shape it must have, whether it is bool instead of floating point."""
+    for name, (tensor, shape, boolean) in arguments.items():
+        if not isinstance(tensor, Tensor):
+            raise LabError(f"{op}: {name} must be a tensor, not {type(tensor).__name__}")
+        if tuple(tensor.shape) != shape:
+            raise LabError(f"{op}: {name} must have shape {shape} to go with x, not {tuple(tensor.shape)}")
+        if boolean != (tensor.dtype == torch.bool) or not (boolean or tensor.is_floating_point()):
+            raise LabError(f"{op}: {name} must be {'bool' if boolean else 'floating point'}, not {tensor.dtype}")
+        if tensor.device != device:
+            raise LabError(f"{op}: {name} is on {tensor.device} and x on {device}; move them together")
+
+
+def _shape(op: str, x: Tensor) -> tuple[int, int, int]:
+    if not isinstance(x, Tensor) or x.ndim != 3 or 0 in x.shape:
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise LabError(f"{op}: x must be (B, T, L) with none of them 0, not {found}")
+    return x.shape[0], x.shape[1], x.shape[2]
+
+
+def rg_lru(
+    x: Tensor,
+    input_gate: Tensor,
+    recurrence_gate: Tensor,
+    decay: Tensor,
+    state: Tensor | None = None,
+    reset: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The Real-Gated Linear Recurrent Unit (Griffin, arXiv 2402.19427, section 2.4) over any length.
+
+        log a_t = -8 r_t decay        h_t = a_t h_(t-1) + sqrt(1 - a_t^2) (i_t x_t)        y_t = h_t
+
+    x, input_gate i and recurrence_gate r: (B, T, L), the gates in (0, 1), sigmoid applied. decay: (L,),
+    positive, softplus(Lambda). state: (B, L), h before the first token, 0 if None. reset: (B, T) bool, True
+    where a document begins: the state is dropped (a = 0) and the input enters whole, as in RecurrentGemma.
+
+    Returns y (B, T, L) in the dtype of x, and the last h (B, L), float32 (float64 for float64): all of it is
+    computed so. Differentiable in everything but reset. Raises LabError where an argument does not fit.
+    """
+    B, T, L = _shape("rg_lru", x)
+    if state is None:
+        state = x.new_zeros(B, L, dtype=torch.promote_types(x.dtype, torch.float32))
+    if reset is None:
+        reset = x.new_zeros(B, T, dtype=torch.bool)
+    _expect(
+        "rg_lru",
+        x.device,
+        x=(x, (B, T, L), False),
+        input_gate=(input_gate, (B, T, L), False),
+        recurrence_gate=(recurrence_gate, (B, T, L), False),
+        decay=(decay, (L,), False),
+        state=(state, (B, L), False),
+        reset=(reset, (B, T), True),
+    )
+    return pick("rg_lru", backend, x)(x, input_gate, recurrence_gate, decay, state, reset)
+
+
+def causal_conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    state: Tensor | None = None,
+    reset: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Depthwise causal convolution over any number of tokens (RecurrentGemma's Conv1D; its width is 4).
+
+    x: (B, T, L). weight: (L, W), the last column for the newest token. bias: (L,). state: (B, W - 1, L), the
+    inputs before the first token, 0 if None. reset: (B, T) bool, True where a document begins: no tap looks
+    across.
+
+    Returns y (B, T, L) and the next state, both in the dtype of x; of that state, inputs before the last
+    reset are 0. Differentiable in everything but reset. Raises LabError where an argument does not fit.
+    """
+    B, T, L = _shape("causal_conv1d", x)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] < 2:
+        raise LabError("causal_conv1d: weight must be (L, W) with W of 2 or more")
+    W = weight.shape[1]
+    if state is None:
+        state = x.new_zeros(B, W - 1, L)
+    if reset is None:
+        reset = x.new_zeros(B, T, dtype=torch.bool)
+    _expect(
+        "causal_conv1d",
+        x.device,
+        x=(x, (B, T, L), False),
+        weight=(weight, (L, W), False),
+        bias=(bias, (L,), False),
+        state=(state, (B, W - 1, L), False),
+        reset=(reset, (B, T), True),
+    )
+    return pick("causal_conv1d", backend, x)(x, weight, bias, state, reset)

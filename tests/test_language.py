@@ -1,0 +1,322 @@
+"""lab.language: causality, streamed == whole, windows, documents, states, presets, sampling, learning."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from lab.errors import LabError
+from lab.language import (
+    Griffin,
+    GriffinConfig,
+    SpeechTransformer,
+    TransformerConfig,
+    generate,
+    sample,
+    state_bytes,
+)
+from lab.language.layers import LocalAttention, RecurrentBlock, initial_lambda
+
+WINDOW = 8
+KINDS = ["griffin", "griffin with rope", "transformer"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from a second thread, and on a busy machine wait for it at each op."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(kind: str, **overrides: Any) -> Griffin | SpeechTransformer:
+    torch.manual_seed(1)
+    if kind == "transformer":
+        return SpeechTransformer(TransformerConfig.preset("tiny", **overrides)).eval()
+    overrides = {"window": WINDOW, "rope": kind == "griffin with rope", **overrides}
+    return Griffin(GriffinConfig.preset("tiny", **overrides)).eval()
+
+
+def tokens_of(B: int, T: int, seed: int = 0) -> Tensor:
+    return torch.randint(64, (B, T), generator=torch.Generator().manual_seed(seed))
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_causal(kind: str) -> None:
+    model, tokens = build(kind), tokens_of(2, 40)
+    changed = tokens.clone()
+    changed[:, 25:] = (tokens[:, 25:] + 1) % 64
+    before, after = model(tokens)[0], model(changed)[0]
+    torch.testing.assert_close(before[:, :25], after[:, :25], atol=1e-6, rtol=0)
+    assert (before[:, 25:] - after[:, 25:]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_streamed_is_whole(kind: str, data: st.DataObject) -> None:
+    """Any cuts, any documents, to three windows and beyond; logits, and each tensor of the last state."""
+    model = build(kind)
+    T = data.draw(st.integers(1, 3 * WINDOW + 5))
+    tokens, reset = tokens_of(2, T, seed=T), torch.zeros(2, T, dtype=torch.bool)
+    for at in data.draw(st.lists(st.integers(0, T - 1), max_size=3)):
+        reset[data.draw(st.integers(0, 1)), at] = True
+    cuts = sorted(data.draw(st.sets(st.integers(0, T))) | {0, T})
+    with torch.inference_mode():
+        whole, last = model(tokens, reset=reset)
+        state, pieces = None, []
+        for a, b in zip(cuts, cuts[1:], strict=False):
+            logits, state = model(tokens[:, a:b], state, reset[:, a:b])
+            pieces.append(logits)
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-4, rtol=0)
+    assert state is not None and torch.equal(state.length, last.length)
+    for ours, theirs in zip(state.layers, last.layers, strict=True):
+        for a_tensor, b_tensor in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a_tensor, b_tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.inference_mode()
+def test_a_reset_makes_the_next_document_independent(kind: str) -> None:
+    model, first, second = build(kind), tokens_of(1, 21, 1), tokens_of(1, 30, 2)
+    alone, _ = model(second)
+    reset = torch.zeros(1, 51, dtype=torch.bool)
+    reset[0, 21] = True
+    packed, _ = model(torch.cat([first, second], 1), reset=reset)
+    torch.testing.assert_close(packed[:, 21:], alone, atol=1e-5, rtol=0)
+    _, state = model(first)
+    carried, _ = model(second, state, reset[:, 21:])  # the reset falls on the first token after a carried state
+    torch.testing.assert_close(carried, alone, atol=1e-5, rtol=0)
+    assert (model(torch.cat([first, second], 1))[0][:, 21:] - alone).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", ["attention", "recurrent"])
+@settings(max_examples=10, deadline=None)
+@given(cut=st.integers(1, 39))
+def test_each_layer_streams(kind: str, cut: int) -> None:
+    config = GriffinConfig.preset("tiny", window=WINDOW)
+    torch.manual_seed(0)
+    layer = LocalAttention(config) if kind == "attention" else RecurrentBlock(config)
+    x, position = torch.randn(1, 40, 32), torch.arange(40)[None]
+    whole, _ = layer(x, None, position)
+    first, state = layer(x[:, :cut], None, position[:, :cut])
+    second, _ = layer(x[:, cut:], state, position[:, cut:])
+    torch.testing.assert_close(torch.cat([first, second], 1), whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_query_sees_itself_and_window_keys_before(streamed: bool) -> None:
+    layer = LocalAttention(GriffinConfig.preset("tiny", window=WINDOW))
+    x, position = torch.randn(1, 3 * WINDOW, 32, requires_grad=True), torch.arange(3 * WINDOW)[None]
+    if streamed:
+        _, state = layer(x[:, :-1], None, position[:, :-1])
+        y, _ = layer(x[:, -1:], state, position[:, -1:])
+    else:
+        y, _ = layer(x, None, position)
+    y[0, -1].sum().backward()
+    assert x.grad is not None
+    seen = x.grad.abs().sum(-1)[0] > 0
+    assert seen.tolist() == [False] * (2 * WINDOW - 1) + [True] * (WINDOW + 1)
+
+
+def test_local_attention_is_what_the_formula_says() -> None:
+    config = GriffinConfig.preset("tiny", window=WINDOW)
+    layer, T = LocalAttention(config), 21
+    x = torch.randn(1, T, 32)
+    q, k, v = layer.qkv(x).split([32, 16, 16], -1)
+    q = q.view(1, T, 2, 16).transpose(1, 2)
+    distance = torch.arange(T)[:, None] - torch.arange(T)
+    hidden = (distance < 0) | (distance > WINDOW)
+    scores = (q @ k[:, None].mT / math.sqrt(16)).masked_fill(hidden, -math.inf)
+    wanted = layer.out((scores.softmax(-1) @ v[:, None]).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(layer(x, None, torch.arange(T)[None])[0], wanted, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_the_state_of_griffin_never_grows_and_that_of_the_transformer_does() -> None:
+    griffin, transformer = build("griffin"), build("transformer")
+    sizes = {T: state_bytes(griffin(tokens_of(2, T))[1]) for T in (1, WINDOW, 3 * WINDOW + 1)}
+    recurrent, attention = (3 * 32 + 32) * 4, 2 * WINDOW * 16 * 4
+    assert set(sizes.values()) == {2 * (2 * recurrent + attention + 8)}
+    storage = griffin(tokens_of(1, 500))[1].layers[2].keys.untyped_storage().nbytes()
+    assert storage == WINDOW * 16 * 4  # and it holds on to nothing of a long prompt
+    assert state_bytes(transformer(tokens_of(1, 30))[1]) == 30 * 3 * 2 * 16 * 4 + 8
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_parameter_counts() -> None:
+    with torch.device("meta"):
+        for name, wanted in (
+            ("2b", 2_027_502_080),
+            ("9b", 7_531_401_216),
+        ):  # RecurrentGemma without the embedding
+            model = Griffin(GriffinConfig.preset(name))
+            assert parameters(model) - model.embedding.numel() == wanted
+        assert parameters(Griffin(GriffinConfig.preset("laptop"))) == 2_845_632
+        assert parameters(Griffin(GriffinConfig.preset("lab"))) == 7_476_992
+        for name in ("tiny", "laptop", "lab", "2b"):
+            ours = parameters(SpeechTransformer(TransformerConfig.preset(name)))
+            assert ours == pytest.approx(parameters(Griffin(GriffinConfig.preset(name))), rel=0.03)
+    assert GriffinConfig.preset("2b").blocks.count("attention") == 8
+    assert GriffinConfig.preset("9b").blocks.count("attention") == 12
+
+
+def test_configs_go_through_json_and_name_what_is_wrong() -> None:
+    config = GriffinConfig.preset("lab", vocabulary=300)
+    assert GriffinConfig(**json.loads(json.dumps(asdict(config)))) == config
+    baseline = TransformerConfig.preset("laptop")
+    assert TransformerConfig(**json.loads(json.dumps(asdict(baseline)))) == baseline
+    for bad, message in (
+        (lambda: GriffinConfig.preset("3b"), "no preset '3b'"),
+        (lambda: GriffinConfig.preset("tiny", depth=3), "no field 'depth'"),
+        (lambda: GriffinConfig.preset("tiny", window=0), "window must be 1 or more, not 0"),
+        (lambda: GriffinConfig.preset("tiny", heads=3), "multiple of heads 3"),
+        (lambda: GriffinConfig.preset("tiny", lambda_init="long"), "not 'long'"),
+        (lambda: TransformerConfig.preset("tiny", context=-1), "context must be 1 or more, not -1"),
+    ):
+        with pytest.raises(LabError, match=message):
+            bad()
+
+
+@pytest.mark.parametrize(("kind", "shortest", "longest"), [("paper", 13.1, 1386), ("recurrentgemma", 1.64, 173.2)])
+def test_half_lives_at_init(kind: str, shortest: float, longest: float) -> None:
+    """In tokens, with half-open gates: a_t = exp(-8 * 0.5 * softplus(Lambda))."""
+    torch.manual_seed(0)
+    half_lives = math.log(2) / (8 * 0.5 * F.softplus(initial_lambda(20_000, kind)))
+    assert shortest * 0.99 < half_lives.min() < shortest * 1.02
+    assert longest * 0.9 < half_lives.max() < longest * 1.01
+
+
+def test_init_and_soft_cap() -> None:
+    model = build("griffin")
+    assert isinstance(model, Griffin)
+    assert model.embedding.std().item() == pytest.approx(1 / math.sqrt(32), rel=0.1)
+    model.embedding.data.mul_(100)
+    assert 29 < model(tokens_of(1, 10))[0].abs().max() <= 30
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_tokens(kind: str) -> None:
+    model, good = build(kind), tokens_of(2, 5)
+    _, state = model(good)
+    for arguments, message in (
+        ((torch.tensor([[3, 64]]),), "token 64 is not in the vocabulary, 0 to 63"),
+        ((torch.tensor([[-1, 3]]),), "token -1"),
+        ((good[0],), r"must be \(B, T\)"),
+        ((good[:, :0],), r"must be \(B, T\)"),
+        ((good.int(),), "must be int64"),
+        ((good[:1], state), "the state is of 2 sequences and tokens of 1"),
+        ((good, None, torch.zeros(2, 5)), "reset must be"),
+    ):
+        with pytest.raises(LabError, match=message):
+            model(*arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_tokens(kind: str) -> None:
+    model, prompt = build(kind), tokens_of(1, 12)[0]
+    made = [list(generate(model, prompt, generator=seeded(s), max_tokens=20)) for s in (3, 3, 4)]
+    assert made[0] == made[1] != made[2] and len(made[0]) == 20
+    assert all(0 <= token < 64 for token in made[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_is_the_argmax_of_the_whole(kind: str) -> None:
+    model, prompt = build(kind), tokens_of(1, 12)[0]
+    made = list(generate(model, prompt, generator=seeded(), temperature=0, max_tokens=3 * WINDOW))
+    logits, _ = model(torch.cat([prompt, torch.tensor(made)])[None])
+    assert made == logits[0, 11:-1].argmax(-1).tolist()
+
+
+def test_a_continuation_can_be_watched_and_taken_up_again() -> None:
+    model, prompt = build("griffin"), tokens_of(1, 12)[0]
+    story = generate(model, prompt, generator=seeded(5))
+    sizes, made = set(), []
+    for token in islice(story, 3 * WINDOW):
+        made.append(token)
+        sizes.add(state_bytes(story.state))
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()  # between steps the mode is left
+    assert len(sizes) == 1 and story.made == len(made) and story.logits is not None and story.logits.shape == (64,)
+    half = generate(model, prompt, generator=(generator := seeded(5)))
+    begun = list(islice(half, 10))
+    rest = generate(model, torch.tensor(begun[-1:]), generator=generator, state=half.state)
+    assert begun + list(islice(rest, 3 * WINDOW - 10)) == made
+
+
+def test_slide_and_prompt_restarts_when_the_context_is_full() -> None:
+    model, prompt = build("transformer", context=32), tokens_of(1, 12)[0]
+    story = generate(model, prompt, generator=seeded(), max_tokens=70, slide=8)
+    made, longest = [], 0
+    for token in story:
+        made.append(token)
+        longest = max(longest, int(story.state.length))
+    assert len(made) == 70 and longest == 32
+    # 12 of the prompt and 21 new (the last is not read) fill 32; then 8 and 25 new
+    assert story.restarts == [21, 46]
+    fresh = generate(model, torch.tensor(made[13:21]), generator=seeded(), temperature=0, max_tokens=3)
+    again = generate(model, prompt, generator=seeded(), max_tokens=21, slide=8)
+    assert list(again) == made[:21]
+    again.temperature, again.max_tokens = 0, 24
+    assert list(again) == list(fresh)
+
+
+def test_temperature_is_the_share_of_the_draws() -> None:
+    logits = torch.tensor([1.0, 0.0, -1.0])
+    drawn = sample(logits.expand(20_000, 3), 0.5, seeded())
+    shares = torch.bincount(drawn, minlength=3) / 20_000
+    torch.testing.assert_close(shares, (logits / 0.5).softmax(0), atol=0.01, rtol=0)
+
+
+def test_bad_sampling() -> None:
+    model, prompt = build("griffin"), tokens_of(1, 12)[0]
+    for arguments, message in (
+        ({"temperature": -0.5}, "temperature must be 0 or more, not -0.5"),
+        ({"temperature": float("nan")}, "not nan"),
+        ({"max_tokens": -1}, "max_tokens must be 0 or more"),
+        ({"slide": 8}, "leave it out"),
+        ({"prompt": prompt[:0]}, "1 token or more"),
+        ({"prompt": prompt.float()}, "int64"),
+    ):
+        with pytest.raises(LabError, match=message):
+            generate(model, **{"prompt": prompt, "generator": seeded(), **arguments})
+    with pytest.raises(LabError, match="slide must be 1 to 63"):
+        generate(build("transformer"), prompt, generator=seeded(), slide=64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_learns_a_repeating_sequence(kind: str) -> None:
+    model = build(kind).train()
+    phrase = torch.randperm(64, generator=seeded())[:20].repeat(4)[None].expand(2, -1)
+    reset = torch.zeros(2, 79, dtype=torch.bool)
+    reset[1, 40] = True
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(25):
+        logits, _ = model(phrase[:, :-1], reset=reset)
+        loss = F.cross_entropy(logits.flatten(0, 1), phrase[:, 1:].flatten())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[0] > 3 and losses[-1] < 0.3
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())

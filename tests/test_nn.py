@@ -1,0 +1,189 @@
+"""lab.nn: the layers that two rooms share. The residual quantizer is tested with the codec."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer
+from lab.nn.convnext import DepthwiseConv
+
+
+def seeded(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=15)
+@given(B=st.integers(1, 3), T=st.integers(1, 20), width=st.integers(1, 9), half=st.integers(0, 8))
+def test_depthwise_convolution_is_conv1d(B: int, T: int, width: int, half: int) -> None:
+    """Outputs and both gradients, at kernels longer than the input too."""
+    layer = DepthwiseConv(width, 2 * half + 1)
+    x, weight = seeded(B, T, width), layer.weight.detach()[:, 0].clone()
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weight.requires_grad_()
+    y = layer(ours)
+    expected = F.conv1d(theirs.mT, weight, layer.bias, padding=half, groups=width).mT
+    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
+    (y * seeded(*y.shape, seed=1)).sum().backward()
+    (expected * seeded(*y.shape, seed=1)).sum().backward()
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad[:, 0], weight.grad, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_a_block_begins_near_the_identity_and_reaches_half_a_kernel() -> None:
+    block = ConvNeXtBlock(8, kernel=5)
+    x = seeded(1, 21, 8)
+    torch.testing.assert_close(ConvNeXtBlock(8, kernel=5, scale=0.0)(x), x)
+    changed = x.clone()
+    changed[:, 10] += 1
+    moved = (block(changed) - block(x)).abs().amax((0, 2)) > 0
+    assert moved.nonzero()[:, 0].tolist() == [8, 9, 10, 11, 12]
+
+
+def test_rms_norm() -> None:
+    norm = RMSNorm(4)
+    x = torch.tensor([[3.0, -4.0, 0.0, 0.0]])
+    torch.testing.assert_close(norm(x), x / 2.5)  # sqrt((9 + 16) / 4)
+    with torch.no_grad():
+        norm.scale[0] = 1.0
+    torch.testing.assert_close(norm(x), torch.tensor([[2.4, -1.6, 0.0, 0.0]]))
+
+
+def test_rms_norm_in_half_precision_has_statistics_in_single() -> None:
+    """The squares of 300 and more are beyond what half precision holds."""
+    y = RMSNorm(8)(torch.full((1, 8), 1000.0, dtype=torch.float16))
+    assert y.dtype == torch.float16
+    torch.testing.assert_close(y, torch.ones(1, 8, dtype=torch.float16))
+
+
+# Vector quantization
+
+
+def clusters(count: int = 4, each: int = 32, width: int = 6, spread: float = 0.05) -> tuple[Tensor, Tensor]:
+    """Centres (count, width), orthogonal enough, and noisy samples (count * each, width) of them in order."""
+    centres = 2 * torch.eye(width)[:count] + 1
+    return centres, centres.repeat_interleave(each, 0) + spread * seeded(count * each, width)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@settings(max_examples=15)
+@given(seed=st.integers(0, 1000))
+def test_nearest_is_nearest(cosine: bool, seed: int) -> None:
+    quantizer = VectorQuantizer(7, 3, cosine=cosine).eval()
+    quantizer.codebook.copy_(quantizer.on_sphere(seeded(7, 3, seed=seed)))
+    x = seeded(2, 5, 3, seed=seed + 1)
+    distance = torch.cdist(F.normalize(x, dim=-1) if cosine else x, quantizer.codebook[None].expand(2, -1, -1))
+    quantized, indices = quantizer(x)
+    assert torch.equal(indices, distance.argmin(-1))
+    assert torch.equal(indices, quantizer.nearest(x * 3 if cosine else x))
+    torch.testing.assert_close(quantized, quantizer.codebook[indices])
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_codes_become_the_means_of_their_clusters(cosine: bool) -> None:
+    torch.manual_seed(0)
+    centres, x = clusters()
+    quantizer = VectorQuantizer(4, 6, cosine=cosine, decay=0.8)
+    for _ in range(40):
+        quantized, indices = quantizer(x)
+    assert len(indices.unique()) == 4
+    assert all(len(group.unique()) == 1 for group in indices.view(4, 32))
+    centres = F.normalize(centres, dim=-1) if cosine else centres
+    torch.testing.assert_close(quantized.view(4, 32, 6)[:, 0], centres, atol=0.05, rtol=0)
+    if cosine:
+        torch.testing.assert_close(quantizer.codebook.norm(dim=-1), torch.ones(4))
+
+
+def test_the_gradient_passes_straight_through() -> None:
+    quantizer = VectorQuantizer(5, 3).eval()
+    quantizer.codebook.copy_(seeded(5, 3))
+    x, weight = seeded(4, 3, seed=1).requires_grad_(), seeded(4, 3, seed=2)
+    (quantizer(x)[0] * weight).sum().backward()
+    torch.testing.assert_close(x.grad, weight)
+
+
+def test_the_gradient_of_a_cosine_keeps_the_length() -> None:
+    """Only the direction counts, so no gradient points along x."""
+    quantizer = VectorQuantizer(5, 3, cosine=True).eval()
+    quantizer.codebook.copy_(F.normalize(seeded(5, 3), dim=-1))
+    x = seeded(4, 3, seed=1).requires_grad_()
+    (quantizer(x)[0] * seeded(4, 3, seed=2)).sum().backward()
+    assert x.grad is not None and x.grad.abs().max() > 0.1
+    torch.testing.assert_close((x.grad * x).sum(-1), torch.zeros(4), atol=1e-6, rtol=0)
+
+
+def test_dead_codes_are_put_where_inputs_are() -> None:
+    torch.manual_seed(0)
+    _, x = clusters()
+    quantizer = VectorQuantizer(16, 6, decay=0.5)
+    quantizer(x)
+    elsewhere = x + 50  # every code is far away: one takes all, the rest dies
+    quantizer(elsewhere)
+    assert len(quantizer(elsewhere)[1].unique()) < 4
+    for _ in range(20):
+        _, indices = quantizer(elsewhere)
+    assert len(indices.unique()) >= 12
+    assert torch.cdist(quantizer.codebook, elsewhere).amin(1).max() < 1
+
+
+def test_without_restarts_they_stay_dead() -> None:
+    """What the test above would see if nothing were restarted."""
+    torch.manual_seed(0)
+    _, x = clusters()
+    quantizer = VectorQuantizer(16, 6, decay=0.5, dead=0.0)
+    quantizer(x)
+    for _ in range(20):
+        _, indices = quantizer(x + 50)
+    assert len(indices.unique()) < 4
+
+
+def test_padding_does_not_move_the_codebook() -> None:
+    _, x = clusters()
+    padded = torch.cat([x, torch.full((64, 6), 99.0)])
+    valid = torch.arange(len(padded)) < len(x)
+    plain, masked = VectorQuantizer(4, 6), VectorQuantizer(4, 6)
+    for _ in range(5):
+        torch.manual_seed(0)
+        plain(x)
+        torch.manual_seed(0)
+        quantized, indices = masked(padded[None], valid[None])
+    assert quantized.shape == (1, len(padded), 6) and indices.shape == (1, len(padded))
+    torch.testing.assert_close(masked.codebook, plain.codebook)
+    torch.testing.assert_close(masked.usage, plain.usage)
+    before = masked.codebook.clone()
+    masked(padded[None], torch.zeros_like(valid)[None])
+    assert torch.equal(masked.codebook, before)
+
+
+def test_only_training_moves_the_codebook() -> None:
+    quantizer = VectorQuantizer(4, 6)
+    x = clusters()[1]
+    quantizer.eval()(x)
+    assert not quantizer.codebook.any() and not quantizer.started
+    quantizer.train()(x)
+    assert quantizer.codebook.any() and quantizer.started
+    before = quantizer.codebook.clone()
+    quantizer.eval()(x + 1)
+    assert torch.equal(quantizer.codebook, before)
+
+
+def test_weights_without_averages_are_trained_on_from_where_they_are() -> None:
+    """A bundle leaves the averages out; k-means must not start over."""
+    centres, x = clusters()
+    first = VectorQuantizer(4, 6)
+    first(x)
+    for seed in range(4):  # k-means would give the codes another order, but for luck
+        torch.manual_seed(seed)
+        other = VectorQuantizer(4, 6)
+        other.load_state_dict({"codebook": first.codebook})
+        assert torch.equal(other.codebook, first.codebook)
+        other(x)
+        assert torch.equal(other.nearest(centres), first.nearest(centres))
+    whole = VectorQuantizer(4, 6)
+    whole.load_state_dict(first.state_dict())
+    assert torch.equal(whole.sums, first.sums) and torch.equal(whole.usage, first.usage)
