@@ -1,0 +1,90 @@
+"""Stories read aloud: the corpus that needs no download.
+
+Training stories have even seeds from 0 up, held-out stories odd ones, so that no length of training reaches them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+from lab import audio
+from lab.corpora import narrators, storyworld
+from lab.corpora.narrators import Narrator
+from lab.corpora.utterance import Utterance, int16
+
+Made = TypeVar("Made")
+
+
+def training_seed(number: int) -> int:
+    return 2 * number
+
+
+def held_out_seed(number: int) -> int:
+    return 2 * number + 1
+
+
+def utterance(text: str, narrator: Narrator, story: int = -1) -> Utterance:
+    return Utterance(int16(narrator.read(text)), storyworld.normalize(text), narrator.name, "narrated", story)
+
+
+def story(seed: int, narrator: Narrator, sentences: int = 60) -> Utterance:
+    """A whole story by one narrator; 60 sentences last about 3.5 minutes."""
+    return utterance(storyworld.story(seed, sentences).text, narrator, seed)
+
+
+def passage(seed: int, rng: np.random.Generator, nonsense: float = 0.0) -> str:
+    """One to three sentences out of the middle of a story, 3 to 10 s of speech.
+
+    `nonsense` is the chance of as many words in no order.
+    """
+    if rng.random() < nonsense:
+        return storyworld.nonsense(rng, int(rng.integers(6, 18)))
+    sentences = storyworld.story(seed, 40).sentences
+    start = int(rng.integers(len(sentences) - 3))
+    return " ".join(sentences[start : start + int(rng.integers(1, 4))])
+
+
+def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:
+    """One passage by anyone and by a double: in step (equal lengths) where their tempi are within 4 %.
+
+    Same number, same pair.
+    """
+    rng = np.random.default_rng((0x9A1F, number))
+    text, narrator = passage(training_seed(number), rng, nonsense), narrators.cast(rng)
+    double = narrators.double(narrator, rng)
+    first, other = narrator.read(text), double.read(text)
+    if abs(len(first) / len(other) - 1) < 0.04:
+        other = np.resize(audio.resample(other, len(other), len(first)), len(first))
+    words = storyworld.normalize(text)
+    return (
+        Utterance(int16(first), words, narrator.name, "narrated"),
+        Utterance(int16(other), words, double.name, "narrated"),
+    )
+
+
+def voice_samples(number: int) -> tuple[Utterance, Utterance]:
+    """Two different passages by one narrator: what the voice learns from. Every other narrator is a named one."""
+    rng = np.random.default_rng((0x70CE, number))
+    narrator = narrators.NAMED[number // 2 % len(narrators.NAMED)] if number % 2 else narrators.cast(rng)
+    first, second = (passage(training_seed(number + k), rng) for k in (0, 1))
+    return utterance(first, narrator), utterance(second, narrator)
+
+
+def training_story(number: int) -> Utterance:
+    """Story `number` by anyone."""
+    return story(training_seed(number), narrators.cast(np.random.default_rng((0x5709, number))))
+
+
+def held_out_story(number: int, narrator: Narrator | None = None, sentences: int = 12) -> Utterance:
+    """Held-out story `number` by a held-out narrator, each in turn."""
+    return story(held_out_seed(number), narrator or narrators.HELD_OUT[number % len(narrators.HELD_OUT)], sentences)
+
+
+def make(maker: Callable[[int], Made], numbers: Iterable[int], workers: int | None = None) -> Iterator[Made]:
+    """`maker` of every number, in order, made by processes in parallel (espeak-ng has one global state a process)."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(maker, numbers, chunksize=16)

@@ -1,0 +1,173 @@
+"""Synthetic narrators: espeak-ng's voices, through the wheel `espeakng-loader` and ctypes.
+
+A narrator is an accent, a voice variant, a speaking rate, a pitch and the size of the speaker (the waveform is
+resampled, which moves formants and pitch together). espeak-ng makes about 600 seconds of speech a second on one core.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import espeakng_loader
+import numpy as np
+
+from lab import audio
+from lab.errors import LabError
+
+# `en` is espeak-ng's British English.
+ACCENTS = (
+    "en-us",
+    "en-us-nyc",
+    "en",
+    "en-gb-scotland",
+    "en-gb-x-rp",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+)
+
+# speak_lib.h
+_SYNCHRONOUS, _RATE, _PITCH, _CHARACTERS, _UTF8 = 2, 1, 3, 1, 1
+
+
+@dataclass(frozen=True)
+class Narrator:
+    """Who reads.
+
+    `rate` in words a minute (80 to 450), `pitch` 0 to 99, `size` of the speaker against the voice's own.
+    """
+
+    name: str
+    voice: str  # accent+variant, as espeak-ng writes it
+    rate: int = 165
+    pitch: int = 50
+    size: float = 1.0
+
+    def read(self, text: str) -> np.ndarray:
+        """Text -> waveform (N,) float32 at 16 kHz, levelled to -23 dBFS.
+
+        Raises LabError when espeak-ng does not know the voice.
+        """
+        spoken, rate = _synthesize(text, self.voice, round(self.rate * self.size), self.pitch)
+        # Played back at another rate a voice gets smaller or larger; the reading rate above undoes the change of tempo.
+        return audio.set_level(audio.resample(spoken, round(rate / self.size), audio.SAMPLE_RATE))
+
+
+NAMED = tuple(
+    Narrator(name, voice, rate, pitch)
+    for name, voice, rate, pitch in (
+        ("Ada", "en-us+f2", 160, 50),
+        ("Bruno", "en-us+m3", 165, 45),
+        ("Cora", "en+f4", 165, 55),
+        ("Dario", "en+m1", 160, 40),
+        ("Edith", "en-gb-scotland+f1", 160, 50),
+        ("Felix", "en-gb-scotland+m7", 165, 50),
+        ("Greta", "en-us+Annie", 165, 50),
+        ("Hector", "en-us+Michael", 160, 45),
+        ("Ida", "en-gb-x-rp+belinda", 160, 50),
+        ("Jonas", "en-gb-x-rp+ed", 165, 50),
+        ("Klara", "en-us+Alicia", 170, 50),
+        ("Lars", "en-us+klatt2", 155, 45),
+        ("Mona", "en+anika", 160, 50),
+        ("Nils", "en+paul", 160, 50),
+        ("Olga", "en-us-nyc+steph", 165, 50),
+        ("Paul", "en-us-nyc+rob", 165, 45),
+        ("Rosa", "en-029+f3", 160, 55),
+        ("Simon", "en-029+m2", 160, 50),
+        ("Tilda", "en-gb-x-gbclan+Andrea", 165, 50),
+        ("Ugo", "en-gb-x-gbclan+gustave", 160, 50),
+        ("Vera", "en-gb-x-gbcwmd+aunty", 160, 50),
+        ("Walter", "en-gb-x-gbcwmd+grandpa", 150, 50),
+        ("Yara", "en-us+shelby", 165, 50),
+        ("Zeno", "en+boris", 160, 50),
+    )
+)
+
+# Their variants are read by nobody in training.
+HELD_OUT = tuple(
+    Narrator(name, voice, rate, pitch)
+    for name, voice, rate, pitch in (
+        ("Alba", "en-us+f5", 165, 50),
+        ("Boaz", "en-us+m5", 155, 50),
+        ("Celia", "en+linda", 165, 50),
+        ("Dov", "en+benjamin", 160, 45),
+        ("Elsa", "en-gb-scotland+steph2", 165, 50),
+        ("Ferdi", "en-us+klatt3", 160, 50),
+    )
+)
+
+# Not voices to learn words from.
+_UNUSABLE = frozenset({"whisper", "whisperf"})
+
+
+def _variants_folder() -> Path:
+    return Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+
+
+@cache
+def variants() -> tuple[str, ...]:
+    """Every variant that training may use: the installed ones, less whispers and those of the held-out narrators."""
+    reserved = {narrator.voice.split("+")[1] for narrator in HELD_OUT}
+    return tuple(sorted(path.name for path in _variants_folder().iterdir() if path.name not in reserved | _UNUSABLE))
+
+
+def cast(rng: np.random.Generator) -> Narrator:
+    """Someone to learn from: any usable variant and accent, at a rate and pitch of their own."""
+    voice = f"{rng.choice(ACCENTS)}+{rng.choice(variants())}"
+    rate, pitch = int(rng.integers(140, 196)), int(rng.integers(25, 76))
+    size = float(rng.uniform(0.88, 1.14))
+    return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
+
+
+def double(narrator: Narrator, rng: np.random.Generator) -> Narrator:
+    """The same reading by another voice: accent and rate kept, so that most doubles speak in step with the original."""
+    voice = f"{narrator.voice.split('+')[0]}+{rng.choice(variants())}"
+    pitch = int(rng.integers(25, 76))
+    return replace(narrator, name=f"double of {narrator.name}", voice=voice, pitch=pitch)
+
+
+def named(name: str) -> Narrator:
+    """A narrator of the measures by name."""
+    for narrator in NAMED + HELD_OUT:
+        if narrator.name.lower() == name.lower():
+            return narrator
+    raise LabError(f"there is no narrator {name!r}; there are {', '.join(n.name for n in NAMED + HELD_OUT)}")
+
+
+def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int]:
+    """Samples and their rate, by an espeak-ng opened anew (4 ms): the flutter of its pitch runs on from text to text,
+    no call resets it, and the same text must give the same samples whatever was read before.
+    """
+    _, _, variant = voice.partition("+")
+    if variant and not (_variants_folder() / variant).is_file():  # espeak-ng would read on without it
+        raise LabError(f"espeak-ng has no variant {variant!r}; there are {', '.join(variants())}")
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    heard: list[bytes] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    def listen(samples, count, _events):
+        if count > 0:
+            heard.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    try:
+        data = str(Path(espeakng_loader.get_data_path()).parent).encode()
+        sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
+        if sample_rate <= 0:
+            raise LabError(f"espeak-ng did not start with the data in {data.decode()}; reinstall espeakng-loader")
+        library.espeak_SetSynthCallback(listen)
+        if library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise LabError(f"espeak-ng has no voice {voice!r}; voices are accent+variant, such as en-us+f2")
+        library.espeak_SetParameter(_RATE, rate, 0)
+        library.espeak_SetParameter(_PITCH, pitch, 0)
+        encoded = text.encode()
+        size = ctypes.c_size_t(len(encoded) + 1)
+        library.espeak_Synth(encoded, size, 0, _CHARACTERS, 0, _UTF8, None, None)
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+    return np.frombuffer(b"".join(heard), np.int16).astype(np.float32) / 32768, sample_rate

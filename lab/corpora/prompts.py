@@ -1,0 +1,72 @@
+"""The prompts in data/prompts: the first sentences of held-out stories, each with its text and narrator."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from lab import audio
+from lab.corpora import narration, narrators, storyworld
+from lab.errors import LabError
+
+FOLDER = Path(__file__).parents[2] / "data" / "prompts"
+_NARRATORS = ("Ada", "Hector", "Edith", "Boaz", "Celia", "Olga")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    name: str
+    text: str
+    narrator: str
+    story: int  # seed
+    seconds: float
+
+    @property
+    def hero(self) -> str:
+        return self.name.split("_")[0]
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.name}.flac"
+
+
+def prompts() -> list[Prompt]:
+    """What ships. Raises LabError where there is nothing."""
+    try:
+        return [Prompt(**entry) for entry in json.loads((FOLDER / "prompts.json").read_text())]
+    except FileNotFoundError:
+        raise LabError(f"there are no prompts in {FOLDER}; `python -m lab.corpora.prompts` makes them") from None
+
+
+def make() -> list[Prompt]:
+    """Read the prompts anew: for each narrator a held-out story of a new hero whose opening lasts 9.5 to 10.5 s."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    made: list[Prompt] = []
+    number = itertools.count(500)
+    for name in _NARRATORS:
+        told = {prompt.hero for prompt in made}
+        made.append(
+            next(prompt for prompt in map(partial(_opening, name), number) if prompt and prompt.hero not in told)
+        )
+        audio.save(made[-1].path, narrators.named(name).read(made[-1].text))
+    (FOLDER / "prompts.json").write_text(json.dumps([asdict(prompt) for prompt in made], indent=1) + "\n")
+    return made
+
+
+def _opening(name: str, number: int) -> Prompt | None:
+    """The first sentences of held-out story `number`, if they last about 10 s."""
+    seed = narration.held_out_seed(number)
+    story = storyworld.story(seed, 20)
+    for count in (2, 3, 4):
+        text = " ".join(story.sentences[:count])
+        seconds = len(narrators.named(name).read(text)) / audio.SAMPLE_RATE
+        if 9.5 <= seconds <= 10.5:
+            return Prompt(f"{story.cast.hero}_by_{name.lower()}", text, name, seed, round(seconds, 2))
+    return None
+
+
+if __name__ == "__main__":
+    make()

@@ -1,0 +1,70 @@
+"""What several rooms' tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from lab import bundle
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.tokens import Tokenizer, TokenizerConfig
+from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
+
+settings.register_profile("lab", deadline=None)  # a busy machine is no failure
+settings.load_profile("lab")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from a second thread, and on a busy machine wait for it at each op."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def real_speech() -> Path:
+    """A folder of LibriSpeech: LAB_LIBRISPEECH, or the one beside the repository."""
+    folder = Path(os.environ.get("LAB_LIBRISPEECH") or ROOT.parent / "shared" / "speech" / "librispeech")
+    if not folder.is_dir():
+        pytest.skip("no LibriSpeech here; set LAB_LIBRISPEECH to a folder of it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, nn.Module]:
+    """The five models of a bundle, tiny, of matching sizes and untrained, but with codebooks in use."""
+    torch.manual_seed(0)
+    tokenizer, codec = Tokenizer(TokenizerConfig.preset("tiny")), Codec(CodecConfig.preset("tiny"))
+    noise = torch.randn(1, 400, 640) * 10 ** torch.empty(1, 400, 1).uniform_(-4, -1)  # of another loudness each token
+    for _ in range(20):
+        tokenizer.quantizer(tokenizer.narrow(tokenizer.features(tokenizer.mel(noise.flatten(1)))))
+    for level in codec.quantizer.levels:
+        level.codebook.normal_()
+        level.started.fill_(True)
+    made = {
+        "tokenizer": tokenizer,
+        "griffin": Griffin(GriffinConfig.preset("tiny", vocabulary=32)),
+        "transformer": SpeechTransformer(TransformerConfig.preset("tiny", vocabulary=32, context=128)),
+        "soundstorm": SoundStorm(SoundStormConfig.preset("tiny")),
+        "codec": codec,
+    }
+    return {name: model.eval().requires_grad_(False) for name, model in made.items()}
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(models: dict[str, nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Those models on disk. Tests that change it take a copy."""
+    root = tmp_path_factory.mktemp("bundle")
+    for name, model in models.items():
+        bundle.save(root, name, model, {"data": f"nothing, as it is no real {name}"})
+    return root
