@@ -1,0 +1,41 @@
+"""Log-mel spectrogram, 80 bands at 100 Hz: four frames a semantic token."""
+
+from __future__ import annotations
+
+import librosa
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab.audio import SAMPLE_RATE
+
+HOP = 160
+BANDS = 80
+_FFT = 512
+# Fixed, so that a level means the same in every file: BEST-RQ needs inputs of about unit variance.
+_MEAN, _SPREAD = -5.0, 3.0  # nats
+
+
+class LogMel(nn.Module):
+    """Waveform (B, N), N a multiple of 160 -> (B, N / 160, 80).
+
+    Speech at -23 dBFS has a mean of -1.5 to -1 and a spread of 1.3 to 1.7.
+
+    Frame m is centred on samples [160 m, 160 (m + 1)).
+    """
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(_FFT), persistent=False)
+        bands = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=BANDS, fmin=20, fmax=7600)
+        self.register_buffer("bands", torch.from_numpy(bands).T.contiguous(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        edge = (_FFT - HOP) // 2
+        padded = F.pad(waveform, (edge, edge))
+        spectrum = torch.stft(padded, _FFT, HOP, window=self.window, center=False, return_complex=True)
+        power = spectrum.abs().square().transpose(1, 2)  # (B, M, 257)
+        return ((power @ self.bands).clamp(min=1e-8).log() - _MEAN) / _SPREAD
