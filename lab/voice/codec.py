@@ -1,0 +1,166 @@
+"""The codec: SoundStream's role (2107.03312) at 16 kHz, 50 frames a second, 8 levels of 1024 codes (4 kbps).
+
+SoundStream's outermost strided convolutions work on every sample; here a short-time Fourier transform takes
+their place in the encoder and an inverse one in the decoder (Vocos, 2306.00814), and every layer between runs
+at 50 Hz. Counted, not measured, that is some 13 times fewer operations a second of audio than waveform
+convolutions that begin with 16 channels.
+
+Frame f stands for samples [320 f, 320 (f + 1)), so that semantic token t is spoken in frames 2 t and 2 t + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab.errors import LabError
+from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
+
+    Transforms of 20 ms say when a sound is by which of them holds it; one of 80 ms a frame says it by phase alone,
+    which is hard to learn: after 220 steps STOI 0.74 against 0.65 on unseen narrators.
+    """
+
+    hop: int = 320
+    window: int = 320
+    patch: int = 4
+    width: int = 224
+    kernel: int = 7
+    encoder_layers: int = 4
+    decoder_layers: int = 6
+    levels: int = 8
+    codes: int = 1024
+    code_width: int = 64
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> CodecConfig:
+        """ "lab": trained here; "tiny": for tests; "paper": AudioLM's 12 levels x 1024, and wider."""
+        presets: dict[str, dict[str, Any]] = {
+            "lab": {},
+            "tiny": {
+                "width": 32,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "levels": 4,
+                "codes": 16,
+                "code_width": 16,
+            },
+            "paper": {
+                "width": 512,
+                "encoder_layers": 8,
+                "decoder_layers": 8,
+                "levels": 12,
+                "code_width": 128,
+            },
+        }
+        if name not in presets:
+            raise LabError(f"no codec preset {name!r}; there are {', '.join(presets)}")
+        return cls(**(presets[name] | overrides))
+
+
+class Codec(nn.Module):
+    """Waveform (B, N) in [-1, 1] at 16 kHz <-> codes (B, F, Q), F = ceil(N / hop)."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.config = config
+        bins = config.window // 2 + 1
+        self.spectrum = Spectrum(config.window, config.hop // config.patch)
+        self.embed = nn.Sequential(nn.Linear(config.patch * 3 * bins, config.width), RMSNorm(config.width))
+        self.encoder = nn.Sequential(
+            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.encoder_layers))
+        )
+        self.narrow = nn.Sequential(RMSNorm(config.width), nn.Linear(config.width, config.code_width))
+        self.quantizer = ResidualVectorQuantizer(config.levels, config.codes, config.code_width)
+        self.widen = nn.Linear(config.code_width, config.width)
+        self.decoder = nn.Sequential(
+            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.decoder_layers))
+        )
+        spectrum = nn.Linear(config.width, config.patch * 2 * bins)
+        # Speech has some exp(-5) a bin; exp(0) would be a roar.
+        nn.init.constant_(spectrum.bias.view(config.patch, 2, bins)[:, 0], -5.0)
+        self.head = nn.Sequential(RMSNorm(config.width), spectrum)
+
+    def forward(self, waveform: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For training: waveform (B, N), N a multiple of hop; depth (B,) levels to use (quantizer dropout).
+
+        A depth of 0 leaves the latent as it is: a codec learns to speak before it learns to count.
+        Returns the reconstruction (B, N), the commitment loss () and the codes (B, F, Q).
+        """
+        latent = self.latent(waveform)
+        quantized, codes, commitment = self.quantizer(latent, depth)
+        quantized = torch.where((depth > 0)[:, None, None], quantized, latent)
+        return self.synthesize(quantized), commitment, codes
+
+    def latent(self, waveform: Tensor) -> Tensor:
+        """(B, N) -> what the quantizer sees (B, F, code_width)."""
+        frames = self.spectrum(F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop)))  # (B, F * patch, bins)
+        size = frames.abs() + 1e-4  # some 70 dB under speech: phases of less are noise and vanish
+        features = torch.cat([size.log(), frames.real / size, frames.imag / size], -1)
+        patches = features.unflatten(1, (-1, self.config.patch)).flatten(2)  # (B, F, patch * 3 * bins)
+        return self.narrow(self.encoder(self.embed(patches)))
+
+    def synthesize(self, quantized: Tensor) -> Tensor:
+        """(B, F, code_width) -> (B, F * hop)."""
+        patches = self.head(self.decoder(self.widen(quantized)))  # (B, F, patch * 2 * bins)
+        size, phase = patches.unflatten(-1, (self.config.patch, -1)).flatten(1, 2).chunk(2, -1)
+        return self.spectrum.inverse(torch.polar(size.clamp(max=5.0).exp(), phase))
+
+    @torch.no_grad()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """(B, N) -> codes (B, ceil(N / hop), Q); a last frame that is not full is completed with silence."""
+        return self.quantizer.encode(self.latent(waveform))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels -> (B, F * hop)."""
+        if not 1 <= codes.shape[-1] <= self.config.levels:
+            raise LabError(f"codes of {codes.shape[-1]} levels, and this codec has 1 to {self.config.levels}")
+        return self.synthesize(self.quantizer.decode(codes))
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of input that one sample of output may depend on, encoder and decoder together."""
+        layers = self.config.encoder_layers + self.config.decoder_layers
+        step = self.config.hop // self.config.patch
+        overlapping = self.config.window // step  # transforms that write one sample
+        frames = 1 + -(-(overlapping - 1) // self.config.patch) + layers * (self.config.kernel - 1)
+        return frames * self.config.hop + self.config.window - step
+
+
+class Spectrum(nn.Module):
+    """Short-time Fourier transform with frame f centred on [hop f, hop (f + 1)), and its inverse."""
+
+    taper: Tensor
+
+    def __init__(self, window: int, hop: int):
+        super().__init__()
+        self.window, self.hop = window, hop
+        self.register_buffer("taper", torch.hann_window(window), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, N), N a multiple of hop -> (B, N / hop, window / 2 + 1) complex."""
+        margin = (self.window - self.hop) // 2
+        frames = F.pad(waveform, (margin, margin)).unfold(-1, self.window, self.hop)  # (B, F, window)
+        return torch.fft.rfft(frames * self.taper, norm="ortho")
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """(B, F, window / 2 + 1) complex -> (B, F * hop): overlap-add over the sum of squared windows."""
+        frames = torch.fft.irfft(spectrum, self.window, norm="ortho") * self.taper  # (B, F, window)
+        weights = self.taper.square().expand(1, frames.shape[1], -1)
+        return self._overlap(frames) / self._overlap(weights).clamp(min=1e-3)
+
+    def _overlap(self, frames: Tensor) -> Tensor:
+        count, margin = frames.shape[1], (self.window - self.hop) // 2
+        parts = frames.unflatten(-1, (-1, self.hop)).unbind(2)  # window / hop pieces of (B, F, hop)
+        late = len(parts) - 1
+        summed = torch.stack([F.pad(part, (0, 0, n, late - n)) for n, part in enumerate(parts)]).sum(0)
+        return summed.flatten(1)[:, margin : margin + count * self.hop]

@@ -1,0 +1,109 @@
+"""Tokens of any length -> waveform, in windows of 27 s beside 3 s of the speaker (SpeechSSM, Fig. 4b).
+
+Every window begins with the same prompt and knows nothing of its neighbours but the 4 s of tokens they share;
+they are joined in the middle of those. Memory is that of one window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab import audio, windows
+from lab.errors import LabError
+from lab.voice.codec import Codec
+from lab.voice.soundstorm import CONFIDENCE_NOISE, FRAMES, Pass, SoundStorm, VoicePrompt
+
+HOP = 640  # samples a semantic token
+FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
+
+
+class Synthesizer:
+    """SoundStorm and a codec as one voice. Waveforms are float32 arrays (N,) at 16 kHz."""
+
+    def __init__(self, soundstorm: SoundStorm, codec: Codec):
+        if soundstorm.config.codes != codec.config.codes or soundstorm.config.levels > codec.config.levels:
+            raise LabError(
+                f"a SoundStorm of {soundstorm.config.levels} levels x {soundstorm.config.codes} codes cannot "
+                f"drive a codec of {codec.config.levels} x {codec.config.codes}; train one for the other"
+            )
+        self.soundstorm, self.codec = soundstorm, codec
+
+    def prompt(self, waveform: np.ndarray, tokens: Tensor) -> VoicePrompt:
+        """The speaker of a waveform (N,), given its semantic tokens: the first 3 s, 75 tokens and 150 frames.
+
+        Raises LabError if it is shorter.
+        """
+        length = windows.SPEAKER_PROMPT
+        if len(waveform) < length * HOP or len(tokens) < length:
+            seconds = len(waveform) / audio.SAMPLE_RATE
+            raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
+        heard = torch.from_numpy(waveform[: length * HOP + self.codec.receptive_field].astype(np.float32))
+        codes = self.codec.encode(heard[None].to(self.device))[0, : FRAMES * length]
+        return VoicePrompt(tokens[:length].cpu(), codes.cpu())
+
+    def speak(
+        self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: object
+    ) -> np.ndarray:
+        """Tokens (T,) -> waveform (640 T,): `stream` with all pieces in one."""
+        pieces = self.stream((int(token) for token in tokens), prompt, seed, **options)  # type: ignore[arg-type]
+        return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+    def stream(
+        self,
+        tokens: Iterable[int],
+        prompt: VoicePrompt,
+        seed: int = 0,
+        *,
+        windowing: windows.Windowing = windows.SYNTHESIS,
+        fade: int = FADE,
+        iterations: Sequence[int] | None = None,
+        temperature: float = 1.0,
+        noise: float = CONFIDENCE_NOISE,
+        on_pass: Callable[[Pass], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Pieces of the waveform as tokens arrive, 640 samples a token in all, `fade` samples behind.
+
+        `windowing` in tokens: smaller windows speak sooner and have more seams. `fade` in samples, even: the
+        length of the equal-power cross-fade around each seam; 0 is the paper's cut. Window k draws from
+        (seed, k) alone, so the same tokens give the same samples however they arrive. The rest as in
+        `SoundStorm.generate`.
+        """
+        if fade % 2:
+            raise LabError(f"a cross-fade of {fade} samples has no middle; give an even number")
+
+        def spoken() -> Iterator[np.ndarray]:
+            for index, (window, items) in enumerate(windows.stream(tokens, *windowing)):
+                codes = self.soundstorm.generate(
+                    torch.tensor(items),
+                    prompt,
+                    generator_of(seed, index),
+                    iterations=iterations,
+                    temperature=temperature,
+                    noise=noise,
+                    on_pass=on_pass,
+                )
+                yield self.decode(codes)[window.scaled(HOP).kept(fade // 2)]
+
+        return audio.stitch(spoken(), fade)
+
+    def decode(self, codes: Tensor) -> np.ndarray:
+        """Codes (F, q) -> waveform (320 F,). Not the prompt's: its end is no neighbour of the first frame."""
+        return self.codec.decode(codes[None].to(self.device))[0].clamp(-1, 1).cpu().numpy()
+
+    def seams(self, total: int, windowing: windows.Windowing = windows.SYNTHESIS) -> list[float]:
+        """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""
+        return [seam * HOP / audio.SAMPLE_RATE for seam in windows.seams(windows.plan(total, *windowing))]
+
+    @property
+    def device(self) -> torch.device:
+        return self.codec.widen.weight.device
+
+
+def generator_of(seed: int, index: int) -> torch.Generator:
+    """Randomness of window `index`."""
+    state = np.random.SeedSequence((seed % 2**64, index)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))

@@ -1,0 +1,215 @@
+"""The codec: lengths, alignment, quantizer, losses, discriminators, recipe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lab.corpora import Utterance
+from lab.errors import LabError
+from lab.nn import ResidualVectorQuantizer, VectorQuantizer
+from lab.train import codec as recipe
+from lab.voice import Codec, CodecConfig
+from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
+from lab.voice.losses import MultiScaleMel
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def tiny(**overrides: int) -> Codec:
+    return Codec(CodecConfig.preset("tiny", **overrides))
+
+
+def tone(samples: int, rows: int = 1) -> torch.Tensor:
+    """Syllables of a buzz (rows, samples): harmonics of 120 Hz, four bursts a second."""
+    time = torch.arange(samples) / 16000
+    buzz = sum(torch.sin(2 * torch.pi * 120 * n * time) / n for n in range(1, 12))
+    return (0.1 * buzz * torch.sin(2 * torch.pi * 2 * time).abs()).expand(rows, -1)
+
+
+@pytest.mark.parametrize("samples", [1, 319, 320, 321, 16000])
+def test_a_frame_is_320_samples(samples: int) -> None:
+    codec = tiny().eval()
+    codes = codec.encode(0.1 * torch.randn(2, samples))
+    frames = -(-samples // 320)
+    assert codes.shape == (2, frames, 4)
+    assert codec.decode(codes).shape == (2, 320 * frames)
+
+
+SHAPES = pytest.mark.parametrize(("window", "patch"), [(1280, 1), (640, 1), (320, 4), (320, 2)])
+
+
+@SHAPES
+def test_spectrum_and_its_inverse(window: int, patch: int) -> None:
+    spectrum = tiny(window=window, patch=patch).spectrum
+    waveform = torch.randn(2, 6400)
+    torch.testing.assert_close(spectrum.inverse(spectrum(waveform)), waveform, atol=1e-5, rtol=1e-5)
+
+
+@SHAPES
+def test_frame_f_is_centred_on_its_samples(window: int, patch: int) -> None:
+    click = torch.zeros(1, 6400)
+    click[0, 320 * 7 + 160] = 1
+    power = tiny(window=window, patch=patch).spectrum(click).abs().square().sum(-1)[0]
+    assert len(power) == 20 * patch and power.unflatten(0, (20, patch)).sum(1).argmax() == 7
+    middles = (torch.arange(20 * patch) + 0.5) * 320 / patch
+    torch.testing.assert_close((power * middles).sum() / power.sum(), torch.tensor(320.0 * 7 + 160))
+
+
+def test_fewer_levels() -> None:
+    codec = tiny().eval()
+    codes = codec.encode(tone(3200))
+    for levels in range(1, 5):
+        assert codec.decode(codes[..., :levels]).shape == (1, 3200)
+    assert torch.equal(codec.decode(codes), codec.decode(codec.encode(tone(3200))))
+    with pytest.raises(LabError, match="5 levels"):
+        codec.decode(torch.zeros(1, 3, 5, dtype=torch.long))
+    with pytest.raises(LabError, match="no codec preset"):
+        CodecConfig.preset("huge")
+
+
+@SHAPES
+def test_receptive_field_by_gradient(window: int, patch: int) -> None:
+    codec = tiny(kernel=3, window=window, patch=patch)
+    waveform = (0.1 * torch.randn(1, 320 * 40)).requires_grad_()
+    spans = []
+    for middle in range(320 * 20, 320 * 21, 40):
+        reconstruction, _, _ = codec(waveform, torch.tensor([0]))
+        (gradient,) = torch.autograd.grad(reconstruction[0, middle], waveform)
+        places = gradient[0].nonzero()[:, 0]
+        spans.append(int(places[-1] - places[0]) + 1)
+    # A Hann window is 0 at its first sample, which stays dark.
+    assert max(spans) == codec.receptive_field - 1
+
+
+def test_overfits_a_second() -> None:
+    codec, distance = tiny(), MultiScaleMel()
+    waveform, depth = tone(16000), torch.tensor([4])
+    adam = torch.optim.Adam(codec.parameters(), lr=5e-3)
+    losses = []
+    for step in range(30):
+        reconstruction, commitment, _ = codec(waveform, depth if step > 10 else 0 * depth)
+        loss = distance(reconstruction, waveform) + 0.25 * commitment
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0], losses
+
+
+def test_mel_distance() -> None:
+    distance, waveform = MultiScaleMel(), tone(8000)
+    assert distance(waveform, waveform) == 0
+    louder, noise = (
+        distance(1.1 * waveform, waveform),
+        distance(waveform + 0.05 * torch.randn(1, 8000), waveform),
+    )
+    assert 0 < louder < noise
+    for size in distance.scales:  # small windows have few bins: none of the bands may be empty
+        assert (distance.get_buffer(f"filters{size}").sum(0) > 0).all()
+
+
+def test_more_levels_never_quantize_worse() -> None:
+    quantizer = ResidualVectorQuantizer(levels=5, codes=16, width=8)
+    data = torch.randn(4, 100, 8)
+    quantizer(data, torch.full((4,), 5))  # the first batch starts every level by k-means
+    codes = quantizer.encode(data)
+    errors = [float((quantizer.decode(codes[..., :q]) - data).square().mean()) for q in range(1, 6)]
+    assert all(later <= earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    assert errors[-1] < 0.5 * errors[0]
+
+
+def test_dead_codes_start_anew() -> None:
+    quantizer = VectorQuantizer(codes=8, width=2, decay=0.5)
+    quantizer(torch.randn(64, 2))
+    quantizer.codebook[3] = quantizer.sums[3] = 1000.0  # no input will ever choose it
+    quantizer.usage[3] = 1.0
+    for _ in range(10):
+        quantizer(torch.randn(64, 2))
+    assert quantizer.codebook[3].abs().max() < 10
+
+
+def test_quantizer_dropout() -> None:
+    quantizer = ResidualVectorQuantizer(levels=3, codes=8, width=4)
+    data = torch.randn(2, 20, 4, requires_grad=True)
+    quantizer(data, torch.tensor([3, 3]))
+    before = quantizer.levels[2].codebook.clone()
+    quantized, codes, commitment = quantizer(data, torch.tensor([1, 2]))  # no vector reaches the third level
+    assert torch.equal(quantizer.levels[2].codebook, before) and torch.isfinite(commitment)
+    quantizer.eval()
+    quantized, codes, _ = quantizer(data, torch.tensor([1, 2]))
+    torch.testing.assert_close(quantized[0], quantizer.decode(codes[:1, :, :1])[0])
+    torch.testing.assert_close(quantized[1], quantizer.decode(codes[1:, :, :2])[0])
+    quantized.sum().backward()
+    assert torch.equal(data.grad, torch.ones_like(data))  # straight through
+
+
+def test_codebooks_travel() -> None:
+    """A checkpoint resumes to the same codebook; a bundle without averages does not start k-means over."""
+    first, data = VectorQuantizer(codes=8, width=2), torch.randn(3, 64, 2)
+    first(data[0])
+    weights = {name: tensor.clone() for name, tensor in first.state_dict().items()}
+    resumed, bundled = VectorQuantizer(codes=8, width=2), VectorQuantizer(codes=8, width=2)
+    resumed.load_state_dict(weights)
+    bundled.load_state_dict({"codebook": weights["codebook"]})
+    torch.manual_seed(1)
+    first(data[1])
+    torch.manual_seed(1)
+    resumed(data[1])
+    bundled(data[1])
+    assert torch.equal(first.codebook, resumed.codebook)
+    torch.testing.assert_close(bundled.codebook, weights["codebook"], atol=0.5, rtol=0)
+
+
+def test_discriminators_teach_the_generator() -> None:
+    codec, discriminators = tiny(), Discriminators(width=4)
+    waveform = tone(4800, rows=2)
+    reconstruction, _, _ = codec(waveform, torch.tensor([4, 2]))
+    real, fake = discriminators(waveform), discriminators(reconstruction)
+    assert len(real) == 4 and all(torch.isfinite(verdict[-1]).all() for verdict in real)
+    for loss in (hinge_of_generator(fake), feature_distance(real, fake)):
+        codec.zero_grad()
+        loss.backward(retain_graph=True)
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in codec.encoder.parameters())
+    discriminators.zero_grad()
+    hinge_of_adversary(real, discriminators(reconstruction.detach())).backward()
+    assert all(p.grad is not None for p in discriminators.parameters())
+
+
+def utterances() -> list[Utterance]:
+    random = np.random.default_rng(0)
+
+    def speech(samples: int) -> np.ndarray:
+        return random.integers(-3000, 3000, samples).astype(np.int16)
+
+    narrated = [Utterance(speech(20000), "", "anna", "narrated") for _ in range(9)]
+    return [*narrated, Utterance(speech(9000), "", "4088", "librispeech")]  # shorter than a crop
+
+
+def test_crops() -> None:
+    quiet = [Utterance(0 * u.waveform, u.text, u.narrator, u.source) for u in utterances()[:9]] + utterances()[9:]
+    batches = recipe.crops(quiet, 6, 16000, 4, seed=3)
+    waveform, depth = batches(1000)
+    assert waveform.shape == (6, 16000) and waveform.dtype == torch.float32
+    assert (waveform.abs().amax(1) > 0).sum() == 3  # one utterance of real speech has the share of nine narrated
+    assert 1 <= depth.min() and depth.max() <= 4
+    assert all(torch.equal(a, b) for a, b in zip(batches(1000), (waveform, depth), strict=True))
+    assert not torch.equal(batches(1001)[0], waveform)
+    assert batches(recipe.FREE - 1)[1].max() == 0
+    assert batches(recipe.FREE)[1].tolist() == [4] * 6 * recipe.START
+    with pytest.raises(LabError, match="empty"):
+        recipe.crops([], 6, 16000, 4, seed=3)
+
+
+@pytest.mark.parametrize("discriminators", [0, 4])
+def test_recipe(discriminators: int, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(recipe, "FREE", 2)
+    options = {"preset": "tiny", "batch": 2, "seconds": 0.3, "discriminators": discriminators}
+    codec, figures = recipe.train(utterances(), tmp_path, steps=5, held_out=utterances()[8:], **options)
+    assert figures["steps"] == 5 and "stoi narrated 4" in figures
+    assert codec.quantizer.levels[0].started
+    assert np.isfinite(codec.decode(codec.encode(tone(3200))).numpy()).all()

@@ -1,0 +1,291 @@
+"""The voice: masking, local attention, parallel decoding, windows and seams, recipe."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import LabError
+from lab.tokens import Tokenizer, TokenizerConfig
+from lab.train import soundstorm as recipe
+from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt
+from lab.voice.conformer import attend_near, rotary, rotate
+from lab.voice.soundstorm import Pass, conceal, masked_after
+from lab.windows import Windowing
+
+SHORT = Windowing(60, 20)
+MASK = 16
+
+
+@pytest.fixture(scope="module")
+def soundstorm() -> SoundStorm:
+    torch.manual_seed(0)
+    return SoundStorm(SoundStormConfig.preset("tiny")).eval()
+
+
+@pytest.fixture(scope="module")
+def synthesizer(soundstorm: SoundStorm) -> Synthesizer:
+    torch.manual_seed(0)
+    codec = Codec(CodecConfig.preset("tiny"))
+    noise = 0.1 * torch.randn(1, 32000)
+    codec(noise, torch.tensor([4]))  # starts the codebooks
+    return Synthesizer(soundstorm, codec.eval())
+
+
+@pytest.fixture(scope="module")
+def prompt() -> VoicePrompt:
+    random = torch.Generator().manual_seed(1)
+    tokens = torch.randint(32, (75,), generator=random)
+    return VoicePrompt(tokens, torch.randint(16, (150, 4), generator=random))
+
+
+def stream_of(length: int) -> list[int]:
+    return np.random.default_rng(length).integers(0, 32, length).tolist()
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Masking
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.floats(0, 1), st.integers(0, 2**31), st.data())
+def test_conceal(frames: int, levels: int, share: float, seed: int, data: st.DataObject) -> None:
+    torch.manual_seed(seed)
+    boundary, level = data.draw(st.integers(0, frames)), data.draw(st.integers(0, levels - 1))
+    codes = torch.randint(16, (1, frames, levels))
+    hidden, asked = conceal(codes, torch.tensor([boundary]), torch.tensor([level]), torch.tensor([share]), MASK)
+    lost = hidden == MASK
+    assert torch.equal(hidden[~lost], codes[~lost])
+    assert not lost[:, :boundary].any() and not asked[:, :boundary].any()  # the prompt is never masked
+    assert not lost[..., :level].any()
+    assert torch.equal(lost[..., level], asked)  # the loss looks at this level alone
+    assert lost[:, boundary:, level + 1 :].all()
+    if share in (0.0, 1.0):
+        assert asked[:, boundary:].float().mean().nan_to_num(share) == share
+
+
+@given(st.integers(1, 3000), st.integers(1, 40))
+def test_cosine_schedule(frames: int, passes: int) -> None:
+    left = [masked_after(frames, number, passes) for number in range(1, passes + 1)]
+    assert left[-1] == 0 and all(0 <= later <= earlier for earlier, later in zip([frames, *left], left, strict=False))
+    assert left[:-1] == [math.floor(frames * math.cos(math.pi / 2 * i / passes)) for i in range(1, passes)]
+
+
+# Attention
+
+
+@pytest.mark.parametrize(("prompt", "length", "span"), [(6, 37, 5), (0, 12, 4), (3, 20, 20), (7, 21, 7)])
+def test_near_attention_is_masked_attention(prompt: int, length: int, span: int) -> None:
+    query, key, value = torch.randn(3, 2, 3, prompt + length, 8)
+    at = torch.arange(prompt + length)
+    near = (at[:, None] - at).abs() <= span
+    seen = torch.where(at[:, None] < prompt, at < prompt, near | (at < prompt))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+    torch.testing.assert_close(attend_near(query, key, value, span, prompt), wanted)
+
+
+def test_rotation_knows_distances_only() -> None:
+    query, key = torch.randn(2, 1, 1, 1, 8)
+
+    def score(at: int, to: int) -> torch.Tensor:
+        turned = [rotate(x, rotary(torch.tensor([[p]]), 8)) for x, p in ((query, at), (key, to))]
+        return (turned[0] * turned[1]).sum()
+
+    torch.testing.assert_close(score(5, 2), score(1003, 1000), atol=1e-3, rtol=1e-3)
+    assert not torch.isclose(score(5, 2), score(5, 4), atol=1e-3)
+
+
+def test_far_tokens_do_not_matter(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    """One layer of +-20 frames and a kernel of 5: beyond 22 frames only the prompt is heard. With span None all is."""
+    tokens = torch.cat([prompt.tokens, torch.tensor(stream_of(100))])[None]
+    codes = torch.full((1, 350, 3), MASK)
+    other = tokens.clone()
+    other[0, -1] = (other[0, -1] + 1) % 32
+    full = SoundStorm(SoundStormConfig.preset("tiny", span=None)).eval()
+    level = torch.tensor([0])
+    with torch.no_grad():
+        near = (soundstorm(tokens, codes, level, 150) - soundstorm(other, codes, level, 150)).abs().amax(-1)[0]
+        far = (full(tokens, codes, level, 150) - full(other, codes, level, 150)).abs().amax(-1)[0]
+    assert near[:174].max() < 1e-6 < near[178:].max()
+    assert (far > 0).all()
+
+
+# Generation
+
+
+def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    passes: list[Pass] = []
+    seen: list[torch.Tensor] = []
+    hook = soundstorm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].clone()))
+    tokens = torch.tensor(stream_of(30))
+    codes = soundstorm.generate(tokens, prompt, seeded(), on_pass=passes.append)
+    hook.remove()
+    assert codes.shape == (60, 3) and codes.min() >= 0 and codes.max() < 16
+    assert [(p.level, p.number) for p in passes] == [(0, n) for n in range(1, 17)] + [(1, 1), (2, 1)]
+    assert [int(p.masked.sum()) for p in passes] == [masked_after(60, n, 16) for n in range(1, 17)] + [0, 0]
+    for codes_in in seen:
+        assert torch.equal(codes_in[0, :150], prompt.codes[:, :3])  # frozen in every pass
+    for earlier, later in zip(passes, passes[1:], strict=False):
+        kept = earlier.codes != MASK
+        assert torch.equal(earlier.codes[kept], later.codes[kept])  # what was accepted stays
+    assert (passes[3].codes[:, 1:] == MASK).all()
+    assert torch.equal(passes[-1].codes, codes)
+
+
+def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    tokens = torch.tensor(stream_of(20))
+    first = soundstorm.generate(tokens, prompt, seeded(0))
+    assert torch.equal(first, soundstorm.generate(tokens, prompt, seeded(0)))
+    assert not torch.equal(first, soundstorm.generate(tokens, prompt, seeded(1)))
+    greedy = [soundstorm.generate(tokens, prompt, seeded(s), iterations=(1, 1, 1)) for s in (0, 1)]
+    assert torch.equal(*greedy)  # single passes draw nothing
+    several = soundstorm.generate(torch.stack([tokens, tokens.flip(0)]), prompt, seeded(), iterations=(1, 1, 1))
+    torch.testing.assert_close(several[0], greedy[0])
+
+
+def test_generate_refuses(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    tokens = torch.tensor([1, 2])
+    for said, voice, iterations in (
+        (tokens[:0], prompt, None),
+        (torch.tensor([32]), prompt, None),
+        (torch.tensor([-1]), prompt, None),
+        (tokens, prompt._replace(codes=prompt.codes[:-1]), None),
+        (tokens, prompt._replace(codes=prompt.codes[:, :2]), None),
+        (tokens, prompt, (16, 1)),
+        (tokens, prompt, (0, 1, 1)),
+    ):
+        with pytest.raises(LabError):
+            soundstorm.generate(said, voice, seeded(), iterations=iterations)
+    with pytest.raises(LabError, match="no SoundStorm preset"):
+        SoundStormConfig.preset("huge")
+
+
+# Windows and seams
+
+
+@pytest.mark.parametrize("total", [1, 74, 75, 675, 676, 2000])
+def test_stitched_length(synthesizer: Synthesizer, prompt: VoicePrompt, total: int) -> None:
+    waveform = synthesizer.speak(stream_of(total), prompt, iterations=(1, 1, 1))
+    assert waveform.shape == (640 * total,) and waveform.dtype == np.float32
+    assert np.isfinite(waveform).all() and np.abs(waveform).max() <= 1
+    assert synthesizer.seams(total) == [25.0 + 23 * n for n in range({676: 1, 2000: 3}.get(total, 0))]
+
+
+@pytest.mark.parametrize("fade", [0, 320])
+def test_speak_is_stream(synthesizer: Synthesizer, prompt: VoicePrompt, fade: int) -> None:
+    tokens, options = stream_of(230), {"windowing": SHORT, "fade": fade, "seed": 5, "iterations": (3, 1, 1)}
+    pieces, drawn = [], 0
+
+    def arriving():
+        nonlocal drawn
+        for token in tokens:
+            drawn += 1
+            yield token
+
+    for piece in synthesizer.stream(arriving(), prompt, **options):
+        if not pieces:
+            assert drawn == SHORT.window + 1  # the first sound does not wait for the rest
+        pieces.append(piece)
+    whole = synthesizer.speak(torch.tensor(tokens), prompt, **options)
+    assert np.array_equal(np.concatenate(pieces), whole) and len(whole) == 640 * 230
+    assert not np.array_equal(whole, synthesizer.speak(tokens, prompt, **(options | {"seed": 6})))
+
+
+def test_fade_is_near_seams(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
+    tokens = stream_of(150)
+    options = {"windowing": SHORT, "iterations": (2, 1, 1)}
+    cut, faded = (synthesizer.speak(tokens, prompt, fade=fade, **options) for fade in (0, 320))
+    places = np.flatnonzero(cut != faded)
+    seams = np.array(synthesizer.seams(150, SHORT)) * 16000
+    distance = places[:, None] - seams
+    assert len(seams) == 3 and (np.abs(distance).min(0) < 10).all()
+    assert ((distance >= -160) & (distance < 160)).any(1).all()
+    with pytest.raises(LabError, match="even"):
+        synthesizer.speak(tokens, prompt, fade=321)
+
+
+def test_windows_draw_for_themselves(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
+    """What comes later changes nothing before the last window's start: window k draws from (seed, k) alone."""
+    tokens = stream_of(160)
+    options = {"windowing": SHORT, "iterations": (2, 1, 1), "seed": -3}
+    short, long = (synthesizer.speak(tokens[:n], prompt, **options) for n in (120, 160))
+    assert np.array_equal(short[: 640 * 50 - 160], long[: 640 * 50 - 160])
+
+
+def test_prompt(synthesizer: Synthesizer) -> None:
+    waveform = (0.1 * np.random.default_rng(0).standard_normal(16000 * 5)).astype(np.float32)
+    tokens = torch.tensor(stream_of(125))
+    prompt = synthesizer.prompt(waveform, tokens)
+    whole = synthesizer.codec.encode(torch.from_numpy(waveform)[None])[0]
+    assert torch.equal(prompt.tokens, tokens[:75])
+    assert torch.equal(prompt.codes, whole[:150])  # the cut at 3 s is not heard
+    for short in (waveform[:47999], waveform[:0]):
+        with pytest.raises(LabError, match="at least 3 s"):
+            synthesizer.prompt(short, tokens)
+    with pytest.raises(LabError, match="74 tokens"):
+        synthesizer.prompt(waveform, tokens[:74])
+
+
+def test_voice_and_codec_must_match(soundstorm: SoundStorm) -> None:
+    for overrides in ({"levels": 2}, {"codes": 32}):
+        with pytest.raises(LabError, match="cannot drive"):
+            Synthesizer(soundstorm, Codec(CodecConfig.preset("tiny", **overrides)))
+
+
+# Recipe
+
+
+def takes(speakers: int = 3) -> list[tuple[VoicePrompt, VoicePrompt]]:
+    """Speakers whose codes follow from token and speaker: something to learn."""
+    random = np.random.default_rng(0)
+
+    def one(speaker: int, length: int) -> VoicePrompt:
+        tokens = torch.from_numpy(random.integers(0, 32, length))
+        codes = (tokens.repeat_interleave(2)[:, None] + speaker + torch.arange(4)) % 16
+        return VoicePrompt(tokens.short(), codes.short())
+
+    return [(one(s, int(random.integers(80, 200))), one(s, int(random.integers(80, 200)))) for s in range(speakers)]
+
+
+def test_batches_skip_positions() -> None:
+    batches = recipe.batches(takes(), 64, 3, seed=1)
+    batch = batches(7)
+    rows, frames = batch.positions.shape
+    assert batch.codes.shape == (rows, frames, 3) and batch.tokens.shape == (rows, frames // 2)
+    assert all(torch.equal(a, b) for a, b in zip(batch, batches(7), strict=True))
+    assert torch.equal(batch.positions[:, :150], torch.arange(150).expand(rows, -1))
+    target = batch.positions[:, 150:]
+    assert (target.diff() == 1).all() and target.min() >= 150 and target.max() < 150 + 1350
+    assert target[:, 0].unique().numel() > 32 and target[:, 0].max() > 1000  # distances of a whole window
+    assert torch.bincount(batch.level, minlength=3)[0] > rows // 3
+    assert batch.share.min() >= 0 and batch.share.max() <= 1
+    same = (batch.tokens.repeat_interleave(2, 1)[..., None] + torch.arange(3)) % 16
+    speaker = (batch.codes - same) % 16
+    assert (speaker == speaker[:, :1, :1]).all()  # prompt and target are one speaker, codes lie on their tokens
+    with pytest.raises(LabError, match="two pieces"):
+        recipe.batches([takes()[0][:1]], 4, 3, seed=1)
+
+
+def test_recipe_learns(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(recipe, "PROMPT", 10)
+    monkeypatch.setattr(recipe, "TARGET", (10, 20))
+    options = {"preset": "tiny", "vocabulary": 40, "steps": 100, "batch": 6, "held_out": takes()}
+    model, figures = recipe.train(takes(), tmp_path, **options)
+    assert model.config.tokens == 40 and figures["steps"] == 100
+    assert figures["cross-entropy 2"] < 0.85 * math.log(16), figures  # one above the first level, always
+
+
+def test_take() -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig.preset("tiny")).eval()
+    codec = Codec(CodecConfig.preset("tiny")).eval()
+    taken = recipe.take(np.zeros(16000 * 2 + 1, np.float32), tokenizer, codec)
+    assert taken.tokens.shape == (51,) and taken.codes.shape == (102, 4)
