@@ -84,6 +84,11 @@ class Tokenizer(nn.Module):
         """Quantized vectors (B, T, code_width) -> logits of characters (B, T, 29)."""
         return self.characters(self.after(self.widen(quantized)))
 
+    @property
+    def reach(self) -> int:
+        """How many tokens of audio after its own the encoder looks at for one token (and as many before)."""
+        return self.config.blocks * (self.config.kernel // 2) + 3  # 3: the strided convolutions and the spectrum
+
     @torch.inference_mode()
     def tokenize(self, waveform: Tensor) -> Tensor:
         """One window: (B, N) at 16 kHz, N a multiple of 640 -> tokens (B, N / 640), without any windowing."""
@@ -106,10 +111,12 @@ class Tokenizer(nn.Module):
             raise LabError("there is nothing to tokenize: the waveform is empty")
         parts = windows.plan(tokens, window, overlap)
         device = self.to_code.weight.device
-        padded = np.resize(waveform, HOP * (parts[-1].start + window)).astype(np.float32)  # repeats from the start
+        # Filled as far as the encoder can see from the last token; what lies beyond cannot change it.
+        end = min(tokens + self.reach, parts[-1].start + window)
+        padded = np.resize(waveform, HOP * end).astype(np.float32)  # repeats from the start
         kept = []
         for part in parts:
-            piece = torch.from_numpy(padded[HOP * part.start : HOP * (part.start + window)]).to(device)
+            piece = torch.from_numpy(padded[HOP * part.start : HOP * min(part.start + window, end)]).to(device)
             kept.append(self.tokenize(piece[None])[0, part.kept()])
         return torch.cat(kept)
 

@@ -1,0 +1,161 @@
+"""A set of trained models on disk: one safetensors file a model, and bundle.json with configs and model cards.
+
+Matrices are kept in half precision, vectors (norms, biases, decays, statistics) in single: `a` of the recurrence is
+close to 1 and half precision would round its distance to 1 away.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.tokens import Tokenizer, TokenizerConfig
+from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
+
+KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
+    "tokenizer": (Tokenizer, TokenizerConfig),
+    "griffin": (Griffin, GriffinConfig),
+    "transformer": (SpeechTransformer, TransformerConfig),
+    "soundstorm": (SoundStorm, SoundStormConfig),
+    "codec": (Codec, CodecConfig),
+}
+# Running averages of codebooks: training needs them, a bundle does not.
+_TRAINING_ONLY = ("usage", "sums", "started")
+
+
+def folder() -> Path:
+    """The bundle in use: LAB_BUNDLE if set, else the one that ships in data/."""
+    return Path(os.environ.get("LAB_BUNDLE") or Path(__file__).parents[1] / "data" / "bundle")
+
+
+def index(root: Path) -> dict[str, Any]:
+    """bundle.json: for each model its config and its card. Raises LabError where there is none or none to be read."""
+    path = root / "bundle.json"
+    try:
+        entries = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise LabError(f"there is no bundle in {root}; train one with `lab train all` or set LAB_BUNDLE") from None
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path} is damaged ({error}); restore it from the repository") from None
+    for name, entry in entries.items() if isinstance(entries, dict) else [("it", None)]:
+        if name not in KINDS or not isinstance(entry, dict) or not {"config", "card"} <= set(entry):
+            raise LabError(f"{path} is damaged ({name} is no model with its config and card); restore it")
+    return entries
+
+
+def write_index(root: Path, entries: dict[str, Any]) -> None:
+    """bundle.json in place of the one there is, whole or not at all."""
+    part = root / ".bundle.part"
+    try:
+        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+        part.replace(root / "bundle.json")
+    except OSError as error:
+        raise LabError(
+            f"cannot write {root / 'bundle.json'}: {error.strerror}; give a folder you can write to"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def save(root: Path, name: str, model: nn.Module, card: dict[str, Any]) -> None:
+    """Put one model into the bundle at `root`, in place of the one of that name. Raises LabError if it cannot."""
+    entries = index(root) if (root / "bundle.json").exists() else {}
+    path, part = root / f"{name}.safetensors", root / f".{name}.part"
+    tensors = {
+        key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous()
+        for key, value in model.state_dict().items()
+        if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY
+    }
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        safetensors.torch.save_file(tensors, part)
+        part.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(f"cannot write {path}: {reason}; give a folder you can write to") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    entries[name] = {"config": asdict(model.config), "card": card}  # type: ignore[call-overload]
+    write_index(root, entries)
+
+
+def load(root: Path, name: str) -> nn.Module:
+    """One model of the bundle at `root`, in single precision, ready to be used.
+
+    Raises LabError for a missing bundle, model or file, a truncated file, and weights of other shapes than the
+    config's.
+    """
+    entries = index(root)
+    if name not in entries:
+        raise LabError(
+            f"the bundle in {root} has no {name}; it has {', '.join(entries)}; train it with `lab train {name}`"
+        )
+    model = _model(name, entries[name])
+    path = root / f"{name}.safetensors"
+    try:
+        weights = safetensors.torch.load_file(path)
+        wanted = {key for key in model.state_dict() if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY}
+        if odd := sorted(wanted ^ set(weights)):
+            raise LabError(f"{path} does not fit bundle.json: {odd[0]} and {len(odd) - 1} more are in only one of them")
+        model.load_state_dict(weights, strict=False)
+    except FileNotFoundError:
+        raise LabError(f"{path} is missing, though bundle.json names it; restore it or train it again") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise LabError(f"{path} is damaged ({error}); restore it or train it again") from None
+    except RuntimeError as error:
+        raise LabError(f"{path} does not fit the config in bundle.json: {_brief(error)}") from None
+    return model.float().eval().requires_grad_(False)
+
+
+def _model(name: str, entry: dict[str, Any]) -> nn.Module:
+    make, configure = KINDS[name]
+    try:
+        return make(configure(**entry["config"]))
+    except Exception as error:  # whatever an edited config makes of the layers
+        raise LabError(f"bundle.json: {name} cannot be built from its config: {_brief(error)}; restore it") from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def size(root: Path) -> int:
+    """Bytes of all weight files."""
+    return sum(path.stat().st_size for path in root.glob("*.safetensors"))
+
+
+def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """(model, parameters, how it was trained) for every entry of `index`."""
+    rows = []
+    for name, entry in entries.items():
+        with torch.device("meta"):
+            model = _model(name, entry)
+        card = entry["card"]
+        rows.append((name, sum(p.numel() for p in model.parameters()), card.get("data", "")))
+    return rows
+
+
+def table(entries: dict[str, Any]) -> str:
+    """The figures in the cards of `index`, as a table in markdown."""
+    lines = [
+        "| model | figure, on held-out stories and narrators | value | command |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, entry in entries.items():
+        for figure, told in entry["card"].get("figures", {}).items():
+            lines.append(f"| {name} | {figure} | {told['value']:g} | `{told['command']}` |")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Every number the lab states, each a plain function."""

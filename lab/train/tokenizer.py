@@ -1,0 +1,225 @@
+"""Recipe of the tokenizer: masked prediction on all audio, characters on transcribed audio, one token for two voices.
+
+Three losses: BEST-RQ (Chiu et al. 2022) asks the encoder for the frozen random-projection code of frames that were
+hidden from it; CTC after the quantizer asks the tokens for the text; and where two voices read in step (see
+`narration.double`), each asks the other's token of its own encoder output, since tokens should not tell who speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab.corpora import Utterance
+from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.train.loop import Losses, Schedule, fit
+
+Pair = tuple[Utterance, Utterance]
+
+STACK = 4  # log-mel frames a token
+_MASKED_ROWS, _SPAN = (
+    0.25,
+    10,
+)  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
+_SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
+
+
+@dataclass
+class Batch:
+    """Rows 2k and 2k + 1 say the same; `in_step` where they say it at the same time."""
+
+    waveform: Tensor  # (B, N)
+    tokens: Tensor  # (B,) tokens of speech in each row, the rest is padding
+    text: Tensor  # (sum of lengths,)
+    text_lengths: Tensor  # (B,)
+    in_step: Tensor  # (B / 2,) bool
+    agreement: float  # weight of the agreement loss: asked of codes that mean nothing yet, it makes them all one
+
+
+class Learner(nn.Module):
+    """The tokenizer with what only its training needs: the frozen targets and the head that predicts them."""
+
+    projection: Tensor
+    targets: Tensor
+
+    def __init__(self, tokenizer: Tokenizer, codes: int = 1024, width: int = 16):
+        super().__init__()
+        self.tokenizer = tokenizer
+        frozen = torch.Generator().manual_seed(0)
+        self.register_buffer("projection", torch.randn(STACK * mel.BANDS, width, generator=frozen))
+        self.register_buffer("targets", F.normalize(torch.randn(codes, width, generator=frozen), dim=-1))
+        self.predict = nn.Linear(tokenizer.config.width, codes)
+
+    def random_projection_codes(self, frames: Tensor) -> Tensor:
+        """Log-mel (B, 4 T, 80) -> target of each token (B, T)."""
+        stacked = frames.unflatten(1, (-1, STACK)).flatten(2)  # (B, T, 320)
+        return (F.normalize(stacked @ self.projection, dim=-1) @ self.targets.T).argmax(-1)
+
+    def forward(self, batch: Batch) -> Losses:
+        """The sum of the three losses and what to log; everything in one forward, which is what Fabric distributes."""
+        tokenizer = self.tokenizer
+        with torch.no_grad():
+            frames = tokenizer.mel(batch.waveform)
+            rows, length = len(frames), frames.shape[1] // STACK
+            speech = torch.arange(length, device=frames.device) < batch.tokens[:, None]  # (B, T)
+            targets = self.random_projection_codes(frames)
+            varied = perturb(frames)
+            hides = torch.rand(rows, device=frames.device) < _MASKED_ROWS
+            starts = torch.rand(rows, 1, length, device=frames.device) < 0.04
+            hidden = F.max_pool1d(starts.float(), _SPAN, 1, _SPAN // 2)[:, 0, :length].bool() & hides[:, None]  # (B, T)
+            noise = 0.1 * torch.randn_like(varied)
+            varied = torch.where(hidden.repeat_interleave(STACK, 1)[..., None], noise, varied)
+        features = tokenizer.features(varied)
+        narrow = tokenizer.narrow(features, speech)
+        quantized, indices = tokenizer.quantizer(narrow, speech)
+        logits = tokenizer.spell(quantized)
+
+        asked = hidden & speech
+        masked = F.cross_entropy(self.predict(features[asked]), targets[asked]) if asked.any() else features.sum() * 0
+        each = F.ctc_loss(
+            logits.log_softmax(-1).transpose(0, 1), batch.text, batch.tokens, batch.text_lengths, zero_infinity=True,
+            reduction="none",
+        )  # fmt: skip
+        reads = ~hides
+        ctc = (each / batch.text_lengths)[reads].mean() if reads.any() else each.sum() * 0
+
+        both = batch.in_step & ~hides[0::2] & ~hides[1::2]
+        agree = speech[0::2] & speech[1::2] & both[:, None]  # (B / 2, T)
+        scores = tokenizer.quantizer.scores(narrow) * _SHARPNESS
+        agreement = narrow.sum() * 0
+        same = narrow.new_zeros(())
+        if agree.any():
+            for mine, other in ((0, 1), (1, 0)):
+                agreement = agreement + 0.5 * F.cross_entropy(scores[mine::2][agree], indices[other::2][agree])
+            same = (indices[0::2][agree] == indices[1::2][agree]).float().mean()
+        used = torch.bincount(indices[speech], minlength=tokenizer.config.codes)
+        logs = {
+            "ctc": ctc,
+            "masked": masked,
+            "agreement": agreement,
+            "same": same,
+            "used": (used > 0).float().mean(),
+        }
+        return ctc + 0.15 * masked + batch.agreement * agreement, logs
+
+
+def loss_of(learner: nn.Module, batch: Batch) -> Losses:
+    return learner(batch)
+
+
+def perturb(frames: Tensor) -> Tensor:
+    """Another speaker, room and level, in step: frequency warped by 0.88 to 1.14, tilted, gained, noised, bands hidden.
+
+    Log-mel (B, M, 80) -> the same shape.
+    """
+    rows, _, bands = frames.shape
+    device = frames.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(rows, 1, 1, device=device)
+
+    place = torch.arange(bands, device=device, dtype=frames.dtype)
+    # Bands are near linear in log-frequency above 1 kHz (about 23 bands an octave) and near linear below.
+    source = (place + uniform(-1, 1) * 4.5 * (place / bands).clamp(min=0.05).sqrt()).clamp(0, bands - 1)  # (B, 1, 80)
+    low = source.floor().long().clamp(max=bands - 2)
+    part = source - low
+    index = low.expand(frames.shape)
+    warped = frames.gather(2, index) * (1 - part) + frames.gather(2, index + 1) * part
+    centred = (place - bands / 2) / bands
+    shaped = (
+        warped
+        + uniform(-0.6, 0.6)
+        + uniform(-1.0, 1.0) * centred
+        + uniform(-0.4, 0.4) * torch.cos(torch.pi * (centred * 4 + uniform(0, 2)))
+    )
+    floor = uniform(-2.2, -0.8) + 0.3 * torch.randn_like(shaped)
+    noisy = torch.logaddexp(3 * shaped, 3 * floor) / 3  # the spread of log-mel is 3 nats: add powers, not logs
+    start = uniform(0, bands)
+    band = (place >= start) & (place < start + uniform(0, 12))
+    return torch.where(band, floor, noisy)
+
+
+def batches(
+    pairs: list[Pair], speech: list[Utterance], size: int, seed: int, agreement: Callable[[int], float]
+) -> Callable[[int], Batch]:
+    """Step -> batch of `size` pairs of about one length; each fourth step real utterances, each twice."""
+    pairs = sorted(pairs, key=lambda both: len(both[0].waveform))
+    speech = sorted((u for u in speech if u.seconds < 16), key=lambda u: len(u.waveform))
+
+    def neighbours(rng: np.random.Generator, items: list[Any], count: int) -> list[Any]:
+        start = rng.integers(max(1, len(items) - count + 1))
+        return items[start : start + count]
+
+    def batch(step: int) -> Batch:
+        rng = np.random.default_rng((seed, step))
+        chosen = neighbours(rng, pairs, size)
+        if speech and step % 4 == 0:
+            chosen = [(u, u) for u in neighbours(rng, speech, size // 2)]
+        return collate([u for both in chosen for u in both], agreement(step))
+
+    return batch
+
+
+def collate(utterances: list[Utterance], agreement: float = 0.0) -> Batch:
+    tokens = torch.tensor([len(u.waveform) // HOP for u in utterances])
+    waveform = torch.zeros(len(utterances), int(tokens.max()) * HOP)
+    for row, utterance in zip(waveform, utterances, strict=True):
+        samples = torch.from_numpy(utterance.samples()[: len(row)])
+        row[: len(samples)] = samples
+    texts = [torch.tensor(spelling.spell(u.text)) for u in utterances]
+    lengths = [len(u.waveform) for u in utterances]
+    in_step = [abs(a - b) < HOP // 2 for a, b in zip(lengths[0::2], lengths[1::2], strict=True)]
+    return Batch(
+        waveform,
+        tokens,
+        torch.cat(texts),
+        torch.tensor([len(t) for t in texts]),
+        torch.tensor(in_step),
+        agreement,
+    )
+
+
+def train(
+    words: list[Pair],
+    stories: list[Pair],
+    speech: list[Utterance],
+    folder: Path,
+    *,
+    preset: str = "lab",
+    steps: int = 5000,
+    size: int = 10,
+    seed: int = 0,
+    evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
+) -> tuple[Tokenizer, dict[str, float]]:
+    """A tokenizer that learnt from pairs (see `narration.pair`) and from transcribed real speech.
+
+    For three fifths of the steps from `words`, many of them in no order, so that it has to listen; then, at a lower
+    rate, from `stories`, so that it makes use of what it can expect.
+    """
+    torch.manual_seed(seed)
+    tokenizer = Tokenizer(TokenizerConfig.preset(preset))
+    learner = Learner(tokenizer)
+    minutes = 0.0
+    for name, pairs, share, rate, agreement in (
+        ("words", words, 0.6, 2e-3, lambda step: 0.6 * min(1.0, step / 2000) ** 2),
+        ("stories", stories, 0.4, 1.2e-3, lambda step: 0.3),
+    ):
+        figures = fit(
+            learner,
+            loss_of,
+            batches(pairs, speech, size, seed, agreement),
+            schedule=Schedule(round(share * steps), learning_rate=rate, warmup=100, weight_decay=0.02),
+            folder=folder / name,
+            evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
+            evaluate_every=300,
+            seed=seed,
+        )
+        minutes += figures["minutes"]
+    return tokenizer, figures | {"steps": float(steps), "minutes": minutes}

@@ -1,0 +1,181 @@
+"""lab.bundle: what goes in comes out, in half precision; what is missing, damaged or of other shapes is an error."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from lab import bundle
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig
+from lab.measure import figures
+from lab.speech import SpeechSSM
+from tests.test_audio import disk_of
+
+TRAINING_ONLY = ("usage", "sums", "started")
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    entries = json.loads((root / "bundle.json").read_text())
+    change(entries)
+    (root / "bundle.json").write_text(json.dumps(entries))
+
+
+@pytest.mark.parametrize("name", bundle.KINDS)
+def test_what_goes_in_comes_out(tiny_bundle: Path, models: dict[str, nn.Module], name: str) -> None:
+    """To half precision, 11 bits: vectors, the decays of the recurrence among them, as they were."""
+    given, loaded = models[name], bundle.load(tiny_bundle, name)
+    assert type(loaded) is type(given) and loaded.config == given.config
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+    theirs = loaded.state_dict()
+    for key, value in given.state_dict().items():
+        if key.rsplit(".", 1)[-1] in TRAINING_ONLY:
+            continue
+        assert theirs[key].dtype == value.dtype
+        if value.ndim > 1:
+            torch.testing.assert_close(theirs[key], value, rtol=2**-11, atol=2**-24, msg=key)
+        else:
+            assert torch.equal(theirs[key], value), key
+
+
+def test_matrices_are_half_and_vectors_single_on_disk(tiny_bundle: Path) -> None:
+    weights = safetensors.torch.load_file(tiny_bundle / "griffin.safetensors")
+    assert any("decay" in key or "lambda" in key.lower() for key in weights)
+    for key, value in weights.items():
+        assert value.dtype == (torch.float16 if value.ndim > 1 else torch.float32), key
+
+
+def test_averages_of_codebooks_stay_behind(tiny_bundle: Path) -> None:
+    for name in ("tokenizer", "codec"):
+        weights = safetensors.torch.load_file(tiny_bundle / f"{name}.safetensors")
+        assert not [key for key in weights if key.rsplit(".", 1)[-1] in TRAINING_ONLY]
+        assert any(key.endswith("codebook") for key in weights)
+
+
+def test_index_and_size_and_description(tiny_bundle: Path, models: dict[str, nn.Module]) -> None:
+    entries = bundle.index(tiny_bundle)
+    assert entries.keys() == bundle.KINDS.keys()
+    assert bundle.size(tiny_bundle) == sum(path.stat().st_size for path in tiny_bundle.glob("*.safetensors"))
+    for name, parameters, data in bundle.describe(entries):
+        assert parameters == sum(parameter.numel() for parameter in models[name].parameters())
+        assert data == f"nothing, as it is no real {name}"
+
+
+def test_saving_again_replaces_one_model(copy: Path, models: dict[str, nn.Module]) -> None:
+    before = bundle.index(copy)
+    bundle.save(copy, "griffin", models["griffin"], {"steps": 7})
+    after = bundle.index(copy)
+    assert after.pop("griffin")["card"] == {"steps": 7}
+    del before["griffin"]
+    assert after == before
+    assert len(list(copy.iterdir())) == 6
+
+
+def test_the_environment_names_the_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LAB_BUNDLE", str(tmp_path))
+    assert bundle.folder() == tmp_path
+    monkeypatch.setenv("LAB_BUNDLE", "")
+    assert bundle.folder().parts[-2:] == ("data", "bundle")
+
+
+def damages() -> dict[str, tuple[Callable[[Path], object], str]]:
+    """What may be wrong with the tokenizer of a bundle, and the words that must name it."""
+
+    def config(**changes: Any) -> Callable[[Path], object]:
+        return lambda root: edit(root, lambda entries: entries["tokenizer"]["config"].update(changes))
+
+    def text(content: str | bytes) -> Callable[[Path], object]:
+        content = content.encode() if isinstance(content, str) else content
+        return lambda root: (root / "bundle.json").write_bytes(content)
+
+    def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+        def damage(root: Path) -> None:
+            path = root / "tokenizer.safetensors"
+            path.write_bytes(change(path.read_bytes()))
+
+        return damage
+
+    return {
+        "no bundle": (shutil.rmtree, "there is no bundle in .*bundle; .*lab train all"),
+        "a file for a folder": (lambda root: (shutil.rmtree(root), root.write_text("")), "there is no bundle in"),
+        "no such model": (lambda root: edit(root, lambda e: e.pop("tokenizer")), "has no tokenizer; it has codec, gr"),
+        "no weights": (lambda root: (root / "tokenizer.safetensors").unlink(), r"tokenizer\.safetensors is missing"),
+        "truncated": (weights(lambda data: data[: len(data) // 2]), r"tokenizer\.safetensors is damaged"),
+        "empty": (weights(lambda data: b""), r"tokenizer\.safetensors is damaged"),
+        "not weights": (weights(lambda data: b"text" * 99), r"tokenizer\.safetensors is damaged"),
+        "wider": (config(width=64), r"tokenizer\.safetensors does not fit the config"),
+        "deeper": (config(blocks=2), r"tokenizer\.safetensors does not fit bundle\.json: before\.1"),
+        "shallower": (config(blocks=0), r"tokenizer\.safetensors does not fit bundle\.json: before\.0"),
+        "unknown field": (config(depth=3), r"bundle\.json: tokenizer cannot be built from its config: .*depth"),
+        "nonsense": (config(width="wide"), r"bundle\.json: tokenizer cannot be built"),
+        "negative": (config(width=-1), r"bundle\.json: tokenizer cannot be built"),
+        "broken JSON": (text('{"tokenizer": {'), r"bundle\.json is damaged"),
+        "not text": (text(b"\xff\xfe\x00"), r"bundle\.json is damaged"),
+        "empty JSON": (text(""), r"bundle\.json is damaged"),
+        "a list": (text("[]"), r"bundle\.json is damaged"),
+        "no config": (text('{"tokenizer": {"card": {}}}'), r"bundle\.json is damaged \(tokenizer"),
+        "unknown model": (text('{"mamba": {"config": {}, "card": {}}}'), r"bundle\.json is damaged \(mamba"),
+    }
+
+
+@pytest.mark.parametrize("name", damages())
+def test_a_damaged_bundle_says_what_is_wrong(copy: Path, name: str) -> None:
+    damage, message = damages()[name]
+    damage(copy)
+    with pytest.raises(LabError, match=message) as caught:
+        bundle.load(copy, "tokenizer")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_bundle_that_cannot_be_written(tmp_path: Path, models: dict[str, nn.Module]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot write .*codec.safetensors: Not a directory"):
+        bundle.save(tmp_path / "file" / "bundle", "codec", models["codec"], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("fails", ["weights", "index"])
+def test_a_full_disk_leaves_no_half_file(copy: Path, models: dict[str, nn.Module], fails: str) -> None:
+    size, card = {"weights": (10_000, {}), "index": (900_000, {"data": "x" * 10**6})}[fails]
+    before = {path: path.read_bytes() for path in copy.iterdir()}  # the weights are the same, if they come so far
+    with disk_of(size), pytest.raises(LabError, match="cannot write .*File too large"):
+        bundle.save(copy, "codec", models["codec"], card)
+    assert {path: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_a_damaged_index_is_not_written_over(copy: Path, models: dict[str, nn.Module]) -> None:
+    (copy / "bundle.json").write_text("{")
+    with pytest.raises(LabError, match="damaged"):
+        bundle.save(copy, "codec", models["codec"], {})
+    assert (copy / "bundle.json").read_text() == "{"
+
+
+def test_models_that_were_not_trained_for_each_other(copy: Path, models: dict[str, nn.Module]) -> None:
+    bundle.save(copy, "griffin", Griffin(GriffinConfig.preset("tiny", vocabulary=33)), {})
+    with pytest.raises(LabError, match="tokenizer has 32 codes, the language model 33 and the voice 32"):
+        SpeechSSM.load(copy)
+
+
+def test_figures_are_recorded_in_the_cards(copy: Path) -> None:
+    measured = [figures.Figure("codec", "STOI", 0.912345), figures.Figure("codec", "log-mel L1", 0.3)]
+    figures.record(copy, "codec", measured, "a laptop, 2 cores")
+    figures.record(copy, "speed", [figures.Figure("griffin", "speed", 2.0)], "a laptop, 2 cores")
+    entries = bundle.index(copy)
+    told = entries["codec"]["card"]["figures"]["STOI"]
+    assert told == {"value": 0.9123, "command": "lab measure codec", "machine": "a laptop, 2 cores"}
+    assert entries["codec"]["card"]["data"] and entries["griffin"]["card"]["figures"]["speed"]["value"] == 2.0
+    assert "| codec | STOI | 0.9123 | `lab measure codec` |" in bundle.table(entries)
+    assert len(list(copy.iterdir())) == 6

@@ -1,0 +1,460 @@
+"""lab.train: the loop that all recipes share, the recipes of the tokenizer and the language models, their corpora."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lab import bundle
+from lab.corpora import Utterance, narration, narrators
+from lab.corpora.utterance import int16
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig
+from lab.tokens import HOP, Tokenizer, TokenizerConfig
+from lab.train import language, loop, recipes, tokenizer
+from lab.train.loop import Losses, Schedule, fit
+from lab.train.recipes import Plan
+
+# The schedule
+
+
+def test_schedule_warms_up_then_falls_by_a_cosine_to_its_floor() -> None:
+    schedule = Schedule(steps=1100, learning_rate=2.0, warmup=100, floor=0.05)
+    assert [schedule.rate(step) for step in (0, 49, 99)] == pytest.approx([0.02, 1.0, 2.0])
+    assert schedule.rate(100) == pytest.approx(2.0)
+    assert schedule.rate(600) == pytest.approx(2.0 * (0.05 + 0.95 / 2))
+    assert schedule.rate(1100) == schedule.rate(5000) == pytest.approx(0.1)
+
+
+@given(st.integers(1, 500), st.integers(0, 600))
+def test_schedule_never_leaves_its_range(steps: int, warmup: int) -> None:
+    schedule = Schedule(steps, learning_rate=1.0, warmup=warmup)
+    rates = [schedule.rate(step) for step in range(steps)]
+    assert 0 < min(rates) and max(rates) <= 1
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+
+
+# The loop
+
+
+def model(width: int = 3) -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(width, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+
+
+def batches(step: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(step).standard_normal((6, 3)).astype(np.float32))
+
+
+def loss_of(network: nn.Module, batch: Tensor) -> Losses:
+    loss = (network(batch)[:, 0] - batch.sum(1)).square().mean()
+    return loss, {"loss": loss}
+
+
+def until(step: int) -> Callable[[int], Tensor]:
+    """Batches for somebody who presses Ctrl-C when `step` is due."""
+
+    def batch(number: int) -> Tensor:
+        if number == step:
+            raise KeyboardInterrupt
+        return batches(number)
+
+    return batch
+
+
+def logged(folder: Path) -> list[tuple[int, str, float]]:
+    with (folder / "log.csv").open(newline="") as file:
+        return [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, stop: int) -> None:
+    """Dropout draws from the saved random state, Adam goes on with its averages: the same weights, bit for bit."""
+    schedule = Schedule(steps=8, warmup=2, learning_rate=0.1)
+    whole, stopped, resumed = model(), model(), model()
+    expected = fit(whole, loss_of, batches, schedule=schedule, folder=tmp_path / "whole", seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, loss_of, until(stop), schedule=schedule, folder=tmp_path / "cut", seed=3)
+    torch.rand(5)
+    figures = fit(resumed, loss_of, batches, schedule=schedule, folder=tmp_path / "cut", seed=3)
+    assert figures["loss"] == expected["loss"] and figures["steps"] == 8
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert any(not torch.equal(a, b) for a, b in zip(stopped.parameters(), whole.parameters(), strict=True))
+    assert not list((tmp_path / "cut").glob("*.part"))
+
+
+def test_it_learns_and_says_how(tmp_path: Path) -> None:
+    network = nn.Linear(3, 1)
+    schedule = Schedule(steps=60, learning_rate=0.2, warmup=0)
+    seen: list[bool] = []
+
+    @torch.no_grad()
+    def evaluate(judged: nn.Module) -> dict[str, float]:
+        seen.append(judged.training)
+        return {"held_out": float(loss_of(judged, batches(10_000))[0])}
+
+    folder = tmp_path / "run"
+    figures = fit(network, loss_of, batches, schedule=schedule, folder=folder, evaluate=evaluate, evaluate_every=25)
+    assert seen == [False, False, False] and not network.training
+    rows = logged(folder)
+    assert [(step, name) for step, name, _ in rows] == [
+        (20, "loss"), (25, "held_out"), (40, "loss"), (50, "held_out"), (60, "loss"), (60, "held_out"),
+    ]  # fmt: skip
+    assert figures.keys() == {"loss", "held_out", "steps", "minutes"} and figures["steps"] == 60
+    assert rows[-1][2] == pytest.approx(figures["held_out"], rel=1e-4)
+    assert figures["held_out"] < 0.5 * rows[1][2]
+    assert json.loads((folder / "schedule.json").read_text())["steps"] == 60
+    again = fit(network, loss_of, until(0), schedule=schedule, folder=folder, evaluate=evaluate)
+    assert again["held_out"] == figures["held_out"] and again["steps"] == 60  # complete: nothing but the figures
+
+
+def test_the_adversary_steps_first(tmp_path: Path) -> None:
+    network, judge = model(), nn.Linear(1, 1)
+    told: list[tuple[str, int]] = []
+    judged = [parameter.clone() for parameter in judge.parameters()]
+    number = count()
+
+    def loss_of_judge(adversary: nn.Module, player: nn.Module, batch: Tensor) -> Losses:
+        told.append(("judge", next(number)))
+        loss = adversary(player(batch).detach()).square().mean()
+        return loss, {"judge": loss}
+
+    def loss_of_player(player: nn.Module, batch: Tensor) -> Losses:
+        told.append(("player", next(number)))
+        assert any(not torch.equal(a, b) for a, b in zip(judged, judge.parameters(), strict=True))
+        return loss_of(player, batch)
+
+    schedule = Schedule(steps=2, warmup=0)
+    figures = fit(
+        network, loss_of_player, batches, schedule=schedule, folder=tmp_path, adversary=(judge, loss_of_judge)
+    )  # fmt: skip
+    assert told == [("judge", 0), ("player", 1), ("judge", 2), ("player", 3)]
+    assert {"judge", "loss"} <= figures.keys()
+    with pytest.raises(LabError, match=r"checkpoint\.pt does not fit this run"):  # it has two players
+        fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
+
+
+def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    network = model()
+    before = [parameter.clone() for parameter in network.parameters()]
+
+    def spoiled(step: int) -> Tensor:
+        return batches(step) * (float("nan") if step == 0 else 1)
+
+    schedule = Schedule(steps=1, warmup=0)
+    assert fit(network, loss_of, spoiled, schedule=schedule, folder=tmp_path)["skipped"] == 1
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    schedule = Schedule(steps=2, warmup=0)
+    figures = fit(network, loss_of, spoiled, schedule=schedule, folder=tmp_path / "two")
+    assert "skipped" not in figures and np.isfinite(figures["loss"])
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_vectors_do_not_decay(tmp_path: Path) -> None:
+    """Biases, norms and the decays of the recurrence; a gradient of 0 leaves nothing but the decay."""
+    network = nn.Linear(3, 2)
+    weight, bias = network.weight.detach().clone(), network.bias.detach().clone()
+
+    def nothing(player: nn.Module, batch: Tensor) -> Losses:
+        loss = player(batch).sum() * 0
+        return loss, {"loss": loss}
+
+    schedule = Schedule(steps=1, warmup=0, learning_rate=0.1, weight_decay=0.5)
+    fit(network, nothing, batches, schedule=schedule, folder=tmp_path)
+    torch.testing.assert_close(network.weight.detach(), 0.95 * weight)
+    assert torch.equal(network.bias.detach(), bias)
+
+
+def other_shape(path: Path) -> None:
+    fit(nn.Linear(3, 2), lambda m, b: (m(b).sum(), {}), batches, schedule=Schedule(steps=1), folder=path.parent)
+
+
+def truncated(path: Path) -> None:
+    other_shape(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("spoil", [other_shape, truncated, lambda path: path.write_bytes(b""),
+                                   lambda path: path.write_text("not a checkpoint"),
+                                   lambda path: torch.save([1, 2], path)])  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
+    spoil(tmp_path / "checkpoint.pt")
+    found = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(LabError, match=r"checkpoint\.pt does not fit this run \(") as caught:
+        fit(model(), loss_of, batches, schedule=Schedule(steps=1), folder=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == found
+
+
+def test_it_saves_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(loop, "_save", lambda folder, players, schedule, step, seconds: saved.append(step))
+    schedule = Schedule(steps=3, save_seconds=-1)
+    fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
+    assert saved == [1, 2, 3, 3]
+
+
+# Language models
+
+
+def stream() -> language.TokenStream:
+    """Documents of 5, 3 and 9 tokens; the tokens count on from 0."""
+    return language.TokenStream.of([np.arange(0, 5), np.arange(5, 8), np.arange(8, 17)])
+
+
+@settings(max_examples=20)
+@given(step=st.integers(0, 10**6), length=st.integers(1, 16))
+def test_pieces_are_reset_where_documents_begin(step: int, length: int) -> None:
+    tokens, targets, reset = language.batches(stream(), 4, length, seed=1)(step)
+    assert tokens.shape == targets.shape == reset.shape == (4, length)
+    begins = torch.isin(tokens, torch.tensor([0, 5, 8]))
+    begins[:, 0] = True
+    assert torch.equal(reset, begins)
+    crossing = torch.isin(tokens + 1, torch.tensor([5, 8]))  # the first token of a document cannot be known
+    assert torch.equal(targets, torch.where(crossing, -100, tokens + 1))
+
+
+def test_every_token_is_learnt_from_and_a_step_is_always_the_same() -> None:
+    batch = language.batches(stream(), 4, 6, seed=1)
+    assert {int(token) for step in range(60) for token in batch(step)[1].unique()} == {-100, *range(17)} - {0, 5, 8}
+    assert all(torch.equal(a, b) for a, b in zip(batch(7), language.batches(stream(), 4, 6, seed=1)(7), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(batch(7), batch(8), strict=True))
+    assert language.batches(stream(), 1, 16, seed=1)(0)[1][0, -1] == 16
+
+
+def test_too_few_tokens_are_an_error() -> None:
+    with pytest.raises(LabError, match="17 tokens are too few for pieces of 17"):
+        language.batches(stream(), 1, 17, seed=0)
+    with pytest.raises(LabError, match="no documents"):
+        language.TokenStream.of([])
+
+
+def test_loss_of_a_language_model_leaves_out_what_cannot_be_known() -> None:
+    network = Griffin(GriffinConfig.preset("tiny"))
+    tokens, targets, reset = language.batches(stream(), 3, 12, seed=0)(0)
+    loss, logs = language.loss_of(network, (tokens, targets, reset))
+    logits, _ = network(tokens, reset=reset)
+    known = targets >= 0
+    assert 0 < (~known).sum()
+    torch.testing.assert_close(loss, F.cross_entropy(logits[known], targets[known]))
+    assert logs["loss"] is loss
+
+
+def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
+    network = Griffin(GriffinConfig.preset("tiny")).eval()
+    documents = [np.arange(9), np.arange(30)[::-1].copy()]
+    parts = []
+    for document in documents:
+        tokens = torch.from_numpy(document[:13])[None]
+        parts.append(F.cross_entropy(network(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none"))
+    expected = float(torch.cat(parts).detach().mean())
+    assert language.cross_entropy(network, documents, length=12) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["griffin", "transformer"])
+def test_language_recipe(tmp_path: Path, name: str) -> None:
+    documents = [np.tile(np.arange(8), 30), np.tile(np.arange(8), 20)]
+    network, figures = language.train(
+        documents, documents[:1], tmp_path, model=name, preset="tiny", vocabulary=8, steps=2, size=2, length=32
+    )  # fmt: skip
+    assert network.config.vocabulary == 8
+    assert figures["steps"] == 2 and 0 < figures["held_out_loss"] < 10
+    if name == "transformer":
+        assert network.config.context == 32  # type: ignore[union-attr]
+
+
+def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no language model 'mamba'; there are griffin and transformer"):
+        language.train([np.arange(9)], [], tmp_path, model="mamba")
+
+
+# The tokenizer
+
+
+def said(text: str, narrator: int = 0) -> Utterance:
+    return narration.utterance(text, narrators.NAMED[narrator])
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[Utterance, Utterance]]:
+    """Two texts by two voices each; the second pair in step, as it is the same waveform."""
+    owl, sea = said("the owl sang.", 0), said("a cold wind was blowing.", 2)
+    return [(owl, said("the owl sang.", 1)), (sea, sea)]
+
+
+def test_a_batch_holds_what_was_said(pairs: list[tuple[Utterance, Utterance]]) -> None:
+    rows = [utterance for pair in pairs for utterance in pair]
+    batch = tokenizer.collate(rows, agreement=0.5)
+    assert batch.tokens.tolist() == [len(row.waveform) // HOP for row in rows]
+    assert batch.waveform.shape == (4, HOP * int(batch.tokens.max()))
+    for row, utterance in zip(batch.waveform, rows, strict=True):
+        kept = min(len(row), len(utterance.waveform))
+        np.testing.assert_array_equal(row[:kept], utterance.samples()[:kept])
+        assert not row[kept:].any()
+    assert batch.text_lengths.tolist() == [len(row.text) for row in rows]
+    assert len(batch.text) == batch.text_lengths.sum()
+    assert batch.in_step.tolist() == [False, True] and batch.agreement == 0.5
+
+
+def test_every_parameter_of_the_tokenizer_learns(pairs: list[tuple[Utterance, Utterance]]) -> None:
+    torch.manual_seed(0)
+    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
+    batch = tokenizer.collate([utterance for pair in pairs * 6 for utterance in pair], agreement=0.5)
+    loss, logs = tokenizer.loss_of(learner, batch)
+    assert logs.keys() == {"ctc", "masked", "agreement", "same", "used"}
+    assert all(torch.isfinite(value) and value > 0 for name, value in logs.items() if name != "same")
+    torch.testing.assert_close(loss, logs["ctc"] + 0.15 * logs["masked"] + 0.5 * logs["agreement"])
+    first = learner.tokenizer.down[0].weight
+    for name in ("ctc", "masked", "agreement"):
+        (gradient,) = torch.autograd.grad(logs[name], first, retain_graph=True)
+        assert gradient.abs().max() > 0, name
+    loss.backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_agreement_counts_for_what_it_weighs(pairs: list[tuple[Utterance, Utterance]], weight: float) -> None:
+    torch.manual_seed(0)
+    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
+    loss, logs = tokenizer.loss_of(learner, tokenizer.collate([u for pair in pairs * 4 for u in pair], weight))
+    torch.testing.assert_close(loss - weight * logs["agreement"], logs["ctc"] + 0.15 * logs["masked"])
+
+
+def test_random_projection_targets_are_frozen_and_told_apart(pairs: list[tuple[Utterance, Utterance]]) -> None:
+    one, other = (tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny"))) for _ in range(2))
+    frames = one.tokenizer.mel(tokenizer.collate(list(pairs[0])).waveform)
+    codes = one.random_projection_codes(frames)
+    assert codes.shape == (2, frames.shape[1] // 4)
+    assert torch.equal(codes, other.random_projection_codes(frames))
+    assert len(codes.unique()) > 8
+    assert not {"projection", "targets"} & {name for name, _ in one.named_parameters()}
+
+
+def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Utterance]]) -> None:
+    torch.manual_seed(0)
+    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
+    frames = learner.tokenizer.mel(tokenizer.collate(list(pairs[1])).waveform)
+    loud = frames.clone()
+    loud[:, 20:] -= 6.0  # speech, then near silence
+    varied = tokenizer.perturb(loud)
+    assert varied.shape == frames.shape and torch.isfinite(varied).all()
+    assert (varied[0] - varied[1]).abs().mean() > 0.1  # every row is another room
+    assert (varied[:, :20].mean((1, 2)) - varied[:, 20:].mean((1, 2)) > 0.2).all()
+    energy = varied.mean(-1)
+    step = (energy[:, 1:] - energy[:, :-1]).argmin(1)
+    assert (abs(step - 19) <= 1).all()  # the fall is where it was
+
+
+def noise_pairs(count: int) -> list[tuple[Utterance, Utterance]]:
+    made = [Utterance(int16(np.full(HOP * (n + 2), 0.1, np.float32)), "owl", str(n), "narrated") for n in range(count)]
+    return [(utterance, utterance) for utterance in made]
+
+
+def test_batches_are_of_one_length_and_reach_every_pair() -> None:
+    corpus = noise_pairs(9)
+    real = [Utterance(np.zeros(HOP * 50, np.int16), "hello", "7", "librispeech")] * 4
+    real += [Utterance(np.zeros(16_000 * 17, np.int16), "long", "7", "librispeech")]
+    batch = tokenizer.batches(corpus[::-1], real, size=4, seed=0, agreement=lambda step: 0.25)
+    narrated = [batch(step) for step in range(1, 120) if step % 4]
+    assert all(int(made.tokens.max() - made.tokens.min()) == 3 for made in narrated)
+    assert {int(tokens) for made in narrated for tokens in made.tokens} == set(range(2, 11))
+    assert batch(0).tokens.tolist() == batch(4).tokens.tolist() == [50] * 4  # real speech, each twice, none too long
+    assert batch(4).in_step.all()
+    assert batch(3).agreement == 0.25
+    few = tokenizer.batches(corpus[:2], [], size=4, seed=0, agreement=lambda step: 0.0)
+    assert few(0).tokens.tolist() == [2, 2, 3, 3]
+
+
+def test_tokenizer_recipe(tmp_path: Path) -> None:
+    corpus = noise_pairs(4)
+    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "size": 2}
+    made, figures = tokenizer.train(corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
+    assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
+    assert figures["cer"] == 0.5 and figures["steps"] == 5
+    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories"}
+
+
+# `lab train`
+
+
+@pytest.fixture
+def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Corpora without processes and without speech: what each maker would be asked for."""
+    asked: list[int] = []
+
+    def made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
+        asked.append(len(numbers))
+        for number in numbers:
+            tone = 0.1 * np.sin(np.arange(16_000 * 4) * 0.05 * (number + 1))
+            utterance = Utterance(int16(tone), "owl", "Ada", "narrated")
+            yield utterance if maker is narration.training_story else (utterance, utterance)
+
+    monkeypatch.setattr(recipes, "_made", made)
+    yield asked
+
+
+def test_tokens_of_stories_are_made_once_for_each_tokenizer(tmp_path: Path, narrated: list[int]) -> None:
+    torch.manual_seed(0)
+    one, other = (Tokenizer(TokenizerConfig.preset("tiny")).eval() for _ in range(2))
+    path = tmp_path / "run" / "stories.npz"
+    documents = recipes.stories(path, one, hours=0.5)
+    assert len(documents) == narrated[0] == 12 and all(len(document) == 100 for document in documents)
+    again = recipes.stories(path, one, hours=0.5)
+    assert len(narrated) == 1
+    for ours, theirs in zip(again, documents, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    recipes.stories(path, other, hours=0.5)
+    recipes.stories(path, other, hours=0.25)
+    assert narrated == [12, 12, 6]
+    assert [left.name for left in path.parent.iterdir()] == ["stories.npz"]
+
+
+def test_a_recipe_puts_its_model_and_card_into_the_bundle(
+    tmp_path: Path, narrated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TokenizerConfig, "preset", classmethod(lambda cls, name: cls(width=16, kernel=3, blocks=1)))
+    monkeypatch.setattr(narration, "held_out_story", lambda number: said("good night.", number))
+    plan = Plan(tmp_path / "runs", tmp_path / "bundle", None, steps=5, hours=0.06, seed=0)
+    card = recipes.train("tokenizer", plan)
+    assert narrated == [12, 12]
+    assert card == bundle.index(plan.bundle)["tokenizer"]["card"]
+    assert card["steps"] == 5 and card["command"] == "lab train tokenizer" and "cer" in card["at_the_end"]
+    assert card["data"] == f"{4 * 12 * 4 / 3600:.1f} h of stories narrated by espeak-ng"
+    assert bundle.load(plan.bundle, "tokenizer").config.width == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"steps": 0}, "0 steps"), ({"steps": -5}, "-5 steps"), ({"hours": 0.0}, "0 hours"), ({"hours": -1.0}, "-1 h"),
+     ({"hours": float("nan")}, "nan hours")],
+)  # fmt: skip
+def test_a_plan_of_nothing_is_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        Plan(**changes)
+
+
+def test_an_unknown_recipe_is_an_error() -> None:
+    with pytest.raises(LabError, match="no recipe for 'mamba'; there are tokenizer, codec, .* and all"):
+        recipes.train("mamba", Plan())
+
+
+def test_a_plan_looks_at_the_environment_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_BUNDLE", str(tmp_path))
+    monkeypatch.setenv("LAB_LIBRISPEECH", str(tmp_path))
+    assert Plan().bundle == Plan().speech == tmp_path
