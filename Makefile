@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test notebooks story clean
+.PHONY: help setup lab test notebooks pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
@@ -37,6 +37,10 @@ test: setup ## lint, types, unit tests, notebooks
 
 notebooks: setup ## run the notebooks and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
+
+pictures: setup ## draw the README's picture anew (needs Chrome or Chromium)
+	$(BIN)/python -m pip install -q -e ".[pictures]"
+	$(BIN)/python -m lab.view.pictures
 
 story: setup ## continue a prompt for two minutes: out/story.wav (PROMPT=FILE for another prompt)
 	@mkdir -p out

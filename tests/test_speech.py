@@ -1,0 +1,141 @@
+"""lab.speech: the whole road, with models that have learnt nothing but have all the shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lab import audio
+from lab.corpora import narrators
+from lab.errors import LabError
+from lab.speech import SLIDE, SpeechSSM, Story
+from lab.tokens import HOP, RATE
+from lab.voice import Synthesizer
+from lab.windows import Windowing
+
+SECONDS = 6.0
+WINDOWS = Windowing(100, 20)  # 4 s, so that a few seconds have seams
+
+
+class Brief(Synthesizer):
+    """A voice of smaller windows."""
+
+    def stream(self, *args: Any, **options: Any) -> Iterator[np.ndarray]:
+        return super().stream(*args, windowing=WINDOWS, **options)
+
+    def seams(self, total: int, windowing: Windowing = WINDOWS) -> list[float]:
+        return super().seams(total, windowing)
+
+
+@pytest.fixture(scope="module")
+def ssm(tiny_bundle: Path) -> SpeechSSM:
+    whole = SpeechSSM.load(tiny_bundle)
+    return SpeechSSM(whole.tokenizer, whole.language, Brief(whole.voice.soundstorm, whole.voice.codec))
+
+
+@pytest.fixture(scope="module")
+def prompt() -> np.ndarray:
+    text = "once upon a time there was a quiet owl. the owl lived in a green tower with a bee."
+    return narrators.named("Alba").read(text)[: 4 * audio.SAMPLE_RATE + 100]  # not quite whole tokens
+
+
+@pytest.fixture(scope="module")
+def story(ssm: SpeechSSM, prompt: np.ndarray) -> Story:
+    return ssm.continue_(prompt, SECONDS, seed=1)
+
+
+def test_a_story_is_the_prompt_and_as_much_as_was_asked_for(ssm: SpeechSSM, prompt: np.ndarray, story: Story) -> None:
+    heard = ssm.tokenizer.encode(audio.set_level(prompt))
+    assert story.prompt_tokens == len(heard) == 101
+    assert len(story.tokens) == 101 + SECONDS * RATE
+    assert torch.equal(story.tokens[:101], heard)
+    assert story.waveform.shape == (HOP * len(story.tokens),) and story.waveform.dtype == np.float32
+    assert story.seconds == len(story.tokens) / RATE
+    assert np.isfinite(story.waveform).all() and np.abs(story.waveform).max() <= 1
+    assert story.seams == [3.6, 6.8]
+    assert story.timings.keys() == {"listen", "language", "voice"} and min(story.timings.values()) > 0
+
+
+def test_a_seed_is_a_story(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    one, again, other = (ssm.continue_(prompt, 1.0, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.tokens, again.tokens)
+    np.testing.assert_array_equal(one.waveform, again.waveform)
+    assert not torch.equal(one.tokens, other.tokens)
+    assert torch.equal(one.tokens[:101], other.tokens[:101])
+
+
+def test_another_speaker_says_the_same(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    speaker = narrators.named("Boaz").read("the rain began to fall, and the badger felt sleepy.")
+    own, another = ssm.continue_(prompt, 1.0), ssm.continue_(prompt, 1.0, speaker=speaker)
+    assert torch.equal(own.tokens, another.tokens)
+    assert not np.array_equal(own.waveform, another.waveform)
+    itself = ssm.continue_(prompt, 1.0, speaker=prompt)
+    np.testing.assert_array_equal(own.waveform, itself.waveform)
+
+
+def test_a_greedy_story_needs_no_seed(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    one, other = (ssm.continue_(prompt, 1.0, seed=seed, temperature=0) for seed in (1, 2))
+    assert torch.equal(one.tokens, other.tokens)
+
+
+def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(
+    ssm: SpeechSSM, prompt: np.ndarray, story: Story
+) -> None:
+    pieces = list(islice(ssm.stream(prompt, seed=1), 5))
+    told = np.concatenate([piece.waveform for piece in pieces])
+    shared = int(6.7 * audio.SAMPLE_RATE)  # the last window of the story knows no more, that of the stream does
+    np.testing.assert_array_equal(told[:shared], story.waveform[:shared])
+    assert [piece.tokens for piece in pieces] == [101, 181, 261, 341, 421]  # one more than a window: it goes on
+    assert [piece.seconds for piece in pieces] == pytest.approx([3.6 - 0.01 + 3.2 * n for n in range(5)])
+    assert pieces[-1].seconds == len(told) / audio.SAMPLE_RATE
+    assert len({piece.state_bytes for piece in pieces[1:]}) == 1 and pieces[-1].state_bytes > 0
+
+
+def test_a_stream_keeps_no_tokens(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    telling = ssm.tell(prompt, 1.0, keep_tokens=False)
+    assert len(np.concatenate([piece.waveform for piece in telling])) == HOP * (101 + RATE)
+    assert telling.tokens == []
+
+
+def test_the_baseline_slides_within_its_context(tiny_bundle: Path, prompt: np.ndarray) -> None:
+    """A context of 128: 101 tokens of prompt and 28 new ones fill it; then it begins again from 3 s."""
+    ssm = SpeechSSM.load(tiny_bundle, baseline="transformer")
+    telling = ssm.tell(prompt, 6.0, seed=1)
+    assert len(np.concatenate([piece.waveform for piece in telling])) == HOP * (101 + 6 * RATE)
+    restarts = telling._new.restarts
+    assert restarts[0] == 128 - 101 + 1 and set(np.diff(restarts)) == {128 - SLIDE + 1}
+
+
+@pytest.mark.parametrize("name", ["mamba", ""])
+def test_an_unknown_baseline_is_an_error(tiny_bundle: Path, name: str) -> None:
+    with pytest.raises(LabError, match=f"there is no baseline '{name}'"):
+        SpeechSSM.load(tiny_bundle, baseline=name)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_length_that_is_none_is_an_error(ssm: SpeechSSM, prompt: np.ndarray, seconds: float) -> None:
+    with pytest.raises(LabError, match="cannot continue for .* seconds; give a positive length"):
+        ssm.continue_(prompt, seconds)
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_an_error(ssm: SpeechSSM, prompt: np.ndarray, temperature: float) -> None:
+    with pytest.raises(LabError, match="temperature must be 0 or more"):
+        ssm.continue_(prompt, 1.0, temperature=temperature)
+
+
+def test_what_is_listened_to_is_levelled_and_judged(ssm: SpeechSSM, prompt: np.ndarray, tmp_path: Path) -> None:
+    assert audio.level(ssm.listen(0.1 * prompt)) == pytest.approx(-23, abs=0.01)
+    audio.save(tmp_path / "prompt.wav", prompt)
+    for source in (tmp_path / "prompt.wav", str(tmp_path / "prompt.wav"), (tmp_path / "prompt.wav").open("rb")):
+        np.testing.assert_allclose(ssm.listen(source), audio.set_level(prompt), atol=1e-4)
+    with pytest.raises(LabError, match="the speaker lasts 2.00 s; give at least 3 s"):
+        ssm.continue_(prompt, 1.0, speaker=prompt[: 2 * audio.SAMPLE_RATE])
+    with pytest.raises(LabError, match="the prompt is longer than 60 s"):
+        ssm.listen(np.resize(prompt, 61 * audio.SAMPLE_RATE))
