@@ -79,9 +79,10 @@ def test_another_speaker_says_the_same(ssm: SpeechSSM, prompt: np.ndarray) -> No
     np.testing.assert_array_equal(own.waveform, itself.waveform)
 
 
-def test_a_greedy_story_needs_no_seed(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+def test_a_greedy_story_has_one_text_and_as_many_renderings_as_seeds(ssm: SpeechSSM, prompt: np.ndarray) -> None:
     one, other = (ssm.continue_(prompt, 1.0, seed=seed, temperature=0) for seed in (1, 2))
     assert torch.equal(one.tokens, other.tokens)
+    assert not np.array_equal(one.waveform, other.waveform)
 
 
 def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(

@@ -133,6 +133,8 @@ def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     assert [int(p.masked.sum()) for p in passes] == [masked_after(60, n, 16) for n in range(1, 17)] + [0, 0]
     for codes_in in seen:
         assert torch.equal(codes_in[0, :150], prompt.codes[:, :3])  # frozen in every pass
+    for known, codes_in in zip(passes, seen[1:], strict=False):
+        assert torch.equal(codes_in[0, 150:], known.codes)  # each pass sees what those before it accepted
     for earlier, later in zip(passes, passes[1:], strict=False):
         kept = earlier.codes != MASK
         assert torch.equal(earlier.codes[kept], later.codes[kept])  # what was accepted stays

@@ -44,7 +44,7 @@ def train(
     *,
     preset: str = "lab",
     vocabulary: int | None = None,
-    steps: int = 2000,
+    steps: int = 850,
     batch: int = 8,
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 class MultiScaleMel(nn.Module):
     """Mean L1 between log-mel spectra, windows of 64 to 2048 samples, hop a quarter (SoundStream, III-E).
 
-    SoundStream adds L1(mel) to sqrt(s / 2) L2(log mel) with 64 bands at every scale; the plain L1 of the
-    logarithm learns as fast and its value reads as a mean error in nepers. A window of s samples has s / 2 +
-    1 bins, hence s / 8 bands.
+    SoundStream sums L1(mel) and sqrt(s / 2) L2(log mel) over 64 bands at every scale; this is the plain mean L1 of the
+    logarithm, which reads as an error in nepers. A window of s samples has s / 2 + 1 bins, hence min(64, s / 8) bands.
     """
 
     def __init__(self, rate: int = 16000, scales: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048), bands: int = 64):

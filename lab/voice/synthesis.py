@@ -15,7 +15,7 @@ from torch import Tensor
 from lab import audio, windows
 from lab.errors import LabError
 from lab.voice.codec import Codec
-from lab.voice.soundstorm import CONFIDENCE_NOISE, FRAMES, Pass, SoundStorm, VoicePrompt
+from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
 
 HOP = 640  # samples a semantic token
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
@@ -61,11 +61,14 @@ class Synthesizer:
         windowing: windows.Windowing = windows.SYNTHESIS,
         fade: int = FADE,
         iterations: Sequence[int] | None = None,
-        temperature: float = 1.0,
-        noise: float = CONFIDENCE_NOISE,
+        temperature: float = 0.7,
+        noise: float = 1.0,
         on_pass: Callable[[Pass], None] | None = None,
     ) -> Iterator[np.ndarray]:
         """Pieces of the waveform as tokens arrive, 640 samples a token in all, `fade` samples behind.
+
+        `temperature` and `noise` are lower than MaskGIT's 1 and 4.5: of four settings they spoke most clearly
+        (character errors of four held-out stories 0.335, against 0.366).
 
         `windowing` in tokens: smaller windows speak sooner and have more seams. `fade` in samples, even: the
         length of the equal-power cross-fade around each seam; 0 is the paper's cut. Window k draws from
