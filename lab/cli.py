@@ -188,7 +188,8 @@ def measure(
         table.add_row(row.model, row.name, f"{row.value:.3g}")
     Console().print(table)
     if save:
-        figures.record(bundle.folder(), what, rows, recipes.machine())
+        command = what if count is None else f"{what} --count {count}"
+        figures.record(bundle.folder(), command, rows, recipes.machine())
 
 
 @app.command()

@@ -142,7 +142,7 @@ def test_figures_are_printed_and_saved(tiny_bundle: Path, monkeypatch: pytest.Mo
     assert result.exit_code == 0, result.output
     assert result.stdout.count("STOI") == 2 and "0.912" in result.stdout
     card = json.loads(Path("bundle/bundle.json").read_text())["codec"]["card"]
-    assert card["figures"]["STOI"]["command"] == "lab measure codec"
+    assert card["figures"]["STOI"]["command"] == "lab measure codec --count 2"
     assert "| codec | STOI | 0.9123 |" in lab("card").stdout
 
 
@@ -389,6 +389,7 @@ def test_ctrl_c_before_anything_was_spoken(monkeypatch: pytest.MonkeyPatch, wher
     result = lab("story", "prompt.wav")
     assert result.exit_code == 130, result.output
     assert "Traceback" not in result.output
+    assert ("nothing was written" in result.stderr) == (where is Telling)
     assert [path.name for path in Path().iterdir()] == ["prompt.wav"]
 
 

@@ -1,0 +1,93 @@
+"""Pictures of a story."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lab.audio import SAMPLE_RATE
+from lab.language import Griffin, SpeechTransformer, state_bytes
+from lab.speech import Story
+from lab.tokens import RATE
+from lab.view import style
+
+
+def story(told: Story, height: int = 460) -> go.Figure:
+    """A story over time: its spectrogram, its tokens, where the prompt ends and where windows were joined."""
+    figure = make_subplots(3, 1, shared_xaxes=True, row_heights=[0.22, 0.5, 0.28], vertical_spacing=0.04)
+    low, high, times = _envelope(told.waveform, 1200)
+    figure.add_scatter(x=times, y=high, line={"width": 0, "color": style.WAVE}, hoverinfo="skip", row=1, col=1)
+    figure.add_scatter(
+        x=times, y=low, fill="tonexty", line={"width": 0, "color": style.WAVE}, fillcolor=style.WAVE, hoverinfo="skip",
+        row=1, col=1,
+    )  # fmt: skip
+    picture, hop = _spectrogram(told.waveform, 900)
+    figure.add_heatmap(
+        z=picture, x0=0, dx=hop, y0=0, dy=8 / len(picture), colorscale="Greys", showscale=False, row=2, col=1,
+        hovertemplate="%{x:.1f} s, %{y:.1f} kHz<extra></extra>",
+    )  # fmt: skip
+    tokens = told.tokens.numpy()
+    for part, colour, name in (
+        (slice(0, told.prompt_tokens), style.PROMPT, "prompt"),
+        (slice(told.prompt_tokens, None), style.CONTINUATION, "continuation"),
+    ):
+        at = np.arange(len(tokens))[part]
+        figure.add_scattergl(
+            x=np.round(at / RATE, 2), y=tokens[part], mode="markers", marker={"size": 2, "color": colour}, name=name,
+            row=3, col=1, hovertemplate="%{x:.2f} s: token %{y}<extra></extra>",
+        )  # fmt: skip
+    for seam in told.seams:
+        figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
+    figure.add_vline(told.prompt_tokens / RATE, line={"color": style.PROMPT, "width": 2})
+    figure.update_yaxes(title_text="wave", showticklabels=False, showgrid=False, row=1, col=1)
+    figure.update_yaxes(title_text="frequency, kHz", row=2, col=1)
+    figure.update_yaxes(title_text="token", row=3, col=1)
+    figure.update_xaxes(title_text="seconds of speech", row=3, col=1)
+    message = (
+        f"{told.prompt_tokens / RATE:.0f} s of prompt (left of the blue line), "
+        f"{told.seconds - told.prompt_tokens / RATE:.0f} s that the model went on; dotted: joins of windows"
+    )
+    return style.styled(figure, message, height).update_layout(showlegend=False)
+
+
+def road(told: Story, language: Griffin | SpeechTransformer) -> str:
+    """The road of one story as a small table in markdown: how much there is at each stop."""
+    state = state_bytes(language(told.tokens[None, :1])[1])
+    config = language.config
+    cache = 2 * 4 * len(told.tokens) * config.layers * config.head_dim  # float32 keys and values of one head a layer
+    rows = [
+        (
+            "semantic tokens",
+            f"{len(told.tokens):,}",
+            f"{RATE} a second, {len(told.tokens.unique())} different",
+        ),
+        ("state of the language model", f"{state / 1e6:.2f} MB", "the same at every token"),
+        (
+            "a Transformer's keys and values",
+            f"{cache / 1e6:.2f} MB",
+            "same depth and heads, after these tokens; growing",
+        ),
+        ("windows of the voice", f"{len(told.seams) + 1}", "3 s of the speaker, then up to 27 s of speech"),
+        ("waveform", f"{len(told.waveform):,}", f"samples at 16 kHz, {told.seconds:.1f} s"),
+    ]
+    lines = ["| stop | how much | what it is |", "| --- | --- | --- |"]
+    return "\n".join(lines + [f"| {stop} | {size} | {what} |" for stop, size, what in rows])
+
+
+def _envelope(waveform: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    width = max(1, len(waveform) // points)
+    frames = waveform[: len(waveform) // width * width].reshape(-1, width)
+    times = (np.arange(len(frames)) + 0.5) * width / SAMPLE_RATE
+    return frames.min(1).round(3), frames.max(1).round(3), times.round(2)
+
+
+def _spectrogram(waveform: np.ndarray, columns: int) -> tuple[np.ndarray, float]:
+    """Uint8 picture (64, columns) of the log power up to 8 kHz, and the seconds of a column: small in a notebook."""
+    power = np.abs(librosa.stft(waveform, n_fft=512, hop_length=128)) ** 2
+    power = power[:256].reshape(64, 4, -1).mean(1)
+    width = max(1, power.shape[1] // columns)
+    power = power[:, : power.shape[1] // width * width].reshape(64, -1, width).mean(2)
+    decibels = librosa.power_to_db(power, ref=np.max, top_db=70)
+    return ((decibels + 70) / 70 * 255).astype(np.uint8), width * 128 / SAMPLE_RATE
