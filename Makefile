@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks/00_hear_it.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb
 
 test: setup ## lint, types, unit tests, notebooks
 	$(BIN)/ruff check
