@@ -13,7 +13,7 @@ class DepthwiseConv(nn.Module):
     """Depthwise convolution along the middle axis of (B, T, C), centred, same length; odd kernel.
 
     Runs as a 2-D convolution of height 1 on the channels-last layout that (B, T, C) already is: the 1-D convolution of
-    torch took 13 times as long on two CPU cores (20 x 170 x 192, kernel 15, forward and backward).
+    torch takes several times as long on a CPU.
     """
 
     def __init__(self, width: int, kernel: int):

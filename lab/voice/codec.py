@@ -26,7 +26,7 @@ class CodecConfig:
     """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
 
     Transforms of 20 ms say when a sound is by which of them holds it; one of 80 ms a frame says it by phase alone,
-    which is hard to learn: after 220 steps STOI 0.74 against 0.65 on unseen narrators.
+    which is much harder to learn.
     """
 
     hop: int = 320
