@@ -69,7 +69,9 @@ def test_what_is_installed_suits_the_project(requirement: Requirement) -> None:
 
 def test_every_target_says_what_it_does() -> None:
     phony = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[0].split()
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split()[0] for line in shown.splitlines()] == phony
     assert all(len(line.split()) > 2 for line in shown.splitlines())
 

@@ -152,7 +152,7 @@ def _language(plan: Plan, name: str) -> dict[str, Any]:
 
 def stories(path: Path, tokenizer: Tokenizer, hours: float) -> list[np.ndarray]:
     """Tokens of `hours` of narrated training stories, one array a story; made once and kept in `path`."""
-    signature = float(sum(parameter.double().abs().sum() for parameter in tokenizer.parameters()))
+    signature = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
     if path.exists():
         with np.load(path, allow_pickle=False) as kept:
             if float(kept["tokenizer"]) == signature and float(kept["hours"]) == hours:
