@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -30,15 +29,6 @@ from lab.language.layers import LocalAttention, RecurrentBlock, initial_lambda
 
 WINDOW = 8
 KINDS = ["griffin", "griffin with rope", "transformer"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from a second thread, and on a busy machine wait for it at each op."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(kind: str, **overrides: Any) -> Griffin | SpeechTransformer:

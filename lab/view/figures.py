@@ -45,10 +45,8 @@ def story(told: Story, height: int = 460) -> go.Figure:
     figure.update_yaxes(title_text="frequency, kHz", row=2, col=1)
     figure.update_yaxes(title_text="token", row=3, col=1)
     figure.update_xaxes(title_text="seconds of speech", row=3, col=1)
-    message = (
-        f"{told.prompt_tokens / RATE:.0f} s of prompt (left of the blue line), "
-        f"{told.seconds - told.prompt_tokens / RATE:.0f} s that the model went on; dotted: joins of windows"
-    )
+    prompt = told.prompt_tokens / RATE
+    message = f"{prompt:.0f} s of prompt, {told.seconds - prompt:.0f} s of new speech; dotted: joins of windows"
     return style.styled(figure, message, height).update_layout(showlegend=False)
 
 
