@@ -150,6 +150,103 @@ def test_the_state_of_griffin_never_grows_and_that_of_the_transformer_does() -> 
     assert state_bytes(transformer(tokens_of(1, 30))[1]) == 30 * 3 * 2 * 16 * 4 + 8
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+@pytest.mark.parametrize("reset", [False, True])
+def test_continuations_of_one_transformer_state_do_not_meet(mode: Any, reset: bool) -> None:
+    """Three stories from one state, a few tokens of each in turn: logits as of each whole, older states untouched."""
+    model, prompt = build("transformer"), tokens_of(2, 13)
+    stories = [torch.cat([prompt, tokens_of(2, 20, seed)], 1) for seed in (1, 2, 3)]
+    documents = torch.zeros(2, 33, dtype=torch.bool)
+    documents[1, [7, 17]] = reset
+    with mode():
+        whole = [model(story, reset=documents) for story in stories]
+        _, state = model(prompt[:, :12], reset=documents[:, :12] if reset else None)
+        _, state = model(prompt[:, 12:], state)  # of 12 tokens there is room for 24 now
+        states, pieces, old = [state] * 3, [[], [], []], []
+        for a, b in ((13, 14), (14, 15), (15, 22), (22, 23), (23, 33)):
+            for i, story in enumerate(stories):
+                old.append((states[i], [layer.keys.clone() for layer in states[i].layers]))
+                flags = documents[:, a:b] if documents[:, a:b].any() else None
+                logits, states[i] = model(story[:, a:b], states[i], flags)
+                pieces[i].append(logits)
+        for i, (logits, last) in enumerate(whole):
+            torch.testing.assert_close(torch.cat(pieces[i], 1), logits[:, 13:], atol=1e-5, rtol=0)
+            for ours, theirs in zip(states[i].layers, last.layers, strict=True):
+                torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for then, keys in old:
+        assert all(torch.equal(layer.keys, was) for layer, was in zip(then.layers, keys, strict=True))
+    rooms = [then.room for then, _ in old[:6]]  # of two rounds: the first to come wrote behind the prompt
+    assert rooms[:3] == [state.room] * 3 and rooms[3] is state.room and len({*rooms[3:]}) == 3
+
+
+@torch.inference_mode()
+def test_the_room_of_the_transformer_doubles_and_is_written_in_place() -> None:
+    model, tokens = build("transformer"), tokens_of(1, 1000)
+    whole, _ = model(tokens)
+    state, rooms, pieces = None, [], []
+    for t in range(1000):
+        logits, state = model(tokens[:, t : t + 1], state)
+        pieces.append(logits)
+        assert state.size == t + 1 and state_bytes(state) == (t + 1) * 3 * 2 * 16 * 4 + 8
+        if not rooms or state.room is not rooms[-1]:
+            rooms.append(state.room)
+    assert [room.buffer.shape[3] for room in rooms] == [2**n for n in range(11)]  # 1, 2, 4, ... 1,024 tokens
+    torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-4, rtol=0)
+
+
+def test_the_transformer_starts_with_room_for_what_it_is_told() -> None:
+    model, tokens = build("transformer"), tokens_of(2, 41)
+    first = model.empty_state(2, 40)
+    assert first.size == 0 and state_bytes(first) == 2 * 8 and first.room.buffer.shape == (3, 2, 2, 40, 16)
+    with torch.inference_mode():
+        whole, _ = model(tokens)
+        head, state = model(tokens[:, :25], first)
+        tail, last = model(tokens[:, 25:40], state)
+        end, beyond = model(tokens[:, 40:], last)
+        again, second = model(tokens, first)  # the room is taken, so from one of its own
+    assert first.room is state.room is last.room is not beyond.room and second.room is not first.room
+    torch.testing.assert_close(torch.cat([head, tail, end], 1), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again, whole, atol=1e-5, rtol=0)
+    for batch, capacity in ((0, 40), (2, 0)):
+        with pytest.raises(LabError, match=f"must be 1 or more, not {batch} and {capacity}"):
+            model.empty_state(batch, capacity)
+
+
+@torch.inference_mode()
+def test_rows_of_a_transformer_state_may_be_picked_and_repeated() -> None:
+    model, tokens, more = build("transformer"), tokens_of(2, 12), tokens_of(2, 3, 1)
+    _, state = model(tokens)
+    _, state = model(more[:, :1], state)  # now with free room behind
+    for rows in ([1, 0], [1, 1], [0]):
+        layers = tuple(type(layer)(*(kv[rows] for kv in layer)) for layer in state.layers)
+        logits, _ = model(more[rows, 1:], state._replace(length=state.length[rows], layers=layers))
+        whole, _ = model(torch.cat([tokens, more], 1)[rows])
+        torch.testing.assert_close(logits, whole[:, 13:], atol=1e-5, rtol=0)
+
+
+def test_gradients_go_through_the_state_of_the_transformer() -> None:
+    model, tokens = build("transformer"), tokens_of(2, 12)
+
+    def gradients(*cuts: int) -> list[Tensor]:
+        model.zero_grad()
+        state, pieces = None, []
+        for a, b in zip((0, *cuts), (*cuts, 12), strict=True):
+            logits, state = model(tokens[:, a:b], state)
+            pieces.append(logits)
+        torch.cat(pieces, 1).square().mean().backward()
+        return [p.grad.clone() for p in model.parameters()]
+
+    for whole, split in zip(gradients(), gradients(5, 6, 10), strict=True):
+        torch.testing.assert_close(whole, split, atol=1e-6, rtol=1e-4)
+    with torch.inference_mode():
+        _, state = model(tokens)  # and from a state that keeps no gradients, in any mode
+        _, state = model(tokens[:, :1], state)
+    logits, _ = model(tokens[:, 1:], state)
+    logits.sum().backward()
+    with torch.no_grad():
+        model(tokens[:, 1:], state)
+
+
 def parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
@@ -167,6 +264,8 @@ def test_parameter_counts() -> None:
         for name in ("tiny", "laptop", "lab", "2b"):
             ours = parameters(SpeechTransformer(TransformerConfig.preset(name)))
             assert ours == pytest.approx(parameters(Griffin(GriffinConfig.preset(name))), rel=0.03)
+        gemma = SpeechTransformer(TransformerConfig.preset("2b"))  # 2.96 % fewer than Griffin
+        assert parameters(gemma) - gemma.embedding.numel() == 1_981_884_416  # Gemma-2B without the embedding
     assert GriffinConfig.preset("2b").blocks.count("attention") == 8
     assert GriffinConfig.preset("9b").blocks.count("attention") == 12
 

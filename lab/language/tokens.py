@@ -42,7 +42,10 @@ def positions(tokens: Tensor, length: Tensor | None, reset: Tensor | None) -> tu
 
 
 def state_bytes(state: object) -> int:
-    """Bytes of all tensors of a state, a tensor or a nested tuple or list of them."""
+    """Bytes of all tensors of a state, a tensor or a nested tuple or list of them.
+
+    Of a cache that is what its tokens take, without the room kept free behind them.
+    """
     if isinstance(state, Tensor):
         return state.numel() * state.element_size()
     return sum(state_bytes(part) for part in state) if isinstance(state, (tuple, list)) else 0

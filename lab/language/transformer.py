@@ -1,7 +1,7 @@
 """SpeechTransformer, the baseline: Gemma's decoder on the interface of Griffin (paper section 9).
 
 Its state is every key and value so far: it grows, and each step reads all of it. That is what Griffin is
-compared with.
+compared with. Tokens are written behind those before, into a room that doubles when it is full.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab.errors import LabError
 from lab.language.config import TransformerConfig
 from lab.language.layers import GeGLU, linear, rotate
 from lab.language.tokens import check_tokens, positions
@@ -26,11 +27,47 @@ class CacheState(NamedTuple):
     values: Tensor
 
 
+class Room:
+    """Memory for the keys and values of all layers, shared by states as an array is by the slices of Go.
+
+    Each state sees a front of it. The first to write behind its own front may do so in place, and `filled` tells
+    the others that they came too late: they copy theirs into a room of their own. What a state sees is never
+    written again. The oldest state keeps the whole room alive.
+    """
+
+    def __init__(self, buffer: Tensor):
+        self.buffer = buffer  # (layers, 2, B, capacity, head_dim)
+        self.filled = 0  # tokens
+
+    def claim(self, keys: Tensor, more: int) -> bool:
+        """Whether `more` tokens may be written behind `keys`, (B, S, head_dim) of the first layer; once only."""
+        B, S, _ = keys.shape
+        # A state may have been rearranged since: rows picked or repeated.
+        ours = B == self.buffer.shape[2] and (S == 0 or keys.data_ptr() == self.buffer.data_ptr())
+        # Outside of inference mode torch refuses to write to what was made inside.
+        writable = torch.is_inference_mode_enabled() or not self.buffer.is_inference()
+        free = ours and writable and self.filled == S and S + more <= self.buffer.shape[3]
+        if free:
+            self.filled = S + more
+        return free
+
+
 class TransformerState(NamedTuple):
-    """Tokens since the document began, (B,) int64, and the cache of each layer."""
+    """Tokens since the document began, (B,) int64, and the cache of each layer.
+
+    packed: whether documents may begin inside of the cache. room: where the caches lie, None where autograd keeps
+    them.
+    """
 
     length: Tensor
     layers: tuple[CacheState, ...]
+    packed: bool = False
+    room: Room | None = None
+
+    @property
+    def size(self) -> int:
+        """S, the tokens in the cache, known without waiting for a GPU."""
+        return self.layers[0].keys.shape[1]
 
 
 class Attention(nn.Module):
@@ -44,20 +81,33 @@ class Attention(nn.Module):
         self.out = linear(inner, config.width, bias=False, gain=2 / config.layers)
 
     def forward(
-        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None
+        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None, buffer: Tensor | None
     ) -> tuple[Tensor, CacheState]:
-        """x (B, T, D), position (B, T), mask (B, T, S + T) bool; None is plain causal, without a state."""
+        """x (B, T, D), position (B, T), mask (B or 1, T, S + T) bool; None is plain causal, or all for one token.
+
+        buffer: (2, B, capacity, head_dim), with `state` at its front and room behind; None to concatenate.
+        """
+        T = x.shape[1]
         q, k, v = self.qkv(x).split([self.heads * self.head_dim, self.head_dim, self.head_dim], -1)
         q = q.unflatten(-1, (self.heads, self.head_dim))  # (B, T, H, head_dim)
         if self.rope:
             q = rotate(q, position, self.head_dim)
             k = rotate(k[:, :, None], position, self.head_dim)[:, :, 0]
-        if state is not None:
+        start = 0 if state is None else state.keys.shape[1]
+        if buffer is not None:
+            buffer[0, :, start : start + T], buffer[1, :, start : start + T] = k, v
+            k, v = buffer[:, :, : start + T]
+        elif state is not None:
             k, v = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, S + T, head_dim)
-        wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
         visible = None if mask is None else mask[:, None]
-        y = F.scaled_dot_product_attention(q.transpose(1, 2), wide_k, wide_v, attn_mask=visible, is_causal=mask is None)
-        return self.out(y.transpose(1, 2).flatten(-2)), CacheState(k, v)
+        if T == 1:  # the heads share the keys: they stand in for queries, and each key is read once
+            y = F.scaled_dot_product_attention(q, k[:, None], v[:, None], attn_mask=visible)
+        else:
+            wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
+            y = F.scaled_dot_product_attention(
+                q.transpose(1, 2), wide_k, wide_v, attn_mask=visible, is_causal=mask is None
+            ).transpose(1, 2)
+        return self.out(y.flatten(-2)), CacheState(k, v)
 
 
 class Block(nn.Module):
@@ -71,9 +121,9 @@ class Block(nn.Module):
         self.mlp = GeGLU(config.width, config.mlp_width, config.layers, bias=False)
 
     def forward(
-        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None
+        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None, buffer: Tensor | None
     ) -> tuple[Tensor, CacheState]:
-        mixed, state = self.mix(self.mix_norm(x), state, position, mask)
+        mixed, state = self.mix(self.mix_norm(x), state, position, mask, buffer)
         x = x + mixed
         return x + self.mlp(self.mlp_norm(x)), state
 
@@ -99,16 +149,55 @@ class SpeechTransformer(nn.Module):
         """
         check_tokens(tokens, reset, None if state is None else len(state.length), self.config.vocabulary)
         position, length = positions(tokens, None if state is None else state.length, reset)
-        mask = None
-        if state is not None or reset is not None:
-            T = tokens.shape[1]
-            total = T if state is None else T + state.layers[0].keys.shape[1]
-            at = torch.arange(total, device=tokens.device)
-            distance = at[total - T :, None] - at  # (T, S + T)
-            mask = (distance >= 0) & (distance <= position[..., None])
+        start = 0 if state is None else state.size
+        packed = reset is not None or (state is not None and state.packed)
+        mask = self._mask(position, start, packed)
+        room = self._room(state, len(tokens), start, tokens.shape[1])
         x = F.embedding(tokens, self.embedding) * math.sqrt(self.config.width)  # (B, T, D)
         layers = []
         for i, block in enumerate(self.blocks):
-            x, layer = block(x, None if state is None else state.layers[i], position, mask)
+            before, buffer = None if state is None else state.layers[i], None if room is None else room.buffer[i]
+            x, layer = block(x, before, position, mask, buffer)
             layers.append(layer)
-        return F.linear(self.norm(x), self.embedding), TransformerState(length, tuple(layers))
+        return F.linear(self.norm(x), self.embedding), TransformerState(length, tuple(layers), packed, room)
+
+    def empty_state(self, batch: int, capacity: int) -> TransformerState:
+        """The state before any token, with room for `capacity` of them in `batch` sequences; more is no error.
+
+        Raises LabError unless both are 1 or more.
+        """
+        if batch < 1 or capacity < 1:
+            raise LabError(f"batch and capacity must be 1 or more, not {batch} and {capacity}")
+        room = Room(self._buffer(batch, capacity))
+        layers = tuple(CacheState(*buffer[:, :, :0]) for buffer in room.buffer)
+        return TransformerState(self.embedding.new_zeros(batch, dtype=torch.int64), layers, room=room)
+
+    def _mask(self, position: Tensor, start: int, packed: bool) -> Tensor | None:
+        """(B or 1, T, start + T) bool, None where the order of the tokens says it all."""
+        T = position.shape[1]
+        if not packed and (T == 1 or start == 0):
+            return None
+        at = torch.arange(start + T, device=position.device)
+        distance = at[start:, None] - at  # (T, start + T)
+        causal = distance >= 0
+        return causal & (distance <= position[..., None]) if packed else causal[None]
+
+    def _room(self, state: TransformerState | None, batch: int, start: int, more: int) -> Room | None:
+        """Where `more` tokens behind `start` may be written: the room of the state, or a larger copy of it.
+
+        None while autograd is watching, which needs the keys of each call as they were.
+        """
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
+            return None
+        if state is not None and state.room is not None and state.room.claim(state.layers[0].keys, more):
+            return state.room
+        # doubled, so that a token is copied less than twice on average
+        room = Room(self._buffer(batch, max(start + more, 2 * start)))
+        room.filled = start + more
+        if state is not None:
+            for buffer, layer in zip(room.buffer, state.layers, strict=True):
+                buffer[0, :, :start], buffer[1, :, :start] = layer
+        return room
+
+    def _buffer(self, batch: int, capacity: int) -> Tensor:
+        return self.embedding.new_empty(self.config.layers, 2, batch, capacity, self.config.head_dim)
