@@ -1,5 +1,6 @@
 """Semantic tokens to more of them: Griffin, the SpeechTransformer baseline, sampling."""
 
+from lab.language import recurrentgemma
 from lab.language.config import GriffinConfig, TransformerConfig
 from lab.language.griffin import Griffin, GriffinState
 from lab.language.sampling import Continuation, generate, sample
@@ -15,6 +16,7 @@ __all__ = [
     "TransformerConfig",
     "TransformerState",
     "generate",
+    "recurrentgemma",
     "sample",
     "state_bytes",
 ]

@@ -41,11 +41,15 @@ def linear(fan_in: int, fan_out: int, bias: bool = True, gain: float = 1.0) -> n
     return layer
 
 
-def rotate(x: Tensor, position: Tensor, dims: int, wavelength: float = 10_000.0) -> Tensor:
+def rotation_rates(half: int, device: torch.device | None = None) -> Tensor:
+    """Radians a token (half,), wavelengths from 2 pi up to 2 pi 10,000."""
+    return 10_000.0 ** (-torch.arange(half, device=device) / half)
+
+
+def rotate(x: Tensor, position: Tensor, dims: int) -> Tensor:
     """Rotary position embedding of the first `dims` of head_dim: x (B, T, H, head_dim), position (B, T)."""
     half = dims // 2
-    rate = wavelength ** (-torch.arange(half, device=x.device) / half)
-    angle = position[..., None, None] * rate  # (B, T, 1, half)
+    angle = position[..., None, None] * rotation_rates(half, x.device)  # (B, T, 1, half)
     sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
     a, b, rest = x.split([half, half, x.shape[-1] - dims], -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)

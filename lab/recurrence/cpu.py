@@ -33,11 +33,11 @@ LOWEST = np.float32(-87)  # exp(-87) = 1.6e-38, the smallest normal float32
 C3, C4, C5, C6, C7 = (np.float32(1 / n) for n in (6, 24, 120, 720, 5040))
 
 # numba's portable thread pool may not be entered by two Python threads at once: it would end the process
-_one_at_a_time = threading.Lock()
+one_at_a_time = threading.Lock()
 
 
 @njit(fastmath=FAST, inline="always")
-def _decay(log_a):
+def decay_and_norm(log_a):
     """exp(v) and sqrt(1 - exp(2 v)) for v <= 0, in arithmetic that LLVM can vectorise.
 
     e = expm1(v) gives both: a = 1 + e and 1 - a^2 = -e (2 + e). It is a polynomial, as calls of libm are not
@@ -72,7 +72,7 @@ def _scan(worker, workers, parts, x, i, r, decay, h0, reset, h):
             else:
                 before = h0[b, at] if t == 0 else h[b, t - 1, at]
                 for c in range(rate.size):
-                    a, norm = _decay(-POWER * r_t[c] * rate[c])
+                    a, norm = decay_and_norm(-POWER * r_t[c] * rate[c])
                     h_t[c] = a * before[c] + norm * (i_t[c] * x_t[c])
 
 
@@ -93,7 +93,7 @@ def _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di,
             else:
                 before = h0[b, at] if t == 0 else h[b, t - 1, at]
                 for c in range(rate.size):
-                    a, norm = _decay(-POWER * r_t[c] * rate[c])
+                    a, norm = decay_and_norm(-POWER * r_t[c] * rate[c])
                     g = gy_t[c] + g_h[c]
                     g_norm = g * norm
                     slope = a / (norm if norm > MIN_NORM else MIN_NORM)  # d norm / d log a = -a^2 / norm
@@ -184,7 +184,7 @@ def _run(alone: Callable[..., None], shared: Callable[..., None], *tensors: Tens
     if threads == 1 or B * parts == 1 or arrays[0].size < SMALL:
         alone(0, 1, 1, *arrays)
     else:
-        with _one_at_a_time:
+        with one_at_a_time:
             shared(min(threads, B * parts), parts, *arrays)
 
 

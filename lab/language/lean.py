@@ -1,0 +1,435 @@
+"""A step of Griffin on the CPU for little more than reading the weights once.
+
+At one token a time a matrix product is a walk over its weights, and all else a step does (calls of operators, tensors
+made and thrown away, keys moved by one) comes on top. Here a step is one numba function over flat arrays: the matrices,
+their scales, the vectors, and a table that says where each layer's begin. Threads share out the rows of a matrix, and
+what follows its product element by element is done by the thread that made the element.
+
+Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
+"""
+
+from __future__ import annotations
+
+from math import cos, sin, sqrt
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+from torch import Tensor
+from torch.nn import functional as F
+
+from lab.errors import LabError
+from lab.language.config import GriffinConfig
+from lab.language.griffin import Griffin, GriffinState
+from lab.language.layers import AttentionState, RecurrentBlock, RecurrentState, rotation_rates
+from lab.language.tokens import check_tokens
+from lab.recurrence.cpu import KERNEL, ONE, POWER, ZERO, decay_and_norm, one_at_a_time
+
+Weights = Literal["float32", "int8"]
+
+SUMS: dict[str, Any] = KERNEL | {"fastmath": KERNEL["fastmath"] | {"reassoc"}}  # a sum in lanes is another order
+GELU, CUBE = np.float32(2 * 0.7978845608), np.float32(0.044715)  # gelu_tanh(v) = v sigmoid(GELU (v + CUBE v^3))
+EPS = np.float32(1e-6)
+
+# Where a layer's matrices begin in `weights` (m_), their scales in `scales` (s_) and its vectors in `vectors` (v_).
+MATRICES = ("enter", "gates", "leave", "up", "down")
+VECTORS = ("mix_norm", "enter", "conv", "gates", "decay", "leave", "mlp_norm", "up", "down")
+LAYER = np.dtype(
+    [("recurrent", "?"), ("nth", "i8")]
+    + [(f"{kind}_{name}", "i8") for kind, names in (("m", MATRICES), ("s", MATRICES), ("v", VECTORS)) for name in names]
+)
+
+
+@njit(inline="always")
+def _sigmoid(v):
+    e, _ = decay_and_norm(-abs(v))
+    return (ONE if v >= ZERO else e) / (ONE + e)
+
+
+@njit(inline="always")
+def _gelu(v):
+    return v * _sigmoid(GELU * (v + CUBE * v * v * v))
+
+
+@njit(**SUMS)
+def _dot(row, x):
+    total = ZERO
+    for k in range(x.size):
+        total += np.float32(row[k]) * x[k]
+    return total
+
+
+@njit(**SUMS)
+def _norm(x, scale, y):
+    for b in range(len(x)):
+        x_b, y_b, total = x[b], y[b], ZERO
+        for d in range(x_b.size):
+            total += x_b[d] * x_b[d]
+        over = ONE / sqrt(total / np.float32(x_b.size) + EPS)
+        for d in range(x_b.size):
+            y_b[d] = x_b[d] * over * scale[d]
+
+
+@njit(**KERNEL)
+def _product(worker, workers, matrix, scales, bias, x, y):
+    """y (B, N) = W x + bias, x (B, K), W (N, K) flat."""
+    (B, K), N = x.shape, bias.size
+    for n in range(N * worker // workers, N * (worker + 1) // workers):
+        row = matrix[n * K : (n + 1) * K]
+        for b in range(B):
+            y[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
+
+
+@njit(**KERNEL)
+def _geglu(worker, workers, matrix, scales, bias, x, gate, y):
+    """y (B, N) = gelu(first half of W x + bias) times the second half."""
+    (B, K), N = x.shape, y.shape[1]
+    first, last = N * worker // workers, N * (worker + 1) // workers
+    for n in range(first, last):
+        row, other = matrix[n * K : (n + 1) * K], matrix[(N + n) * K : (N + n + 1) * K]
+        for b in range(B):
+            gate[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
+            y[b, n] = _dot(other, x[b]) * scales[N + n] + bias[N + n]
+    for b in range(B):
+        gate_b, y_b = gate[b, first:last], y[b, first:last]
+        for n in range(y_b.size):
+            y_b[n] *= _gelu(gate_b[n])
+
+
+@njit(**KERNEL)
+def _recur(worker, workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
+    """Gates, RG-LRU and the gelu branch. entered (B, 2 L), branch (B, L) after the convolution, gates (B, 2, L)."""
+    B, L = branch.shape
+    first, last = L * worker // workers, L * (worker + 1) // workers
+    for c in range(first, last):
+        of_input, of_recurrence = matrix[c * block : (c + 1) * block], matrix[(L + c) * block : (L + c + 1) * block]
+        head = c // block * block
+        for b in range(B):
+            seen = branch[b, head : head + block]
+            gates[b, 0, c] = _dot(of_input, seen) * scales[c] + bias[c]
+            gates[b, 1, c] = _dot(of_recurrence, seen) * scales[L + c] + bias[L + c]
+    at = slice(first, last)
+    rate = decay[at]
+    for b in range(B):
+        i, r, x, h = gates[b, 0, at], gates[b, 1, at], branch[b, at], hidden[b, at]
+        beside, y_b = entered[b, at], y[b, at]
+        if length[b] == 0:
+            for c in range(rate.size):
+                h[c] = _sigmoid(i[c]) * x[c]
+        else:
+            for c in range(rate.size):
+                a, norm = decay_and_norm(-POWER * _sigmoid(r[c]) * rate[c])
+                h[c] = a * h[c] + norm * _sigmoid(i[c]) * x[c]
+        for c in range(rate.size):
+            y_b[c] = _gelu(beside[c]) * h[c]
+
+
+@njit(**KERNEL)
+def _attend(worker, workers, heads, newest, length, entered, keys, values, scores, y):
+    """Multi-query attention of one query over the ring of keys (B, window + 1, head_dim), written up to `newest`."""
+    B, slots, size = keys.shape
+    scale = ONE / sqrt(np.float32(size))
+    for task in range(worker, B * heads, workers):
+        b, head = task // heads, task % heads
+        query, shares = entered[b, head * size : (head + 1) * size], scores[task]
+        seen, top = min(length[b] + 1, slots), np.float32(-np.inf)
+        for slot in range(slots):
+            if (newest - slot if slot <= newest else newest - slot + slots) < seen:
+                shares[slot] = _dot(keys[b, slot], query) * scale
+                top = max(top, shares[slot])
+            else:
+                shares[slot] = -np.inf
+        total = ZERO
+        for slot in range(slots):
+            shares[slot], _ = decay_and_norm(shares[slot] - top)  # a slot that is not seen: 1e-38
+            total += shares[slot]
+        out = y[b, head * size : (head + 1) * size]
+        out[:] = ZERO
+        for slot in range(slots):
+            share, value = shares[slot] / total, values[b, slot]
+            for d in range(size):
+                out[d] += share * value[d]
+
+
+# A loop over threads each, written out: numba's cache does not know a function again that is handed another.
+@njit(parallel=True, **KERNEL)
+def _product_shared(workers, matrix, scales, bias, x, y):
+    if workers == 1:
+        _product(0, 1, matrix, scales, bias, x, y)
+    else:
+        for worker in prange(workers):
+            _product(worker, workers, matrix, scales, bias, x, y)
+
+
+@njit(parallel=True, **KERNEL)
+def _geglu_shared(workers, matrix, scales, bias, x, gate, y):
+    if workers == 1:
+        _geglu(0, 1, matrix, scales, bias, x, gate, y)
+    else:
+        for worker in prange(workers):
+            _geglu(worker, workers, matrix, scales, bias, x, gate, y)
+
+
+@njit(parallel=True, **KERNEL)
+def _recur_shared(workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
+    if workers == 1:
+        _recur(0, 1, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y)
+    else:
+        for worker in prange(workers):
+            _recur(worker, workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y)
+
+
+@njit(parallel=True, **KERNEL)
+def _attend_shared(workers, heads, newest, length, entered, keys, values, scores, y):
+    if workers == 1:
+        _attend(0, 1, heads, newest, length, entered, keys, values, scores, y)
+    else:
+        for worker in prange(workers):
+            _attend(worker, workers, heads, newest, length, entered, keys, values, scores, y)
+
+
+@njit(**KERNEL)
+def _convolve(length, entered, taps, conv, branch):
+    """branch (B, L): bias and W taps of the second half of entered (B, 2 L); conv (B, W - 1, L) moves on by one."""
+    B, W, L = len(branch), conv.shape[1] + 1, branch.shape[1]
+    weight, bias = taps[: W * L].reshape(W, L), taps[W * L :]
+    for b in range(B):
+        x, y, seen = entered[b, L:], branch[b], conv[b]
+        if length[b] == 0:
+            seen[:] = ZERO
+        for c in range(L):
+            y[c] = bias[c] + weight[W - 1, c] * x[c]
+        for tap in range(W - 1):
+            for c in range(L):
+                y[c] += weight[tap, c] * seen[tap, c]
+        for tap in range(W - 2):
+            seen[tap] = seen[tap + 1]
+        seen[W - 2] = x
+
+
+@njit(**KERNEL)
+def _rotate(part, length, rates):
+    """Rotary embedding of the first 2 len(rates) of part (head_dim,), in place."""
+    half = rates.size
+    for d in range(half):
+        angle = np.float32(length) * rates[d]
+        c, s, one, other = np.float32(cos(angle)), np.float32(sin(angle)), part[d], part[half + d]
+        part[d], part[half + d] = one * c - other * s, other * c + one * s
+
+
+@njit(**KERNEL)
+def _step(workers, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
+    """sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. logits (B, V)."""
+    D, heads, size, wide = sizes
+    hidden, conv, keys, values = state
+    x, normed, entered, branch, gates, mixed, back, gate, inner, scores = scratch
+    B, inside = len(tokens), heads * size
+    for b in range(B):
+        row = weights[tokens[b] * D : (tokens[b] + 1) * D]
+        scale = scales[tokens[b]] * np.float32(sqrt(D))
+        for d in range(D):
+            x[b, d] = np.float32(row[d]) * scale
+    for layer in table:
+        nth = layer.nth
+        _norm(x, vectors[layer.v_mix_norm : layer.v_mix_norm + D], normed)
+        columns = 2 * D if layer.recurrent else inside + 2 * size
+        bias = vectors[layer.v_enter : layer.v_enter + columns]
+        _product_shared(workers, weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
+        if layer.recurrent:
+            _convolve(length, entered, vectors[layer.v_conv :][: (conv.shape[2] + 2) * D], conv[nth], branch)
+            _recur_shared(
+                workers,
+                D // heads,
+                weights[layer.m_gates :],
+                scales[layer.s_gates :],
+                vectors[layer.v_gates :],
+                vectors[layer.v_decay : layer.v_decay + D],
+                length,
+                entered,
+                branch,
+                gates,
+                hidden[nth],
+                mixed,
+            )
+            out = mixed[:, :D]
+        else:
+            for b in range(B):
+                for head in range(heads + 1):  # the queries and the key
+                    _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
+                keys[nth, b, newest] = entered[b, inside : inside + size]
+                values[nth, b, newest] = entered[b, inside + size : inside + 2 * size]
+            _attend_shared(workers, heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
+            out = mixed[:, :inside]
+        bias = vectors[layer.v_leave : layer.v_leave + D]
+        _product_shared(workers, weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
+        for b in range(B):
+            for d in range(D):
+                x[b, d] += back[b, d]
+        _norm(x, vectors[layer.v_mlp_norm : layer.v_mlp_norm + D], normed)
+        bias = vectors[layer.v_up : layer.v_up + 2 * wide]
+        _geglu_shared(workers, weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
+        bias = vectors[layer.v_down : layer.v_down + D]
+        _product_shared(workers, weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
+        for b in range(B):
+            for d in range(D):
+                x[b, d] += back[b, d]
+    _norm(x, vectors[:D], normed)
+    _product_shared(workers, weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
+
+
+class Packed(NamedTuple):
+    """The weights of a Griffin as a step reads them. The embedding and the last norm come first."""
+
+    config: GriffinConfig
+    table: np.ndarray  # (layers,) of LAYER
+    weights: np.ndarray  # all matrices, flat, float32 or int8
+    scales: np.ndarray  # of all their rows, float32
+    vectors: np.ndarray  # norms, biases, taps and decays, float32
+
+
+def pack(model: Griffin, weights: Weights = "float32") -> Packed:
+    """A copy of the weights, to be used by any number of stories at once. int8 rounds all matrices, embedding included.
+
+    Raises LabError for a model that is not on the CPU in float32.
+    """
+    if model.embedding.device.type != "cpu" or model.embedding.dtype != torch.float32:
+        where = f"{model.embedding.dtype} on {model.embedding.device}"
+        raise LabError(f"only a float32 Griffin on the CPU can be packed, this one is {where}")
+    matrices: list[np.ndarray] = []
+    scales: list[np.ndarray] = []
+    vectors: list[np.ndarray] = []
+
+    def matrix(values: Tensor) -> tuple[int, int]:
+        array, scale = values.detach().numpy(), np.ones(len(values), np.float32)
+        if weights == "int8":
+            array, scale = _rounded(array)
+        matrices.append(array.ravel())
+        scales.append(scale)
+        return sum(map(len, matrices[:-1])), sum(map(len, scales[:-1]))
+
+    def vector(values: Tensor) -> int:
+        vectors.append(values.detach().float().numpy().ravel())
+        return sum(map(len, vectors[:-1]))
+
+    table = np.zeros(model.config.layers, LAYER)
+    matrix(model.embedding)
+    vector(1 + model.norm.scale)
+    vector(torch.zeros(model.config.vocabulary))
+    seen = {True: 0, False: 0}
+    blocks: Any = model.blocks
+    for row, block in zip(table, blocks, strict=True):
+        mix, mlp = block.mix, block.mlp
+        row["recurrent"] = recurrent = isinstance(mix, RecurrentBlock)
+        row["nth"] = seen[recurrent]
+        seen[recurrent] += 1
+        if recurrent:
+            enter = torch.cat([mix.y.weight, mix.x.weight]), torch.cat([mix.y.bias, mix.x.bias])
+            row["m_gates"], row["s_gates"] = matrix(mix.gates.weight.transpose(-1, -2).flatten(0, 2))
+            row["v_gates"] = vector(mix.gates.bias)
+            row["v_conv"] = vector(torch.cat([mix.conv_weight.t().flatten(), mix.conv_bias]))
+            row["v_decay"] = vector(F.softplus(mix.lambda_.float()))
+        else:
+            enter = mix.qkv.weight, torch.zeros(len(mix.qkv.weight))
+        row["v_mix_norm"], row["v_mlp_norm"] = vector(1 + block.mix_norm.scale), vector(1 + block.mlp_norm.scale)
+        for name, (weight, bias) in {
+            "enter": enter,
+            "leave": (mix.out.weight, mix.out.bias),
+            "up": (mlp.up.weight, mlp.up.bias),
+            "down": (mlp.down.weight, mlp.down.bias),
+        }.items():
+            row[f"m_{name}"], row[f"s_{name}"] = matrix(weight)
+            row[f"v_{name}"] = vector(bias)
+    return Packed(model.config, table, *(np.concatenate(parts) for parts in (matrices, scales, vectors)))
+
+
+def _rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) float32 -> int8 of the same shape, and the scale of each row (N,)."""
+    scales = np.maximum(np.abs(matrix).max(1), np.float32(1e-12)) / np.float32(127)
+    return np.rint(matrix / scales[:, None]).astype(np.int8), scales
+
+
+class Stepper:
+    """Stories side by side at a point in time: a token of each in, the logits of its next out.
+
+    state: of the model that was packed, after what came before; it is copied.
+    """
+
+    def __init__(self, packed: Packed, state: GriffinState):
+        config, B = packed.config, len(state.length)
+        D, inside, wide = config.width, config.heads * config.head_dim, config.mlp_expansion * config.width
+        self.packed = packed
+        self._length = state.length.numpy().copy()
+        recurrent = [layer for layer in state.layers if isinstance(layer, RecurrentState)]
+        local = [layer for layer in state.layers if isinstance(layer, AttentionState)]
+        self._hidden = _stack([layer.hidden for layer in recurrent], (B, D))
+        self._conv = _stack([layer.conv for layer in recurrent], (B, config.conv_width - 1, D))
+        # A ring: a query sees its own key and those of `window` tokens before; nothing is moved to make room.
+        ring = (B, config.window, config.head_dim)
+        self._keys, self._values = (
+            np.pad(_stack([getattr(layer, part) for layer in local], ring), ((0, 0), (0, 0), (0, 1), (0, 0)))
+            for part in ("keys", "values")
+        )
+        self._newest = config.window - 1  # the slot of the newest key
+        self._sizes = (D, config.heads, config.head_dim, wide)
+        self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
+        columns = max(2 * D, inside + 2 * config.head_dim)
+        shapes = {
+            "x": (B, D),
+            "normed": (B, D),
+            "entered": (B, columns),
+            "branch": (B, D),
+            "gates": (B, 2, D),
+            "mixed": (B, max(D, inside)),
+            "back": (B, D),
+            "gate": (B, wide),
+            "inner": (B, wide),
+            "scores": (B * config.heads, config.window + 1),
+        }
+        self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes.values())
+        self._logits = np.zeros((B, config.vocabulary), np.float32)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """(B,) int64 -> logits of the next token (B, V), soft-capped."""
+        config = self.packed.config
+        check_tokens(tokens[:, None], None, len(self._length), config.vocabulary)
+        self._newest = (self._newest + 1) % (config.window + 1)
+        state = self._hidden, self._conv, self._keys, self._values
+        workers = min(torch.get_num_threads(), get_num_threads())
+        with one_at_a_time:
+            _step(
+                workers,
+                *self.packed[1:],
+                self._sizes,
+                self._rates,
+                tokens.numpy(),
+                self._newest,
+                self._length,
+                state,
+                self._scratch,
+                self._logits,
+            )
+        self._length += 1
+        return config.soft_cap * torch.tanh(torch.from_numpy(self._logits) / config.soft_cap)
+
+    @property
+    def state(self) -> GriffinState:
+        """A copy, as `Griffin.forward` returns it."""
+        window = self.packed.config.window
+        order = (np.arange(window) + self._newest + 2) % (window + 1)  # oldest first, and not the one about to go
+        layers: list[AttentionState | RecurrentState] = []
+        for layer in self.packed.table:
+            nth = layer["nth"]
+            if layer["recurrent"]:
+                layers.append(
+                    RecurrentState(*(torch.from_numpy(part[nth].copy()) for part in (self._conv, self._hidden)))
+                )
+            else:
+                ring = (torch.from_numpy(part[nth][:, order]) for part in (self._keys, self._values))
+                layers.append(AttentionState(*ring))
+        return GriffinState(torch.from_numpy(self._length.copy()), tuple(layers))
+
+
+def _stack(tensors: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
+    """(layers, *shape) float32, also where there is no layer."""
+    return np.stack([tensor.float().numpy() for tensor in tensors]) if tensors else np.zeros((0, *shape), np.float32)
