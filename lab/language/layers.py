@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.language.config import GriffinConfig
+from lab.nn.attention import attend
 from lab.recurrence import causal_conv1d, rg_lru
 
 
@@ -182,5 +183,5 @@ class LocalAttention(nn.Module):
         k, v = (kv.flatten(0, 1)[:, None].expand(-1, self.heads, -1, -1) for kv in spans)
         q = q.unflatten(1, (count, size)).flatten(0, 1).transpose(1, 2)  # (B count, H, size, head_dim)
         mask = self._visible(position.view(B * count, size), self.window + size)[:, None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = attend(q, k, v, mask)
         return y.transpose(1, 2).reshape(B, count * size, self.heads, self.head_dim)[:, :T]

@@ -17,6 +17,7 @@ from lab.errors import LabError
 from lab.language.config import TransformerConfig
 from lab.language.layers import GeGLU, linear, rotate
 from lab.language.tokens import check_tokens, positions
+from lab.nn.attention import attend
 from lab.nn.norm import RMSNorm
 
 
@@ -101,12 +102,10 @@ class Attention(nn.Module):
             k, v = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, S + T, head_dim)
         visible = None if mask is None else mask[:, None]
         if T == 1:  # the heads share the keys: they stand in for queries, and each key is read once
-            y = F.scaled_dot_product_attention(q, k[:, None], v[:, None], attn_mask=visible)
+            y = attend(q, k[:, None], v[:, None], visible)
         else:
             wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
-            y = F.scaled_dot_product_attention(
-                q.transpose(1, 2), wide_k, wide_v, attn_mask=visible, is_causal=mask is None
-            ).transpose(1, 2)
+            y = attend(q.transpose(1, 2), wide_k, wide_v, visible, causal=mask is None).transpose(1, 2)
         return self.out(y.flatten(-2)), CacheState(k, v)
 
 

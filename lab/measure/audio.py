@@ -22,5 +22,5 @@ def of_codec(codec: Codec, waveforms: Sequence[np.ndarray], levels: int) -> dict
         whole = torch.from_numpy(waveform)[None]
         decoded = codec.decode(codec.encode(whole)[..., :levels])[:, : len(waveform)]
         intelligible.append(stoi(waveform, decoded[0].numpy(), SAMPLE_RATE))
-        distances.append(float(distance(decoded, whole)))
+        distances.append(float(distance(decoded, whole)[0]))
     return {"STOI": float(np.mean(intelligible)), "log-mel L1": float(np.mean(distances))}

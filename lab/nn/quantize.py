@@ -54,9 +54,11 @@ class VectorQuantizer(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., codes), largest for the nearest code: cosine, or minus half the squared distance."""
-        if self.cosine:
-            return self.on_sphere(x) @ self.codebook.T
-        return x @ self.codebook.T - 0.5 * self.codebook.square().sum(-1)
+        with torch.autocast(x.device.type, enabled=False):  # 8 bits cannot tell neighbours apart
+            x = x.float()
+            if self.cosine:
+                return self.on_sphere(x) @ self.codebook.T
+            return x @ self.codebook.T - 0.5 * self.codebook.square().sum(-1)
 
     @torch.no_grad()
     def nearest(self, x: Tensor) -> Tensor:

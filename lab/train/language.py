@@ -104,5 +104,6 @@ def train(
         folder=folder,
         evaluate=lambda network: {"held_out_loss": cross_entropy(network, held_out)},
         seed=seed,
+        mixed=True,
     )
     return network, figures

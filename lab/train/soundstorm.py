@@ -44,7 +44,7 @@ def train(
     *,
     preset: str = "lab",
     vocabulary: int | None = None,
-    steps: int = 850,
+    steps: int = 3000,
     batch: int = 8,
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
@@ -66,6 +66,7 @@ def train(
         folder=folder,
         evaluate=(lambda model: cross_entropies(model, test(0))) if test else None,
         seed=seed,
+        mixed=True,
     )
     return soundstorm, figures
 

@@ -1,9 +1,9 @@
 """The codec: SoundStream's role (2107.03312) at 16 kHz, 50 frames a second, 8 levels of 1024 codes (4 kbps).
 
 SoundStream's outermost strided convolutions work on every sample; here a short-time Fourier transform takes
-their place in the encoder and an inverse one in the decoder (Vocos, 2306.00814), and every layer between runs
-at 50 Hz. Counted, not measured, that is some 13 times fewer operations a second of audio than waveform
-convolutions that begin with 16 channels.
+their place in the encoder and an inverse one in the decoder (Vocos, 2306.00814), and the layers between run
+at 200 Hz and at 50 Hz. Counted, not measured, that is some 13 times fewer operations a second of audio than
+waveform convolutions that begin with 16 channels.
 
 Frame f stands for samples [320 f, 320 (f + 1)), so that semantic token t is spoken in frames 2 t and 2 t + 1.
 """
@@ -26,7 +26,8 @@ class CodecConfig:
     """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
 
     Transforms of 20 ms say when a sound is by which of them holds it; one of 80 ms a frame says it by phase alone,
-    which is much harder to learn.
+    which is much harder to learn. The `fine` layers, of half the width, run at the rate of the transforms: a layer
+    costs what one at the rate of frames does, and neighbouring phases can be made to agree.
     """
 
     hop: int = 320
@@ -34,8 +35,11 @@ class CodecConfig:
     patch: int = 4
     width: int = 224
     kernel: int = 7
-    encoder_layers: int = 4
-    decoder_layers: int = 6
+    encoder_layers: int = 3
+    decoder_layers: int = 4
+    fine_width: int = 112
+    fine_encoder_layers: int = 3
+    fine_decoder_layers: int = 4
     levels: int = 8
     codes: int = 1024
     code_width: int = 64
@@ -49,14 +53,20 @@ class CodecConfig:
                 "width": 32,
                 "encoder_layers": 1,
                 "decoder_layers": 1,
+                "fine_width": 16,
+                "fine_encoder_layers": 1,
+                "fine_decoder_layers": 1,
                 "levels": 4,
                 "codes": 16,
                 "code_width": 16,
             },
             "paper": {
                 "width": 512,
-                "encoder_layers": 8,
-                "decoder_layers": 8,
+                "encoder_layers": 6,
+                "decoder_layers": 6,
+                "fine_width": 256,
+                "fine_encoder_layers": 6,
+                "fine_decoder_layers": 6,
                 "levels": 12,
                 "code_width": 128,
             },
@@ -73,21 +83,22 @@ class Codec(nn.Module):
         super().__init__()
         self.config = config
         bins = config.window // 2 + 1
+        width, fine, kernel = config.width, config.fine_width, config.kernel
         self.spectrum = Spectrum(config.window, config.hop // config.patch)
-        self.embed = nn.Sequential(nn.Linear(config.patch * 3 * bins, config.width), RMSNorm(config.width))
-        self.encoder = nn.Sequential(
-            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.encoder_layers))
-        )
-        self.narrow = nn.Sequential(RMSNorm(config.width), nn.Linear(config.width, config.code_width))
+        self.embed = nn.Sequential(nn.Linear(3 * bins, fine), RMSNorm(fine))
+        self.fine_encoder = _blocks(config.fine_encoder_layers, fine, kernel)
+        self.join = nn.Sequential(RMSNorm(config.patch * fine), nn.Linear(config.patch * fine, width))
+        self.encoder = _blocks(config.encoder_layers, width, kernel)
+        self.narrow = nn.Sequential(RMSNorm(width), nn.Linear(width, config.code_width))
         self.quantizer = ResidualVectorQuantizer(config.levels, config.codes, config.code_width)
-        self.widen = nn.Linear(config.code_width, config.width)
-        self.decoder = nn.Sequential(
-            *(ConvNeXtBlock(config.width, config.kernel) for _ in range(config.decoder_layers))
-        )
-        spectrum = nn.Linear(config.width, config.patch * 2 * bins)
+        self.widen = nn.Linear(config.code_width, width)
+        self.decoder = _blocks(config.decoder_layers, width, kernel)
+        self.split = nn.Sequential(RMSNorm(width), nn.Linear(width, config.patch * fine))
+        self.fine_decoder = _blocks(config.fine_decoder_layers, fine, kernel)
+        spectrum = nn.Linear(fine, 2 * bins)
         # Speech has some exp(-5) a bin; exp(0) would be a roar.
-        nn.init.constant_(spectrum.bias.view(config.patch, 2, bins)[:, 0], -5.0)
-        self.head = nn.Sequential(RMSNorm(config.width), spectrum)
+        nn.init.constant_(spectrum.bias[:bins], -5.0)
+        self.head = nn.Sequential(RMSNorm(fine), spectrum)
 
     def forward(self, waveform: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For training: waveform (B, N), N a multiple of hop; depth (B,) levels to use (quantizer dropout).
@@ -105,13 +116,15 @@ class Codec(nn.Module):
         frames = self.spectrum(F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop)))  # (B, F * patch, bins)
         size = frames.abs() + 1e-4  # some 70 dB under speech: phases of less are noise and vanish
         features = torch.cat([size.log(), frames.real / size, frames.imag / size], -1)
-        patches = features.unflatten(1, (-1, self.config.patch)).flatten(2)  # (B, F, patch * 3 * bins)
-        return self.narrow(self.encoder(self.embed(patches)))
+        fine = self.fine_encoder(self.embed(features))  # (B, F * patch, fine_width)
+        joined = self.join(fine.unflatten(1, (-1, self.config.patch)).flatten(2))  # (B, F, width)
+        return self.narrow(self.encoder(joined)).float()
 
     def synthesize(self, quantized: Tensor) -> Tensor:
         """(B, F, code_width) -> (B, F * hop)."""
-        patches = self.head(self.decoder(self.widen(quantized)))  # (B, F, patch * 2 * bins)
-        size, phase = patches.unflatten(-1, (self.config.patch, -1)).flatten(1, 2).chunk(2, -1)
+        coarse = self.split(self.decoder(self.widen(quantized)))  # (B, F, patch * fine_width)
+        fine = coarse.unflatten(-1, (self.config.patch, -1)).flatten(1, 2)
+        size, phase = self.head(self.fine_decoder(fine)).float().chunk(2, -1)  # (B, F * patch, bins)
         return self.spectrum.inverse(torch.polar(size.clamp(max=5.0).exp(), phase))
 
     @torch.no_grad()
@@ -129,11 +142,17 @@ class Codec(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Samples of input that one sample of output may depend on, encoder and decoder together."""
-        layers = self.config.encoder_layers + self.config.decoder_layers
-        step = self.config.hop // self.config.patch
-        overlapping = self.config.window // step  # transforms that write one sample
-        frames = 1 + -(-(overlapping - 1) // self.config.patch) + layers * (self.config.kernel - 1)
-        return frames * self.config.hop + self.config.window - step
+        config, reach = self.config, self.config.kernel - 1
+        step = config.hop // config.patch
+        overlapping = config.window // step  # transforms that write one sample
+        written = overlapping - 1 + config.fine_decoder_layers * reach
+        frames = 1 + -(-written // config.patch) + (config.encoder_layers + config.decoder_layers) * reach
+        read = frames * config.patch + config.fine_encoder_layers * reach  # transforms
+        return read * step + config.window - step
+
+
+def _blocks(layers: int, width: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(*(ConvNeXtBlock(width, kernel) for _ in range(layers)))
 
 
 class Spectrum(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab.nn import RMSNorm
+from lab.nn import RMSNorm, attend
 from lab.nn.convnext import DepthwiseConv
 
 
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         query, key, value = asked.permute(2, 0, 3, 1, 4)  # (B, H, F, D / H) each
         query, key = rotate(query, rotation), rotate(key, rotation)
         if self.span is None:
-            y = F.scaled_dot_product_attention(query, key, value)
+            y = attend(query, key, value)
         else:
             y = attend_near(query, key, value, self.span, prompt)
         return self.out(y.transpose(1, 2).flatten(2))
@@ -91,9 +91,9 @@ def attend_near(query: Tensor, key: Tensor, value: Tensor, span: int, prompt: in
     to = at[:, :1] - span + torch.arange(3 * span, device=query.device)  # (blocks, 1, 3 span)
     seen = ((to - at).abs() <= span) & (to >= 0) & (to < length)  # (blocks, span, 3 span)
     seen = F.pad(seen, (prompt, 0), value=True)[:, None].repeat(batch, 1, 1, 1)  # for B * blocks, and all heads
-    spoken = F.scaled_dot_product_attention(asked, near(key), near(value), attn_mask=seen)
+    spoken = attend(asked, near(key), near(value), seen)
     spoken = spoken.unflatten(0, (batch, blocks)).transpose(1, 2).reshape(batch, heads, -1, size)[:, :, :length]
-    heard = F.scaled_dot_product_attention(query[:, :, :prompt], key[:, :, :prompt], value[:, :, :prompt])
+    heard = attend(query[:, :, :prompt], key[:, :, :prompt], value[:, :, :prompt])
     return torch.cat([heard, spoken], 2)
 
 
