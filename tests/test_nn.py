@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer
+from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer, attend
 from lab.nn.convnext import DepthwiseConv
 
 
@@ -187,3 +187,25 @@ def test_weights_without_averages_are_trained_on_from_where_they_are() -> None:
     whole = VectorQuantizer(4, 6)
     whole.load_state_dict(first.state_dict())
     assert torch.equal(whole.sums, first.sums) and torch.equal(whole.usage, first.usage)
+
+
+@pytest.mark.parametrize("kind", ["mask", "causal", "all"])
+def test_attention_in_bfloat16_is_attention(kind: str) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 3, rows, 16) for rows in (7, 7, 7))
+    mask = (torch.rand(2, 1, 7, 7) < 0.5) | torch.eye(7, dtype=torch.bool) if kind == "mask" else None
+    wanted = attend(query, key, value, mask, kind == "causal")
+    found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), mask, kind == "causal")
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0)
+    assert torch.equal(attend(query, key, value, causal=True)[:, :, 0], value[:, :, 0])
+
+
+def test_codes_are_chosen_in_float32_under_autocast() -> None:
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(64, 8).eval()
+    quantizer.codebook.normal_()
+    near = quantizer.codebook + 1e-3 * torch.randn(64, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quantizer.nearest(near), torch.arange(64))
+        assert quantizer.scores(near).dtype == torch.float32

@@ -77,6 +77,16 @@ def logged(folder: Path) -> list[tuple[int, str, float]]:
         return [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_mixed_precision_is_for_chips_that_have_it(fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "fast_bf16", lambda: fast)
+    network, seen = model(), set()
+    network[0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    fit(network, loss_of, batches, schedule=Schedule(3), folder=tmp_path, mixed=True)
+    assert seen == {torch.bfloat16 if fast else torch.float32}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, stop: int) -> None:
     """Dropout draws from the saved random state, Adam goes on with its averages: the same weights, bit for bit."""
