@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test notebooks pictures story clean
+.PHONY: help setup lab test cuda notebooks pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
@@ -34,6 +34,9 @@ test: setup ## lint, types, unit tests, notebooks
 	$(BIN)/mypy
 	$(BIN)/pytest -q
 	$(BIN)/pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
+
+cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
+	$(BIN)/python -m lab.recurrence.install $(FROM)
 
 notebooks: setup ## run the notebooks and store their outputs
 	$(BIN)/python -m tests.notebooks.execute

@@ -6,8 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
+
+# both are read once, when lab.recurrence and triton are imported
+os.environ["LAB_CHECK"] = "1"
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+import pytest
 from hypothesis import settings
 from torch import nn
 

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from typer.testing import CliRunner
 
-from lab import audio, bundle
+from lab import audio, bundle, recurrence
 from lab.cli import app
 from lab.corpora import narrators
 from lab.errors import LabError
 from lab.measure import figures
+from lab.recurrence import Row
 from lab.speech import SpeechSSM, Telling
 from lab.tokens import HOP
 from tests.test_audio import disk_of
@@ -132,6 +134,19 @@ def test_doctor_tells_of_backends_and_bundle(tiny_bundle: Path) -> None:
     for word in ("torch", "rg_lru", "causal_conv1d", "numba", "reference", "griffin", "soundstorm", "0.0"):
         assert word in result.stdout
     assert str(tiny_bundle) in result.stdout.replace("\n", "")
+
+
+def test_doctor_tells_of_the_gpu_and_how_to_install_what_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    off = Row("rg_lru", "mamba-ssm", False, "mamba_ssm is not installed", "make cuda")
+    monkeypatch.setattr(recurrence, "backends", lambda: [off, Row("rg_lru", "triton", True, "works", "pip install")])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "GPU: none that torch can use" in lab("doctor").stdout
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    text = " ".join(lab("doctor").stdout.replace("│", " ").split())
+    assert "GPU: NVIDIA H200, sm_90" in text and "pip install" not in text
+    assert "rg_lru mamba-ssm no mamba_ssm is not installed; to install it: make cuda" in text
 
 
 def test_figures_are_printed_and_saved(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

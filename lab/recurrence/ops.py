@@ -1,15 +1,20 @@
 """The two ops as the models call them: arguments checked, defaults filled in, a backend picked.
 
-Every check reads shapes, types and devices alone: no value, so that a GPU is never waited for.
+Every check reads shapes, types and devices alone: no value, so that a GPU is never waited for. With LAB_CHECK=1 in
+the environment values are looked at as well: a NaN, a gate outside [0, 1], a negative decay.
 """
 
 from __future__ import annotations
+
+import os
 
 import torch
 from torch import Tensor
 
 from lab.errors import LabError
 from lab.recurrence.probe import pick
+
+CHECK = os.environ.get("LAB_CHECK") == "1"
 
 
 def _expect(op: str, device: torch.device, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> None:
@@ -23,6 +28,20 @@ def _expect(op: str, device: torch.device, **arguments: tuple[Tensor, tuple[int,
             raise LabError(f"{op}: {name} must be {'bool' if boolean else 'floating point'}, not {tensor.dtype}")
         if tensor.device != device:
             raise LabError(f"{op}: {name} is on {tensor.device} and x on {device}; move them together")
+    if CHECK and device.type != "meta":
+        for name, (tensor, _, _) in arguments.items():
+            _look_at(op, name, tensor.detach())
+
+
+def _look_at(op: str, name: str, tensor: Tensor) -> None:
+    wrong, what = tensor.isnan(), "NaN"
+    if name.endswith("_gate"):
+        wrong, what = wrong | (tensor < 0) | (tensor > 1), "NaN or outside [0, 1]"
+    elif name == "decay":
+        wrong, what = wrong | (tensor < 0), "NaN or negative"
+    if wrong.any():
+        first = tuple(wrong.nonzero()[0].tolist())
+        raise LabError(f"{op}: {name} has {int(wrong.sum())} of {wrong.numel()} values {what}, the first at {first}")
 
 
 def _shape(op: str, x: Tensor) -> tuple[int, int, int]:
@@ -104,4 +123,4 @@ def causal_conv1d(
         state=(state, (B, W - 1, L), False),
         reset=(reset, (B, T), True),
     )
-    return pick("causal_conv1d", backend, x)(x, weight, bias, state, reset)
+    return pick("causal_conv1d", backend, x, W)(x, weight, bias, state, reset)

@@ -6,6 +6,7 @@ reason. Nothing is imported before that.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -21,25 +22,73 @@ Op = Callable[..., tuple[Tensor, Tensor]]
 HALF_TO_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def _fused_conv(x: Tensor, width: int) -> str:
+    if not 2 <= width <= 4:
+        return f"a width of {width}, but 2 to 4"
+    if x.shape[2] % 8:
+        return f"{x.shape[2]} channels, but multiples of 8"
+    return "2^32 elements or more" if x.numel() >= 1 << 32 else ""  # its offsets are of 32 bits
+
+
 @dataclass(frozen=True)
 class Backend:
-    """A module with a function for each op, and the tensors that it takes."""
+    """A function for one op, the tensors that it takes, and the command that installs it."""
 
     name: str
-    module: str
+    function: str  # module:function
     device: str  # the type of the device it runs on, "any" for all
     dtypes: tuple[torch.dtype, ...]
+    limits: Callable[[Tensor, int], str] | None = None  # of x and the width of the convolution: as `refuses`
+    auto: bool = True  # False: only if asked for by name
+    command: str = ""
 
-    def takes(self, x: Tensor) -> bool:
-        return self.device in ("any", x.device.type) and x.dtype in self.dtypes
+    def refuses(self, x: Tensor, width: int) -> str:
+        """What it is of x that this backend does not take; "" if it takes it."""
+        if self.device not in ("any", x.device.type) or x.dtype not in self.dtypes:
+            return f"{x.dtype} on {x.device.type}"
+        return self.limits(x, width) if self.limits else ""
 
+
+ANY = (*HALF_TO_SINGLE, torch.float64)
+TRITON_DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
 
 # the best first
-BACKENDS = (
-    Backend("numba", "lab.recurrence.cpu", "cpu", HALF_TO_SINGLE),
-    Backend("reference", "lab.recurrence.reference", "any", (*HALF_TO_SINGLE, torch.float64)),
-)
-OPS = ("rg_lru", "causal_conv1d")
+BACKENDS: dict[str, tuple[Backend, ...]] = {
+    "rg_lru": (
+        Backend("numba", "lab.recurrence.cpu:rg_lru", "cpu", HALF_TO_SINGLE),
+        Backend("mamba-ssm", "lab.recurrence.cuda:rg_lru", "cuda", HALF_TO_SINGLE, command="make cuda"),
+        Backend(
+            "mamba-ssm-bf16",
+            "lab.recurrence.cuda:rg_lru_bf16",
+            "cuda",
+            (torch.bfloat16,),
+            auto=False,
+            command="make cuda",
+        ),
+        # experimental: no GPU has measured it yet
+        Backend(
+            "triton",
+            "lab.recurrence.fused:rg_lru",
+            TRITON_DEVICE,
+            HALF_TO_SINGLE,
+            auto=False,
+            command="pip install triton",
+        ),
+        Backend("reference", "lab.recurrence.reference:rg_lru", "any", ANY),
+    ),
+    "causal_conv1d": (
+        Backend("numba", "lab.recurrence.cpu:causal_conv1d", "cpu", HALF_TO_SINGLE),
+        Backend(
+            "causal-conv1d",
+            "lab.recurrence.cuda:causal_conv1d",
+            "cuda",
+            HALF_TO_SINGLE,
+            _fused_conv,
+            command="make cuda",
+        ),
+        Backend("reference", "lab.recurrence.reference:causal_conv1d", "any", ANY),
+    ),
+}
 
 
 class Row(NamedTuple):
@@ -49,11 +98,12 @@ class Row(NamedTuple):
     name: str
     usable: bool
     reason: str
+    command: str  # that installs it; "" for what comes with the lab
 
 
-def _try(op: str, function: Op, device: str) -> None:
+def _try(op: str, function: Op, device: str, dtype: torch.dtype) -> None:
     """One forward and backward over 2 tokens of 8 channels."""
-    x = torch.full((1, 2, 8), 0.5, device="cpu" if device == "any" else device, requires_grad=True)
+    x = torch.full((1, 2, 8), 0.5, device="cpu" if device == "any" else device, dtype=dtype, requires_grad=True)
     reset = torch.zeros(1, 2, dtype=torch.bool, device=x.device)
     vector = x.detach()[0, 0]
     if op == "rg_lru":
@@ -65,37 +115,68 @@ def _try(op: str, function: Op, device: str) -> None:
         raise ArithmeticError("the trial call gave numbers that are not finite")
 
 
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error).split())[:200]
+    if isinstance(error, LabError):
+        return said
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name} is not installed"
+    if "undefined symbol" in said or "cannot open shared object" in said:
+        return f"its extension was built for another torch or CUDA, {said}"
+    if "no kernel image" in said:
+        return f"its extension holds no code for this GPU, {capability()}: {said}"
+    return f"{type(error).__name__}: {said}"
+
+
+def capability() -> str:
+    """The compute capability of the GPU in use as compilers name it, for instance sm_90."""
+    return "sm_{}{}".format(*torch.cuda.get_device_capability())
+
+
 @cache
 def _load(op: str, backend: Backend) -> tuple[Op | None, str]:
+    if backend.device == "cuda" and not torch.cuda.is_available():
+        built = torch.version.cuda or torch.version.hip
+        return None, "no GPU that torch can use" if built else "no GPU: this build of torch is for the CPU"
     try:
-        function = getattr(import_module(backend.module), op)
+        module, name = backend.function.split(":")
+        function = getattr(import_module(module), name)
         with torch.inference_mode(False), torch.enable_grad():
-            _try(op, function, backend.device)
+            _try(op, function, backend.device, backend.dtypes[0])
     except Exception as error:  # an import, a compiler, a driver: any of them may fail, in any way
-        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return function, "works"
+        return None, _reason(error)
+    return function, "works" if backend.auto else "works; only if asked for by name"
 
 
-def backends() -> list[Row]:
-    """Every backend of every op, tried here and now."""
-    tried = ((op, backend, *_load(op, backend)) for op in OPS for backend in BACKENDS)
-    return [Row(op, backend.name, function is not None, reason) for op, backend, function, reason in tried]
+def backends(x: Tensor | None = None, width: int = 4) -> list[Row]:
+    """Every backend of every op, tried here and now: in general or, given an x (B, T, L), for one like it.
+
+    width: of the causal convolution's kernel.
+    """
+    rows = []
+    for op, table in BACKENDS.items():
+        for backend in table:
+            function, reason = _load(op, backend)
+            if function is not None and x is not None and (refused := backend.refuses(x, width)):
+                function, reason = None, f"does not take {refused}"
+            rows.append(Row(op, backend.name, function is not None, reason, backend.command))
+    return rows
 
 
-def pick(op: str, name: str, x: Tensor) -> Op:
-    """The backend called `name`, or with "auto" the first that takes x and works.
+def pick(op: str, name: str, x: Tensor, width: int = 4) -> Op:
+    """The backend called `name`, or with "auto" the first that takes x and a kernel of that width, and works.
 
     Raises LabError for an unknown name, and for one that does not take x or does not work here, with the
     reason.
     """
-    for backend in BACKENDS:
-        if name == backend.name and not backend.takes(x):
-            raise LabError(f"{op}: backend {name!r} does not take {x.dtype} on {x.device.type}; use backend='auto'")
-        if name == backend.name or (name == "auto" and backend.takes(x)):
-            function, reason = _load(op, backend)
+    for backend in BACKENDS[op]:
+        if name == backend.name or (name == "auto" and backend.auto):
+            refused = backend.refuses(x, width)
+            function, reason = (None, "") if refused else _load(op, backend)
             if function is not None:
                 return function
             if name != "auto":
-                raise LabError(f"{op}: backend {name!r} is not usable here ({reason}); use backend='auto'")
-    names = ", ".join(backend.name for backend in BACKENDS)
+                why = f"does not take {refused}" if refused else f"is not usable here ({reason})"
+                raise LabError(f"{op}: backend {name!r} {why}; use backend='auto'")
+    names = ", ".join(backend.name for backend in BACKENDS[op])
     raise LabError(f"{op}: no backend {name!r} takes {x.dtype} on {x.device.type}; there are: auto, {names}")

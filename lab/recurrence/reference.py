@@ -11,7 +11,7 @@ DECAY_POWER = 8.0  # c of the paper: a_t = a^(c r_t)
 MAX_SQRT_SLOPE = 1000.0  # RecurrentGemma clips the slope of sqrt(1 - a^2), which is infinite where a gate is shut
 
 
-class _InputNorm(torch.autograd.Function):
+class InputNorm(torch.autograd.Function):
     """sqrt(1 - a^2) from log a <= 0, with expm1: where a is near 1, `1 - a * a` has no digit left."""
 
     @staticmethod
@@ -34,7 +34,7 @@ def rg_lru(
     log_a = -DECAY_POWER * recurrence_gate.to(dtype) * decay.to(dtype)  # (B, T, L)
     start = reset[..., None]  # (B, T, 1)
     a = torch.exp(log_a).masked_fill(start, 0.0)
-    norm = torch.where(start, 1.0, _InputNorm.apply(log_a))
+    norm = torch.where(start, 1.0, InputNorm.apply(log_a))
     b = norm * input_gate.to(dtype) * x.to(dtype)
     h, outputs = state.to(dtype), []
     for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
