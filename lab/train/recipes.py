@@ -93,7 +93,7 @@ def transformer(plan: Plan) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan) -> dict[str, Any]:
-    hours = plan.hours or 3.0
+    hours = plan.hours or 6.0
     tokenizer, codec = _load(plan, "tokenizer"), _load(plan, "codec")
     assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec)
     takes, seconds = [], 0.0
