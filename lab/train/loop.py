@@ -6,13 +6,10 @@ A batch is a function of the step alone, so that a run that was stopped goes on 
 from __future__ import annotations
 
 import csv
-import ctypes
 import json
 import math
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,9 +20,9 @@ from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
+from lab import machine
 from lab.errors import LabError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 Losses = tuple[Tensor, dict[str, Tensor]]
 
 
@@ -107,8 +104,9 @@ def fit(
     optimiser, random state, step) and schedule.json. Ctrl-C saves before it leaves. `mixed`: matrix products in
     bfloat16 where the chip has it, all else in float32.
     """
-    keep_freed_memory()
-    fabric = fabric or Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if mixed and fast_bf16() else None)
+    machine.keep_freed_memory()
+    precision: Any = "bf16-mixed" if mixed and machine.fast_bf16() else None
+    fabric = fabric or Fabric(accelerator="auto", devices=1, precision=precision)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     players = [Trainable(fabric, model, schedule)]
@@ -151,24 +149,6 @@ def fit(
     if evaluate is not None and not figures:  # a run that was complete before
         figures = evaluate(model)
     return last | figures | {"steps": float(step), "minutes": (seconds + time.monotonic() - began) / 60}
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc, for this whole process, to keep what is freed, where it would give large pieces back to the system.
-
-    A training step frees all it made and asks for the same again, and memory that comes anew from the system costs a
-    page fault every 4 kB: more than half the time of a step was spent on that.
-    """
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # another libc
-            mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_MAX, 0)
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def fast_bf16() -> bool:
-    """Whether matrix products in bfloat16 are faster here than in float32, and not emulated."""
-    return torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
 
 
 class _Log:

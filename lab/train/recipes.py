@@ -6,7 +6,6 @@ Order matters: the language models and the voice learn from the tokenizer's toke
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.progress import track
 from torch import nn
 
-from lab import bundle
+from lab import bundle, machine
 from lab.corpora import Utterance, librispeech, narration
 from lab.errors import LabError
 from lab.measure.figures import HELD_OUT_CHAPTER
@@ -191,22 +189,10 @@ def _finish(
         "data": data,
         "steps": int(figures.pop("steps")),
         "minutes": round(figures.pop("minutes"), 1),
-        "machine": machine(),
+        "machine": machine.name(),
         "command": f"lab train {name}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "at_the_end": {key: round(value, 4) for key, value in figures.items()},
     }
     bundle.save(plan.bundle, name, model, card)
     return card
-
-
-def machine() -> str:
-    """Chip and number of cores, or the GPU's name."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        models = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = models[0] if models else name
-    return f"{name}, {os.cpu_count()} cores"

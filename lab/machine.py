@@ -1,0 +1,44 @@
+"""The machine underneath: its name, what it is quick at, how it hands out memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def processor() -> str:
+    """As the system calls it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def name() -> str:
+    """The GPU, or the processor and its number of cores."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, {os.cpu_count()} cores"
+
+
+def fast_bf16() -> bool:
+    """Whether matrix products in bfloat16 are faster here than in float32, and not emulated."""
+    return torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+
+
+def keep_freed_memory() -> bool:
+    """Have malloc keep what is freed, where it would give large pieces back to the system; whether it can be had.
+
+    A training step frees all it made and asks for the same again, and memory that comes anew from the system costs a
+    page fault every 4 kB. For this whole process, and only glibc does it.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
