@@ -177,10 +177,9 @@ def measure(
     ] = None,
 ) -> None:
     """The figures of the bundle, on held-out stories by held-out narrators."""
-    from lab import bundle
+    from lab import bundle, machine
     from lab.corpora import librispeech
     from lab.measure import figures
-    from lab.train import recipes
 
     rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
     table = Table("model", "figure", "value")
@@ -189,7 +188,38 @@ def measure(
     Console().print(table)
     if save:
         command = what if count is None else f"{what} --count {count}"
-        figures.record(bundle.folder(), command, rows, recipes.machine())
+        figures.record(bundle.folder(), command, rows, machine.name())
+
+
+@app.command()
+def bench(
+    what: Annotated[
+        str, typer.Argument(help="flat, scan, step, prefill, train, throughput, latency, gpu, all but gpu, or card")
+    ] = "all",
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: whether it runs, not how fast.")] = False,
+    tokens: Annotated[int | None, typer.Option(help="How far flat and latency go; 1,000,000 and 16,384.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="For gpu: tiny sizes on the CPU.")] = False,
+    save: Annotated[bool, typer.Option(help="Write JSON; after --quick and --dry-run only where -o says.")] = True,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder for it, data/bench.")] = None,
+) -> None:
+    """Speed and memory, beside the peers and the limits of this machine, measured in the same run.
+
+    card prints what was saved as a table in markdown: the one that stands in the README.
+    """
+    from lab import bench as benches
+
+    if what == "card":
+        print(benches.card(output or benches.FOLDER))
+        return
+    folder = output if output or quick or dry_run else benches.FOLDER
+    if not save:
+        folder = None
+    elif folder:
+        benches.check_folder(folder)
+    for report in benches.run(what, quick=quick, tokens=tokens, dry_run=dry_run):
+        Console(markup=False, emoji=False).print(benches.table(report))
+        if folder:
+            told.print(f"saved {report.save(folder)}")
 
 
 @app.command()
@@ -207,14 +237,18 @@ def doctor() -> None:
 
     from lab import bundle
     from lab.recurrence import backends
+    from lab.recurrence.probe import capability
 
     out = Console(highlight=False, markup=False, emoji=False)
     out.print(f"python {sys.version.split()[0]}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none that torch can use"
+    gpu = "none that torch can use"
+    if torch.cuda.is_available():
+        gpu = f"{torch.cuda.get_device_name()}, {capability()}"
     out.print(f"CUDA {torch.version.cuda or 'not in this build of torch'}, GPU: {gpu}")
     table = Table("op", "backend", "usable", "reason")
     for row in backends():
-        table.add_row(row.op, row.name, "yes" if row.usable else "no", row.reason)
+        hint = f"; to install it: {row.command}" if row.command and not row.usable else ""
+        table.add_row(row.op, row.name, "yes" if row.usable else "no", row.reason + hint)
     out.print(table)
     root = bundle.folder()
     table = Table("model", "parameters", "learnt from")

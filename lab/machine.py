@@ -41,4 +41,7 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    kept = libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, -1)
+    for _ in range(64):  # before glibc 2.38 the first few aligned blocks, which torch asks for, are not used again
+        torch.empty(1 << 18)
+    return bool(kept)

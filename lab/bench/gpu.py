@@ -1,0 +1,85 @@
+"""The figures of a GPU in one go: the recurrence by each backend and peer, decoding, and throughput from one memory."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import torch
+
+from lab.bench import limits, peers, scan, throughput
+from lab.bench.report import Asked, Row
+from lab.bench.timing import each, in_turn, rate, timer
+from lab.recurrence import backends, rg_lru
+
+OF_COPY, OF_PEERS, OF_READING = Asked("at least", 0.5, 0.8), Asked("at least", 1, 2), Asked("at most", 1.6, 1.2)
+FULL: dict[str, Any] = dict(
+    device="cuda", shape=(8, 16384, 2560), preset="2b", lengths=(2048, 16384), budget=16e9, rounds=9, product=8192
+)
+DRY: dict[str, Any] = dict(
+    device="cpu", shape=(2, 64, 32), preset="tiny", lengths=(32,), budget=4e4, rounds=3, product=64
+)
+
+
+def rows(
+    device: str,
+    shape: tuple[int, int, int],
+    preset: str,
+    lengths: tuple[int, ...],
+    budget: float,
+    rounds: int,
+    product: int,
+) -> list[Row]:
+    """budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e. product: the size of the matrix product."""
+    return [
+        *_scans(device, shape, rounds),
+        *_decode(device, preset, rounds),
+        *throughput.rows(preset, lengths, budget, 4, rounds, device, torch.bfloat16, product),
+    ]
+
+
+@torch.inference_mode()
+def _scans(device: str, shape: tuple[int, int, int], rounds: int) -> list[Row]:
+    """All in float32. A peer's scan is timed with a and b given, and together with the torch that makes them."""
+    given = scan.inputs(*shape, device)
+    copy, works, notes = limits.copy(given[0]), *peers.scans(given, rg_lru(*given)[0])
+    ours = {"auto": ""}
+    works["auto"] = partial(rg_lru, *given)
+    for backend in backends(given[0]):
+        if backend.op == "rg_lru" and backend.name != "reference":  # that one is a Python loop over T
+            ours[backend.name] = backend.reason
+            if backend.usable:
+                works[backend.name] = partial(rg_lru, *given, backend=backend.name)
+    timers = {name: timer(work, device) for name, work in works.items()}
+    seconds = in_turn(timers | {"copy": copy.timer}, rounds)
+
+    size, peak = f"{shape} float32", rate(seconds["copy"], copy.work / 1e9)
+    rows, moved, tokens = [], scan.FORWARD * given[0].nbytes, shape[0] * shape[1]
+    for name, reason in ours.items():
+        found = rate(seconds[name], moved / 1e9) if name in works else None
+        title = f"rg_lru forward {size}, {name}"
+        row = Row(title, "GB/s", found, "copy", peak, OF_COPY, predicted=peak.median, note=reason)
+        rows.append(row.explained(partial(limits.shares, works.get(name, works["auto"]), device)))
+    best = min(ours.keys() & works.keys(), key=lambda name: each(seconds[name]).median)
+    fast = rate(seconds[best], tokens)
+    for name, note in notes.items():
+        for peer, asked in ((name + peers.MADE, OF_PEERS), (name + peers.GIVEN, None)):
+            slow = rate(seconds[peer], tokens) if peer in works else None
+            title = f"rg_lru forward {size}, {best}, beside {name}"
+            rows.append(Row(title, "tokens/s", fast, peer, slow, asked, note=note))
+    return rows
+
+
+@torch.inference_mode()
+def _decode(device: str, preset: str, rounds: int, steps: int = 8) -> list[Row]:
+    """One story in bfloat16, its window full, against reading all weights once at the bandwidth of a copy."""
+    model = throughput.models(preset, device, torch.bfloat16)[0]
+    work = throughput.sampling(model, 1, model.config.window, steps)
+    read = limits.reading(limits.weight_bytes(model), device)
+    seconds = in_turn({"token": timer(work, device, steps), "read": read.timer}, rounds)
+    predicted = throughput.floor(model, 1, model.config.window, read.found(seconds["read"]), math.inf)
+    ours, once = each(seconds["token"]), each(seconds["read"])
+    name = f"decode, {preset} in bfloat16, batch 1: time per token"
+    row = Row(name, "ms", ours, "its weights read once", once, OF_READING, 1e3 * predicted)
+    return [row.explained(partial(limits.shares, work, device)), read.row(seconds["read"])]

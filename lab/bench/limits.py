@@ -1,0 +1,151 @@
+"""What the machine can do at most, measured beside what is judged by it: bandwidths, a rate of flops, and a profile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from lab.bench.report import Row
+from lab.bench.timing import Timer, rate, timer
+from lab.language import Griffin
+from lab.language.lean import SUMS
+from lab.recurrence.cpu import KERNEL, ZERO, one_at_a_time
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells on stderr that it begins and that it ends
+
+ROWS = 1536  # of a matrix of the pass over weights: those of the 7.5 M Griffin's largest
+
+
+class Limit(NamedTuple):
+    """A way to keep the machine busy, and the bytes or flops of one go."""
+
+    name: str
+    timer: Timer
+    work: float
+    unit: str
+
+    def found(self, seconds: list[float]) -> float:
+        """Bytes or flops a second."""
+        return rate(seconds, self.work).median
+
+    def row(self, seconds: list[float]) -> Row:
+        return Row(f"limit: {self.name}", self.unit, rate(seconds, self.work / 1e9))
+
+
+def add(shape: tuple[int, ...]) -> Limit:
+    """torch.add(a, b, out=c) in float32 on the CPU."""
+    a, b, c = torch.randn(shape), torch.randn(shape), torch.empty(shape)
+    return Limit("torch.add(a, b, out=c)", timer(lambda: torch.add(a, b, out=c)), 3 * c.nbytes, "GB/s")
+
+
+def copy(like: Tensor) -> Limit:
+    """b.copy_(a), bytes read and bytes written both counted."""
+    other = torch.empty_like(like)
+    return Limit("copy", timer(lambda: other.copy_(like), like.device.type), 2 * like.nbytes, "GB/s")
+
+
+def matmul(size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Limit:
+    """A square matrix product of random numbers."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    c = torch.empty_like(a)
+    run = timer(lambda: torch.mm(a, b, out=c), device)
+    return Limit(f"matrix product of {size}, {str(dtype).removeprefix('torch.')}", run, 2 * size**3, "GFLOP/s")
+
+
+@njit(parallel=True, **SUMS)
+def _pass(workers, weights, x, y):
+    """y (N,) = W x, W (N, K): matrices of ROWS rows one after the other, each shared out by rows."""
+    for worker in prange(workers):
+        for first in range(0, len(weights), ROWS):
+            size = min(ROWS, len(weights) - first)
+            for n in range(first + size * worker // workers, first + size * (worker + 1) // workers):
+                row, total = weights[n], ZERO
+                for k in range(x.size):
+                    total += np.float32(row[k]) * x[k]
+                y[n] = total
+
+
+@njit(parallel=True, **KERNEL)
+def _wake(workers, times, y):
+    for _ in range(times):
+        for worker in prange(workers):
+            y[worker] += times
+
+
+def matvec(weights: np.ndarray, width: int, steps: int = 10) -> Limit:
+    """Read all weights of a step once, as products with a vector: float32 or int8, flat, taken as rows of `width`.
+
+    By the threads that a step uses. Products do not wait for each other as those of a model must.
+    """
+    matrix = weights.reshape(-1, width)
+    x, y = np.random.default_rng(0).standard_normal(width, np.float32), np.zeros(len(matrix), np.float32)
+    workers = threads()
+
+    def run() -> None:
+        with one_at_a_time:
+            for _ in range(steps):
+                _pass(workers, matrix, x, y)
+
+    return Limit(f"matrix-vector, {weights.dtype}", timer(run, steps=steps), weights.nbytes, "GB/s")
+
+
+def reading(bytes_: float, device: str = "cpu") -> Limit:
+    """The bandwidth of what is mostly read: a copy on a GPU, products with a vector on the CPU, over so many bytes."""
+    if device == "cuda":
+        return copy(torch.randn(int(bytes_ // 8), device=device))
+    return matvec(np.ones(int(bytes_ // 1024) * 256, np.float32), 256, steps=1)
+
+
+def wake(times: int = 1000) -> Timer:
+    """Seconds to hand out work to the threads and wait for them, with no work to do."""
+    workers, y = threads(), np.zeros(threads())
+
+    def run() -> None:
+        with one_at_a_time:
+            _wake(workers, times, y)
+
+    return timer(run, steps=times)
+
+
+def threads() -> int:
+    """Those that numba's kernels of this package use."""
+    return min(torch.get_num_threads(), get_num_threads())
+
+
+def weight_bytes(model: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def flops(model: nn.Module, tokens: int, keys: float) -> float:
+    """Of matrix products in a forward of `tokens` tokens, a query seeing `keys` keys on average; logits included."""
+    config: Any = model.config
+    others = ("conv_weight", "bias")
+    matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith(others))
+    attention = config.blocks.count("attention") if isinstance(model, Griffin) else config.layers
+    return tokens * (2 * matrices + 4 * attention * config.heads * config.head_dim * keys)
+
+
+def shares(function: Callable[[], Any], device: str = "cpu", most: int = 4) -> str:
+    """Where the time of a call goes, by torch's profiler: kernels on a GPU, operators on a CPU."""
+    gpu = device == "cuda"
+    with profile(activities=[ProfilerActivity.CPU, *repeat(ProfilerActivity.CUDA, gpu)]) as seen:
+        with record_function("outside of operators"):
+            function()
+        if gpu:
+            torch.cuda.synchronize()
+    times: dict[str, float] = {}
+    for event in seen.key_averages():
+        spent = event.self_device_time_total if gpu else event.self_cpu_time_total
+        if spent and not (gpu and event.key == "outside of operators"):
+            times[event.key] = times.get(event.key, 0) + spent
+    total = sum(times.values())
+    largest = sorted(times, key=lambda name: -times[name])[:most]
+    return "by torch's profiler " + ", ".join(f"{times[name] / total:.0%} {name[:60]}" for name in largest)

@@ -1,0 +1,235 @@
+"""What a bench found: rows, the machine and the versions, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import psutil
+import torch
+from rich.console import Group
+from rich.table import Table
+
+from lab.bench.timing import Spread
+from lab.errors import LabError
+from lab.machine import processor
+
+FAR = 1.5  # times off the roofline, either way: beyond it a row says why
+PACKAGES = (
+    "torch",
+    "numba",
+    "transformers",
+    "triton",
+    "mamba-ssm",
+    "causal-conv1d",
+    "accelerated-scan",
+    "flash-linear-attention",
+)
+
+
+class Asked(NamedTuple):
+    """Of a row's ratio, or of ours where there is no peer. bar: None where the issue asks for a report alone."""
+
+    sense: Literal["at least", "at most"]
+    bar: float | None
+    goal: float
+
+    def __str__(self) -> str:
+        bar = "" if self.bar is None else f"{self.sense} {self.bar:g}, "
+        return f"{bar}goal {self.goal:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. ours and theirs: in `unit`, None where it could not be measured, and then `note` says why.
+
+    predicted: ours by the roofline, from bytes or flops and limits measured in the same run. why: where ours is far
+    off it.
+    """
+
+    name: str
+    unit: str
+    ours: Spread | None
+    peer: str = ""
+    theirs: Spread | None = None
+    asked: Asked | None = None
+    predicted: float | None = None
+    why: str = ""
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over theirs."""
+        return self.ours.median / self.theirs.median if self.ours and self.theirs else None
+
+    @property
+    def off(self) -> float | None:
+        """Measured over predicted."""
+        return self.ours.median / self.predicted if self.ours and self.predicted else None
+
+    @property
+    def met(self) -> str:
+        figure = self.ratio if self.peer else self.ours and self.ours.median
+        if self.asked is None or figure is None:
+            return ""
+        sign = 1 if self.asked.sense == "at least" else -1
+        if sign * figure >= sign * self.asked.goal:
+            return "goal"
+        if self.asked.bar is None:
+            return ""
+        return "yes" if sign * figure >= sign * self.asked.bar else "no"
+
+    def explained(self, cause: Callable[[], str] = lambda: "not explained") -> Row:
+        """With the cause found, where measured and predicted differ by more than FAR."""
+        far = self.off is not None and not 1 / FAR <= self.off <= FAR
+        return replace(self, why=cause()) if far else self
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows of one bench on one machine."""
+
+    bench: str
+    command: str
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def file(self) -> str:
+        chip = self.machine["chip"] + ("" if self.machine["gpu"] else f" {self.machine['cores']} cores")
+        return f"{self.bench}-{re.sub('[^a-z0-9]+', '-', chip.lower()).strip('-')}.json"
+
+    def save(self, folder: Path) -> Path:
+        """Into `folder`, by the bench's and the chip's name. Raises LabError where it cannot."""
+        rows = [asdict(row) | {"ratio": row.ratio, "met": row.met} for row in self.rows]
+        path, part = folder / self.file, folder / f".{self.file}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(asdict(self) | {"rows": rows}, indent=1, allow_nan=False) + "\n")
+            part.replace(path)
+        except OSError as error:
+            raise LabError(f"cannot write {path}: {error.strerror}; give a folder you can write to") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """As saved. Raises LabError for a file that is none."""
+        try:
+            raw = json.loads(path.read_text())
+            return cls(**raw | {"rows": tuple(_row(row) for row in raw["rows"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{path} is no report of `lab bench` ({error}); make it again") from None
+
+
+def _row(raw: dict[str, Any]) -> Row:
+    known = {field.name: raw[field.name] for field in fields(Row)}
+    for name, kind in (("ours", Spread), ("theirs", Spread), ("asked", Asked)):
+        known[name] = None if known[name] is None else kind(*known[name])
+    return Row(**known)
+
+
+def report(bench: str, command: str, rows: list[Row], device: str = "cpu", **settings: Any) -> Report:
+    """The rows with where and when they were measured."""
+    settings |= {"threads": torch.get_num_threads()}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(bench, command, date, machine(device), versions(), settings, tuple(rows))
+
+
+def check_folder(folder: Path) -> None:
+    """Raise LabError for a folder that reports cannot be written to: better before a bench of an hour than after it."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise LabError(f"cannot write to {folder}; give another with -o")
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    gpu = device == "cuda"
+    return {
+        "chip": torch.cuda.get_device_name() if gpu else processor(),
+        "gpu": gpu,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, CUDA and the packages that are installed."""
+    found = {"python": sys.version.split()[0]} | ({"cuda": torch.version.cuda} if torch.version.cuda else {})
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def table(report: Report) -> Group:
+    """For a terminal: the rows, and what there is to say of them below."""
+    machine, told = report.machine, report.settings | report.versions
+    title = f"{report.command} on {machine['chip']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    caption = ", ".join(f"{name} {value}" for name, value in told.items())
+    grid = Table(title=title, caption=caption)
+    for column in ("figure", "measured", "beside", "measured", "ratio", "asked", "roofline"):
+        grid.add_column(column)
+    notes = []
+    for row in report.rows:
+        grid.add_row(
+            row.name,
+            _shown(row.ours, row.unit),
+            row.peer,
+            _shown(row.theirs, row.unit),
+            _number(row.ratio),
+            "" if row.asked is None else f"{row.asked}: {row.met or '-'}",
+            "" if row.off is None else f"{_number(row.predicted)} (x {_number(row.off)})",
+        )
+        why = f"{_number(row.off)} of the roofline: {row.why}" if row.why else ""
+        notes += [f"{row.name}: {said}" for said in (row.note, why) if said]
+    return Group(grid, *dict.fromkeys(notes))
+
+
+def card(folder: Path) -> str:
+    """What is asked for of the reports in `folder` as a table in markdown: the one that stands in the README.
+
+    Raises LabError where there are none.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise LabError(f"there are no reports in {folder}; `lab bench all` makes them")
+    lines = ["| figure | measured | against | ratio | asked | command |", "| --- | --- | --- | --- | --- | --- |"]
+    for found in map(Report.load, paths):
+        for row in found.rows:
+            if row.asked is not None and row.ours is not None:
+                peer = f"{row.peer}: {_number(row.theirs.median)}" if row.theirs else ""
+                ours = f"{_number(row.ours.median)} {row.unit}"
+                lines.append(
+                    f"| {row.name} | {ours} | {peer} | {_number(row.ratio)} | {row.asked} | `{found.command}` |"
+                )
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _shown(found: Spread | None, unit: str) -> str:
+    if found is None:
+        return "-"
+    around = f" ({_number(found.low)} to {_number(found.high)})" if found.low != found.high else ""
+    return f"{_number(found.median)} {unit}{around}"

@@ -1,0 +1,222 @@
+"""Griffin and SpeechTransformer: tokens a second from a fixed memory (paper Fig. 6 and 8), and latency (Fig. 7)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from lab.bench import limits
+from lab.bench.report import Asked, Row
+from lab.bench.timing import exactly, in_turn, rate, timer
+from lab.language import (
+    Griffin,
+    GriffinConfig,
+    GriffinState,
+    SpeechTransformer,
+    TransformerConfig,
+    TransformerState,
+    generate,
+    sample,
+    state_bytes,
+)
+from lab.language.decode import Decoder, decoder
+from lab.language.transformer import CacheState
+
+Model = Griffin | SpeechTransformer
+LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+PAPER = dict(zip(LENGTHS, (2.7, 4.5, 8.0, 12.8, 15.6, 31, 62, 125), strict=True))  # Fig. 8, 2B, on a TPU v5e
+GOAL = Asked("at least", None, 125)
+
+
+def models(preset: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Griffin, SpeechTransformer]:
+    """Both of that preset at random weights; Griffin's Lambda stays float32."""
+    with torch.device(device):
+        pair = Griffin(GriffinConfig.preset(preset)), SpeechTransformer(TransformerConfig.preset(preset))
+    for model in pair:
+        for name, parameter in model.eval().requires_grad_(False).named_parameters():
+            parameter.data = parameter.data.to(torch.float32 if name.endswith("lambda_") else dtype)
+    return pair
+
+
+def filled(model: Model, batch: int, position: int, room: int) -> Any:
+    """A state as after `position` tokens, with random numbers in it: time does not depend on them.
+
+    room: tokens that a cache will still take in place.
+    """
+    if isinstance(model, SpeechTransformer):
+        state = model.empty_state(batch, position + room)
+        assert state.room is not None
+        state.room.buffer.normal_()
+        state.room.filled = position
+        caches = tuple(CacheState(*buffer[:, :, :position]) for buffer in state.room.buffer)
+        return TransformerState(torch.full_like(state.length, position), caches, room=state.room)
+    length, layers = model(torch.zeros(1, 1, dtype=torch.int64, device=model.embedding.device))[1]
+    noise = (type(layer)(*(part.new_empty(batch, *part.shape[1:]).normal_() for part in layer)) for layer in layers)
+    return GriffinState(length.new_full((batch,), position), tuple(noise))
+
+
+def sampling(model: Model, batch: int, position: int, steps: int) -> Callable[[], None]:
+    """`steps` tokens of each story, drawn and fed back, from `position` on; a cache begins there each time."""
+    device = model.embedding.device
+    generator = torch.Generator(device).manual_seed(0)
+    if isinstance(model, Griffin):
+        going = decoder(model, filled(model, batch, position, steps))
+
+        def begin() -> Decoder:
+            return going
+    else:
+        state = filled(model, batch, position, steps)
+
+        def begin() -> Decoder:
+            state.room.filled = position
+            return decoder(model, state)
+
+    @torch.inference_mode()
+    def run() -> None:
+        stepping, tokens = begin(), torch.zeros(batch, dtype=torch.int64, device=device)
+        for _ in range(steps):
+            tokens = sample(stepping.step(tokens), 1.0, generator)
+
+    return run
+
+
+def best_batch(model: Model, length: int, position: int, budget: float, steps: int) -> int:
+    """Of what fits and its halves the batch with most tokens a second; 0 where not one story fits."""
+    batch, best, fastest = int(budget // bytes_of_state(model, length)), 0, 0.0
+    while batch:
+        speed = _speed(model, batch, position, steps)
+        if speed > fastest:
+            best, fastest = batch, speed
+        if speed < fastest / 2:  # and falling
+            break
+        batch //= 2
+    return best
+
+
+def _speed(model: Model, batch: int, position: int, steps: int) -> float:
+    """Tokens a second, 0 where memory does not suffice after all."""
+    try:
+        run = timer(sampling(model, batch, position, steps), model.embedding.device.type, steps)
+        return batch / min(run() for _ in range(3))
+    except torch.OutOfMemoryError:
+        return 0.0
+
+
+def bytes_of_state(model: Model, tokens: int) -> int:
+    """Of one story after `tokens` tokens."""
+    if isinstance(model, Griffin):
+        return state_bytes(model(torch.zeros(1, 1, dtype=torch.int64, device=model.embedding.device))[1])
+    config = model.config
+    return 2 * config.layers * tokens * config.head_dim * model.embedding.element_size()
+
+
+def floor(model: Model, batch: int, position: int, bandwidth: float, peak: float) -> float:
+    """Seconds of a step of `batch` stories by the roofline: weights and states read once, or the flops."""
+    keys = min(position, model.config.window) if isinstance(model, Griffin) else position
+    moved = limits.weight_bytes(model) + batch * bytes_of_state(model, position)
+    return max(moved / bandwidth, limits.flops(model, batch, keys + 1) / peak)
+
+
+@torch.inference_mode()
+def rows(
+    preset: str = "lab",
+    lengths: tuple[int, ...] = LENGTHS,
+    budget: float = 512e6,
+    steps: int = 4,
+    rounds: int = 5,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    product: int = 1024,
+) -> list[Row]:
+    """Tokens a second while stories of `length` tokens are sampled, as many at once as is best for each model.
+
+    budget: bytes for the states of all stories, of full length; the weights, and what a step makes and throws away,
+    come on top. Measured in the middle of the stories: a step takes a time that is linear in the position, so that is
+    the mean. The last rows are at the end.
+    """
+    pair = models(preset, device, dtype)
+    places = [(length, length // 2) for length in lengths] + [(lengths[-1], lengths[-1])]
+    return [row for length, at in places for row in _at(pair, length, at, budget, steps, rounds, product)]
+
+
+def _at(
+    pair: tuple[Model, Model],
+    length: int,
+    position: int,
+    budget: float,
+    steps: int,
+    rounds: int,
+    product: int,
+) -> list[Row]:
+    device, dtype = pair[0].embedding.device.type, pair[0].embedding.dtype
+    where = f"{length} tokens" if position < length else f"at token {length}"
+    name, peer = f"throughput, {where}", "SpeechTransformer"
+    batches = [best_batch(model, length, position, budget, steps) for model in pair]
+    if not all(batches):
+        note = f"the state of one story does not fit in {budget / 1e6:g} MB"
+        return [Row(name, "tokens/s", None, peer, note=note)]
+    work = [sampling(model, batch, position, steps) for model, batch in zip(pair, batches, strict=True)]
+    read, multiply = limits.reading(budget / 2, device), limits.matmul(product, dtype, device)
+    timers = {"ours": timer(work[0], device, steps), "theirs": timer(work[1], device, steps)}
+    seconds = in_turn(timers | {"read": read.timer, "product": multiply.timer}, rounds, warmup=1)
+    bandwidth, peak = read.found(seconds["read"]), multiply.found(seconds["product"])
+    ours, theirs = (rate(seconds[who], batch) for who, batch in zip(timers, batches, strict=True))
+    best = [batch / floor(model, batch, position, bandwidth, peak) for model, batch in zip(pair, batches, strict=True)]
+    note = f"{batches[0]} stories against {batches[1]}, {budget / 1e6:g} MB each; the roofline's ratio is "
+    note += f"{best[0] / best[1]:.3g}, from {bandwidth / 1e9:.3g} GB/s and {peak / 1e9:.3g} GFLOP/s"
+    if length in PAPER and position < length:
+        note += f", the paper's (2B, TPU v5e) {PAPER[length]:g}"
+    asked = GOAL if position < length == LENGTHS[-1] else None
+    rows = (
+        Row(name, "tokens/s", ours, peer, theirs, asked, best[0], note=note),
+        Row(f"{peer}, {where}", "tokens/s", theirs, predicted=best[1]),
+    )
+    causes = (partial(limits.shares, run, device) for run in work)
+    return [row.explained(cause) for row, cause in zip(rows, causes, strict=True)]
+
+
+@torch.inference_mode()
+def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
+    """Seconds to the end of one sample, by `generate`, at every power of two from 128; once, as it takes minutes."""
+    pair: tuple[Model, Model] = models(preset)
+    start = torch.zeros(1, dtype=torch.int64)
+    stories = [generate(model, start, generator=torch.Generator().manual_seed(0)) for model in pair]
+    for model in pair:  # compiles
+        list(generate(model, start, generator=torch.Generator().manual_seed(0), max_tokens=3))
+    ends = [length for length in LENGTHS if length < tokens] + [tokens]
+    elapsed, found = [0.0, 0.0], []
+    for before, end in pairwise([0, *ends]):
+        for who, story in enumerate(stories):
+            began = time.perf_counter()
+            for _ in range(end - before):
+                next(story)
+            elapsed[who] += time.perf_counter() - began
+        found.append(tuple(elapsed))
+    read = limits.reading(limits.weight_bytes(pair[0]))
+    seconds = in_turn({"read": read.timer}, 5)["read"]
+    rows = []
+    for end, (ours, theirs) in zip(ends, found, strict=True):
+        # the mean of a cache that grows is a cache half as long
+        at = [
+            end * floor(model, 1, position, read.found(seconds), math.inf)
+            for model, position in zip(pair, (end, end // 2), strict=True)
+        ]
+        names = f"latency, {end} tokens", f"SpeechTransformer, {end} tokens"
+        rows += [
+            Row(names[0], "s", exactly(ours), "SpeechTransformer", exactly(theirs), predicted=at[0]),
+            Row(names[1], "s", exactly(theirs), predicted=at[1]),
+        ]
+    causes = [cache(partial(limits.shares, partial(_next, story, 16))) for story in stories]
+    explained = [row.explained(causes[number % 2]) for number, row in enumerate(rows)]
+    return [*explained, read.row(seconds)]
+
+
+def _next(story: Iterator[int], tokens: int) -> None:
+    for _ in range(tokens):
+        next(story)

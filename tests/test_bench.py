@@ -1,0 +1,389 @@
+"""lab.bench: every bench at tiny sizes, the counts that its figures rest on, and what it writes. No time is judged."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+from lab import bench, cli
+from lab.bench import Asked, Report, Row, flat, gpu, limits, passes, peers, scan, step, throughput, timing
+from lab.bench.report import report, table
+from lab.bench.timing import Spread, exactly
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
+from lab.recurrence import rg_lru
+
+# What the tables of issue 3 ask of each bench: rows that begin so, their peers, and the figures.
+ASKED = {
+    "flat": [("Griffin, token 200", "token 20", Asked("at most", 1.05, 1.0)), ("resident", "", ("at most", 5, 0))],
+    "scan": [
+        ("scan forward, T=256, L=64", "torch.add(a, b, out=c)", Asked("at least", 0.75, 0.9)),
+        ("scan forward and backward", "torch.add(a, b, out=c)", Asked("at least", 0.5, 0.75)),
+        ("scan forward beside transformers", "transformers' _rnn_scan", Asked("at least", 50, 80)),
+    ],
+    "step": [
+        ("decode, batch 1, float32", "transformers' RecurrentGemma.generate", Asked("at least", 6, 15)),
+        ("decode, batch 1, int8", "transformers' RecurrentGemma.generate", Asked("at least", 6, 15)),
+        ("time per token, float32", "its weights read once, float32", Asked("at most", 2.0, 1.3)),
+        ("cross-entropy with int8", "float32", None),
+        ("step of a batch of 2", "Griffin.forward", None),
+    ],
+    "prefill": [("prefill of 64 tokens", "transformers' RecurrentGemma", Asked("at least", 1.8, 2.5))],
+    "train": [("training step, 2 sequences", "transformers' RecurrentGemma", Asked("at least", 3, 5))],
+    "throughput": [("throughput, 256 tokens", "SpeechTransformer", None), ("throughput, at token 256", "Speech", None)],
+    "latency": [("latency, 128 tokens", "SpeechTransformer", None), ("latency, 200 tokens", "SpeechTransformer", None)],
+    "gpu": [
+        ("rg_lru forward (2, 64, 32) float32, auto", "copy", Asked("at least", 0.5, 0.8)),
+        (
+            "rg_lru forward (2, 64, 32) float32, ",
+            "transformers' _rnn_scan, a and b made",
+            ("at least", 1, 2),
+        ),
+        ("decode, tiny in bfloat16", "its weights read once", Asked("at most", 1.6, 1.2)),
+        ("throughput, 32 tokens", "SpeechTransformer", None),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def small(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that is quick, and a malloc that is left to the other tests as it was."""
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr("lab.machine.keep_freed_memory", lambda: False)
+
+
+def griffin(**changed: Any) -> Griffin:
+    torch.manual_seed(0)
+    return Griffin(GriffinConfig.preset("tiny", **changed)).eval().requires_grad_(False)
+
+
+def transformer() -> SpeechTransformer:
+    torch.manual_seed(0)
+    return SpeechTransformer(TransformerConfig.preset("tiny")).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("name", bench.BENCHES)
+def test_a_bench_gives_the_rows_it_promises(name: str) -> None:
+    (found,) = bench.run(name, quick=name != "gpu", dry_run=name == "gpu")
+    assert found.bench == name and found.command.startswith(f"lab bench {name} --")
+    assert len({(row.name, row.peer) for row in found.rows}) == len(found.rows)
+    for start, peer, asked in ASKED[name]:
+        rows = [row for row in found.rows if row.name.startswith(start) and row.peer.startswith(peer)]
+        assert rows and rows[0].asked == asked, start
+        assert rows[0].ours is not None and (rows[0].theirs is not None) == bool(peer)
+    for row in found.rows:
+        assert row.ours is not None or row.note
+        for measured in (row.ours, row.theirs):
+            if measured is not None:
+                least = 0 if row.unit == "MB" else 1e-12
+                assert least <= measured.low <= measured.median <= measured.high < math.inf, row
+        if row.ours is not None and row.theirs is not None:
+            assert row.ratio == row.ours.median / row.theirs.median
+        if row.predicted is not None and row.ours is not None:
+            assert row.predicted > 0
+            assert bool(row.why) == (not 1 / 1.5 <= row.ours.median / row.predicted <= 1.5)
+    limit = ("limit: ", "copy", "torch.add(a, b, out=c)")
+    assert any(row.name.startswith(limit) or row.peer.startswith(limit) or "GB/s" in row.note for row in found.rows)
+
+
+def test_bytes_of_the_recurrence_are_those_of_its_tensors() -> None:
+    x, i, r, decay = scan.inputs(1, 32, 64)
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, i, r, decay)]
+    y, _ = rg_lru(*leaves)
+    assert scan.FORWARD * x.nbytes == sum(tensor.nbytes for tensor in (x, i, r, y))
+    dy = torch.randn_like(y)
+    kept = [saved for saved in y.grad_fn.saved_tensors if saved.shape == x.shape and saved.is_floating_point()]
+    made = [grad for grad in torch.autograd.grad(y, leaves, dy) if grad.shape == x.shape]
+    assert scan.BACKWARD * x.nbytes == sum(tensor.nbytes for tensor in (*kept, dy, *made))
+    assert limits.add(x.shape).work == 3 * x.nbytes
+    assert limits.copy(x).work == 2 * x.nbytes
+
+
+@pytest.mark.parametrize("kind", step.KINDS)
+def test_the_pass_over_weights_reads_them_all(kind: str) -> None:
+    weights = step.pack(griffin(), kind).weights
+    assert limits.matvec(weights, 32).work == weights.nbytes
+    matrix, x = weights.reshape(-1, 32), np.arange(32, dtype=np.float32)
+    for workers in (1, 3):
+        y = np.zeros(len(matrix), np.float32)
+        limits._pass(workers, matrix, x, y)
+        np.testing.assert_allclose(y, matrix.astype(np.float32) @ x, rtol=1e-4, atol=1e-3)
+
+
+def test_flops_are_those_that_torch_counts() -> None:
+    model, token = griffin(), torch.zeros(3, 1, dtype=torch.int64)
+    state = model(token)[1]
+    with FlopCounterMode(display=False) as counter:
+        model(token, state)
+    assert limits.flops(model, 3, model.config.window + 1) == counter.get_total_flops()
+    other = transformer()
+    state = throughput.filled(other, 3, 20, 4)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        other(token, state)
+    assert limits.flops(other, 3, 21) == counter.get_total_flops()
+
+
+def test_roofline_of_a_pass_counts_products_and_arrays() -> None:
+    model = griffin()
+    seen = sum(min(t, 16) + 1 for t in range(40)) / 40
+    products = passes.floor(model, 2, 40, products=3, moved=0, peak=1e9, bandwidth=1)
+    assert products == pytest.approx(3 * limits.flops(model, 80, seen) / 1e9)
+    arrays = passes.floor(model, 2, 40, products=0, moved=6, peak=1, bandwidth=1e9)
+    assert arrays == 6 * 2 * torch.zeros(2, 40, 32).nbytes / 1e9  # two recurrent blocks
+
+
+@torch.inference_mode()
+def test_states_are_of_the_size_that_the_budget_counts() -> None:
+    ours, theirs = griffin(), transformer()
+    assert throughput.bytes_of_state(ours, 20) == state_bytes(throughput.filled(ours, 1, 20, 0))
+    cache = throughput.filled(theirs, 1, 20, 8).layers
+    assert throughput.bytes_of_state(theirs, 20) == state_bytes(cache)
+    assert limits.weight_bytes(ours) == sum(4 * parameter.numel() for parameter in ours.parameters())
+    moved = limits.weight_bytes(theirs) + 5 * throughput.bytes_of_state(theirs, 20)
+    assert throughput.floor(theirs, 5, 20, 1e9, math.inf) == moved / 1e9
+    assert throughput.floor(ours, 5, 99, math.inf, 1e9) == limits.flops(ours, 5, 17) / 1e9
+
+
+@torch.inference_mode()
+def test_decoding_begins_where_it_says_and_in_place() -> None:
+    model = transformer()
+    state = throughput.filled(model, 2, 20, 4)
+    after = model(torch.zeros(2, 1, dtype=torch.int64), state)[1]
+    assert after.size == 21 and after.room is state.room and (after.length == 21).all()
+    assert throughput.filled(griffin(), 2, 500, 4).length.tolist() == [500, 500]
+
+
+def test_best_batch_fits_the_budget_and_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, model = [], transformer()
+    speeds = {25: 0.0, 12: 30.0, 6: 50.0, 3: 40.0, 1: 10.0}
+
+    def speed(model: Any, batch: int, position: int, steps: int) -> float:
+        tried.append(batch)
+        return speeds[batch]
+
+    monkeypatch.setattr(throughput, "_speed", speed)
+    budget = 25.5 * throughput.bytes_of_state(model, 64)
+    assert throughput.best_batch(model, 64, 32, budget, 2) == 6
+    assert tried == [25, 12, 6, 3, 1]
+    assert throughput.best_batch(model, 64, 32, budget / 100, 2) == 0
+
+
+def test_a_budget_without_room_for_one_story_is_told() -> None:
+    row = throughput.rows("tiny", (64,), budget=1000)[0]
+    assert row.ours is None and "does not fit" in row.note
+
+
+@torch.inference_mode()
+def test_loss_by_steps_is_the_loss_of_the_model() -> None:
+    model = griffin()
+    stories = [torch.randint(64, (T,)) for T in (30, 20)]
+    wanted = sum(F.cross_entropy(model(s[None])[0][0, 1:-1], s[2:], reduction="sum") for s in stories) / (28 + 18)
+    assert step.cross_entropy(model, "float32", stories) == pytest.approx(float(wanted), abs=1e-4)
+    assert step.cross_entropy(model, "int8", stories) != step.cross_entropy(model, "float32", stories)
+
+
+def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(100, 200))
+    monkeypatch.setattr(flat, "_resident", lambda: next(looks) * 1_000_000)
+    rows = flat.rows("tiny", tokens=100, window=2, rounds=1, every=10)
+    (row,) = (row for row in rows if row.unit == "MB")
+    assert row.ours.median == 9 and row.met == "no"  # after tokens 20, 30 ... 100, from token 10 on
+
+
+def test_states_of_flat_are_those_of_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = []
+
+    def remember(stepper: Any, window: int) -> Callable[[], None]:
+        lengths.append(stepper.state.length.item())
+        return lambda: None
+
+    monkeypatch.setattr(flat, "_from", remember)
+    flat.rows("tiny", tokens=2000, window=2, rounds=1)
+    assert lengths == [1000, 2000]  # the newest token is drawn, and not read yet
+
+
+def test_ratio_and_what_was_asked() -> None:
+    def row(ours: float, theirs: float, asked: Asked | None) -> Row:
+        return Row("a", "ms", Spread(ours, ours, ours), "b", Spread(theirs, theirs, theirs), asked)
+
+    least, most = Asked("at least", 0.5, 0.8), Asked("at most", 2.0, 1.3)
+    assert [row(ours, 2, least).met for ours in (1.6, 1.0, 0.9)] == ["goal", "yes", "no"]
+    assert [row(ours, 2, most).met for ours in (2.6, 4.0, 4.1)] == ["goal", "yes", "no"]
+    assert row(3, 2, None).met == "" and row(3, 2, None).ratio == 1.5
+    assert row(200, 2, Asked("at least", None, 125)).met == ""
+    assert row(250, 2, Asked("at least", None, 125)).met == "goal"
+    growth = Row("a", "MB", Spread(4, 4, 4), asked=Asked("at most", 5, 0))
+    assert growth.met == "yes" and growth.ratio is None
+    assert replace(row(1, 2, least), theirs=None).met == ""
+
+
+@pytest.mark.parametrize(("predicted", "far"), [(1.49, False), (1.51, True), (0.67, False), (0.66, True)])
+def test_only_what_is_far_off_the_roofline_is_explained(predicted: float, far: bool) -> None:
+    row = Row("a", "ms", Spread(1, 1, 1), predicted=predicted)
+    assert row.explained(lambda: "because").why == ("because" if far else "")
+    assert row.explained().why == ("not explained" if far else "")
+
+
+def test_contenders_take_turns_after_warming_up() -> None:
+    order = []
+
+    def contender(name: str) -> Callable[[], float]:
+        return lambda: order.append(name) or float(len(order))
+
+    seconds = timing.in_turn({name: contender(name) for name in "abc"}, rounds=2, warmup=1)
+    rounds = ["".join(order[start : start + 3]) for start in (0, 3, 6)]
+    assert {"".join(sorted(one)) for one in rounds} == {"abc"} and len(set(rounds)) > 1
+    assert seconds == {name: [at + 1.0 for at in range(3, 9) if order[at] == name] for name in "abc"}
+    assert timing.rate([2.0, 4.0, 8.0], 16) == Spread(4, 3, 6)
+    assert timing.each([0.001, 0.002, 0.003]) == pytest.approx((2, 1.5, 2.5))
+    assert timing.timer(lambda: sum(range(20000)))() > timing.timer(lambda: sum(range(20000)), steps=1000)() > 0
+
+
+@pytest.mark.skipif("not sys.platform.startswith('linux')")
+def test_kept_memory_costs_no_page_faults() -> None:
+    script = (
+        "import resource, torch\nfrom lab.machine import keep_freed_memory\nkept = keep_freed_memory()\n"
+        "def faults():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def cost():\n    before = faults()\n    torch.ones(20_000_000)\n    return faults() - before\n"
+        "print(kept, min(cost() for _ in range(5)))"
+    )
+    kept, faults = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.split()
+    assert kept == "False" or int(faults) < 30  # 80 MB are 19,531 pages, or 38 huge ones
+
+
+def test_without_transformers_the_rows_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "transformers"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    told = "not installed: pip install transformers"
+    rows = [passes.prefill("tiny", 16, rounds=1)[0], step._alone(peers.pair(GriffinConfig.preset("tiny")), 2, 1)[0]]
+    rows += [row for row in scan.rows(T=8, widths=(8,), rounds=1, slow=1) if "_rnn_scan" in row.name]
+    assert len(rows) == 3
+    for row in rows:
+        assert row.ours is not None and row.theirs is None and row.ratio is None and row.note == told
+
+
+def test_peers_scans_are_checked_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def right(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:  # (B, L, T)
+        h, found = torch.zeros_like(a[..., 0]), []
+        for t in range(a.shape[2]):
+            h = a[..., t] * h + b[..., t]
+            found.append(h)
+        return torch.stack(found, -1)
+
+    def wrong(b: torch.Tensor, log_a: torch.Tensor) -> Any:
+        raise RuntimeError("no kernel\nhere")
+
+    for module, functions in {
+        "accelerated_scan.ref": {"scan": right},
+        "fla.ops.hgrn.naive": {"naive_recurrent_hgrn": wrong},
+    }.items():
+        monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**functions))
+    given = scan.inputs(2, 16, 8)
+    works, notes = peers.scans(given, rg_lru(*given)[0])
+    assert notes["accelerated-scan ref"].startswith("outputs differ by ")
+    assert float(notes["accelerated-scan ref"].split()[3]) < 1e-5
+    assert notes["fla naive_recurrent_hgrn"] == "fails here: RuntimeError: no kernel here"
+    for name in ("transformers' _rnn_scan", "accelerated-scan ref"):
+        for part in (peers.GIVEN, peers.MADE):
+            torch.testing.assert_close(works[name + part](), rg_lru(*given)[0], atol=1e-5, rtol=0)
+    assert len(works) == 4
+
+
+def test_both_sides_of_a_pair_are_one_model() -> None:
+    pair = peers.pair(GriffinConfig.preset("tiny", width=64, head_dim=32, rope=True))  # a root that bfloat16 has
+    assert pair.ours.config.rope and pair.ours.config.window == 16
+    assert pair.note.startswith("the same weights; logits differ by ")
+    assert float(pair.note.split()[-3]) < 1e-4
+    assert peers.seconds_a_token(pair.theirs, torch.zeros(1, 4, dtype=torch.int64), 3) > 0
+
+
+def test_report_comes_back_from_its_file(tmp_path: Path) -> None:
+    rows = [
+        Row("a", "GB/s", Spread(1.5, 1.0, 2.0), "b", Spread(3.0, 2.0, 4.0), Asked("at least", None, 2), 1.0, "w", "n"),
+        Row("absent", "ms", None, "peer", None, note="not installed: pip install peer"),
+    ]
+    saved = report("scan", "lab bench scan", rows, malloc="as it comes")
+    path = saved.save(tmp_path / "new")
+    assert path.name.startswith("scan-") and path.suffix == ".json" and " " not in path.name
+    assert Report.load(path) == saved
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert '"ratio": 0.5' in path.read_text() and saved.settings["threads"] >= 1
+    assert {"chip", "cores", "memory_gb"} <= set(saved.machine) and {"python", "torch"} <= set(saved.versions)
+    path.write_text("{}")
+    with pytest.raises(LabError, match="no report of `lab bench`"):
+        Report.load(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot write"):
+        saved.save(tmp_path / "file")
+    assert "not installed: pip install peer" in "".join(map(str, table(saved).renderables))
+
+
+def test_command_prints_a_table_and_saves_where_it_is_told(tmp_path: Path) -> None:
+    called = CliRunner().invoke(cli.app, ["bench", "scan", "--quick", "-o", str(tmp_path)])
+    assert called.exit_code == 0, called.output
+    (path,) = tmp_path.iterdir()
+    assert Report.load(path).bench == "scan" and "roofline" in called.output
+    called = CliRunner().invoke(cli.app, ["bench", "scan", "--quick", "--no-save", "-o", str(tmp_path / "b")])
+    assert called.exit_code == 0 and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["sacn"], "there is no bench 'sacn'; there are flat, scan, "),
+        (["scan", "--tokens", "9"], "scan has no --tokens"),
+        (["scan", "--dry-run"], "scan has no --dry-run"),
+        (["gpu", "--quick"], "gpu has no --quick"),
+        (["latency", "--tokens", "3"], "3 tokens are too few"),
+        (["scan", "--quick", "-o", __file__], "cannot write to "),
+    ],
+)
+def test_command_refuses_in_one_line(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.app(["bench", *arguments])
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2 and told in said and said.count("\n") == 1
+
+
+def test_gpu_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LabError, match="--dry-run"):
+        next(bench.run("gpu"))
+    assert gpu.FULL.keys() == gpu.DRY.keys() and gpu.FULL["shape"] == (8, 16384, 2560)
+
+
+def test_all_is_everything_but_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr("lab.machine.keep_freed_memory", lambda: kept.append(True) or True)
+    monkeypatch.setattr(bench, "BENCHES", {name: (lambda: [], {}) for name in bench.BENCHES})
+    found = list(bench.run("all", quick=True))
+    assert [report.bench for report in found] == [name for name in bench.BENCHES if name != "gpu"]
+    assert found[0].bench == "flat" and found[0].settings["malloc"] == "as it comes"
+    assert {report.settings["malloc"] for report in found[1:]} == {"keeps what is freed"}
+
+
+def test_card_is_the_table_of_what_is_asked(tmp_path: Path) -> None:
+    asked = Row("decode", "tokens/s", exactly(900), "generate", exactly(90), Asked("at least", 6, 15))
+    alone, limit = Row("memory", "MB", exactly(2), asked=Asked("at most", 5, 0)), Row("limit", "GB/s", exactly(70))
+    report("step", "lab bench step", [asked, alone, limit]).save(tmp_path)
+    assert bench.card(tmp_path).splitlines()[2:] == [
+        "| decode | 900 tokens/s | generate: 90 | 10 | at least 6, goal 15 | `lab bench step` |",
+        "| memory | 2 MB |  |  | at most 5, goal 0 | `lab bench step` |",
+    ]
+    with pytest.raises(LabError, match="no reports in"):
+        bench.card(tmp_path / "none")
