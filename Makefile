@@ -41,7 +41,7 @@ cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of 
 notebooks: setup ## run the notebooks and store their outputs
 	$(BIN)/python -m tests.notebooks.execute
 
-pictures: setup ## draw the README's picture anew (needs Chrome or Chromium)
+pictures: setup ## draw the README's pictures anew (needs Chrome or Chromium)
 	$(BIN)/python -m pip install -q -e ".[pictures]"
 	$(BIN)/python -m lab.view.pictures
 

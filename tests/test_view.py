@@ -11,7 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from lab import audio, view
+from lab import audio, bench, view
+from lab.bench.report import report
+from lab.bench.timing import exactly
 from lab.language import Griffin, GriffinConfig, state_bytes
 from lab.speech import Story
 
@@ -58,3 +60,17 @@ def test_road_counts_the_state(told: Story):
     state = state_bytes(model(told.tokens[None, :1])[1]) / 1e6
     assert f"| {state:.2f} MB | the same at every token |" in table
     assert "| 1,500 |" in table and "| 960,000 |" in table
+
+
+def test_throughput_has_both_models_over_seconds_of_speech() -> None:
+    def row(name: str, speed: float) -> bench.Row:
+        return bench.Row(name, "tokens/s", exactly(speed), predicted=2 * speed)
+
+    rows = [row("throughput, 100 tokens", 40), row("SpeechTransformer, 100 tokens", 20)]
+    rows += [row("throughput, 5000 tokens", 30), row("SpeechTransformer, 5000 tokens", 2)]
+    rows += [row("throughput, at token 5000", 1), row("limit: copy", 9)]
+    figure = view.throughput(report("throughput", "lab bench throughput", rows))
+    lines = {trace.name: (trace.x, trace.y) for trace in figure.data}
+    assert lines["Griffin"] == ((4, 200), (40, 30)) and lines["SpeechTransformer"] == ((4, 200), (20, 2))
+    assert lines["Griffin, roofline"][1] == (80, 60)
+    assert "15 times the tokens, in stories of 200 s" in figure.layout.title.text

@@ -1,6 +1,8 @@
-"""Pictures of a story."""
+"""Pictures of a story, and of speed."""
 
 from __future__ import annotations
+
+import re
 
 import librosa
 import numpy as np
@@ -8,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lab.audio import SAMPLE_RATE
+from lab.bench import Report
 from lab.language import Griffin, SpeechTransformer, state_bytes
 from lab.speech import Story
 from lab.tokens import RATE
@@ -48,6 +51,36 @@ def story(told: Story, height: int = 460) -> go.Figure:
     prompt = told.prompt_tokens / RATE
     message = f"{prompt:.0f} s of prompt, {told.seconds - prompt:.0f} s of new speech; dotted: joins of windows"
     return style.styled(figure, message, height).update_layout(showlegend=False)
+
+
+def throughput(report: Report, height: int = 420) -> go.Figure:
+    """Tokens a second over the length of the stories, from one budget of memory (`lab bench throughput`; paper Fig. 8).
+
+    Dotted: what the bandwidth and the arithmetic of the machine allow, measured in the same run.
+    """
+    figure, last = go.Figure(), []
+    for name, pattern, colour in (
+        ("Griffin", r"throughput, (\d+) tokens", style.CONTINUATION),
+        ("SpeechTransformer", r"SpeechTransformer, (\d+) tokens", style.TRANSFORMER),
+    ):
+        found = [
+            (int(match[1]) / RATE, row.ours.median, row.predicted)
+            for row in report.rows
+            if row.ours and (match := re.fullmatch(pattern, row.name))
+        ]
+        seconds, measured, roofline = zip(*found, strict=True)
+        figure.add_scatter(x=seconds, y=measured, name=name, mode="lines+markers", line={"color": colour, "width": 3})
+        figure.add_scatter(
+            x=seconds, y=roofline, name=f"{name}, roofline", mode="lines", line={"color": colour, "dash": "dot"}
+        )
+        last.append(measured[-1])
+    figure.update_xaxes(title_text="length of the stories, seconds of speech", type="log")
+    figure.update_yaxes(title_text="tokens a second, all stories together", type="log")
+    message = (
+        f"In the same memory Griffin makes {last[0] / last[1]:.0f} times the tokens, in stories of {seconds[-1]:.0f} s"
+    )
+    styled = style.styled(figure, message, height)
+    return styled.update_layout(legend={"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top"})
 
 
 def road(told: Story, language: Griffin | SpeechTransformer) -> str:
