@@ -382,8 +382,13 @@ def test_card_is_the_table_of_what_is_asked(tmp_path: Path) -> None:
     alone, limit = Row("memory", "MB", exactly(2), asked=Asked("at most", 5, 0)), Row("limit", "GB/s", exactly(70))
     report("step", "lab bench step", [asked, alone, limit]).save(tmp_path)
     assert bench.card(tmp_path).splitlines()[2:] == [
-        "| decode | 900 tokens/s | generate: 90 | 10 | at least 6, goal 15 | `lab bench step` |",
-        "| memory | 2 MB |  |  | at most 5, goal 0 | `lab bench step` |",
+        "| decode | 900 tokens/s | generate: 90 | 10 | `lab bench step` |",
+        "| memory | 2 MB |  |  | `lab bench step` |",
     ]
     with pytest.raises(LabError, match="no reports in"):
         bench.card(tmp_path / "none")
+
+
+def test_readme_shows_the_card_of_what_was_saved() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert readme.split("<!-- lab bench card -->\n")[1].split("\n<!-- end -->")[0] == bench.card(bench.FOLDER)

@@ -210,15 +210,13 @@ def card(folder: Path) -> str:
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise LabError(f"there are no reports in {folder}; `lab bench all` makes them")
-    lines = ["| figure | measured | against | ratio | asked | command |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| figure | measured | against | ratio | command |", "| --- | --- | --- | --- | --- |"]
     for found in map(Report.load, paths):
         for row in found.rows:
             if row.asked is not None and row.ours is not None:
                 peer = f"{row.peer}: {_number(row.theirs.median)}" if row.theirs else ""
                 ours = f"{_number(row.ours.median)} {row.unit}"
-                lines.append(
-                    f"| {row.name} | {ours} | {peer} | {_number(row.ratio)} | {row.asked} | `{found.command}` |"
-                )
+                lines.append(f"| {row.name} | {ours} | {peer} | {_number(row.ratio)} | `{found.command}` |")
     return "\n".join(lines)
 
 
