@@ -79,7 +79,7 @@ def _sdist(requirement: str, folder: Path | None, work: Path) -> Path:
         _pip("download", "--no-deps", "--no-build-isolation", "--no-binary", name, "-d", work, requirement, env=env)
     found = list((folder or work).glob(name.replace("-", "[-_]") + "-*.tar.gz"))
     if not found:
-        raise LabError(f"no sdist of {name} in {folder}; put the .tar.gz of https://pypi.org/project/{name}/ there")
+        raise LabError(f"no sdist of {name} in {folder}; put its .tar.gz from PyPI there")
     return max(found, key=lambda path: [int(digits) for digits in re.findall(r"\d+", path.name.removeprefix(name))])
 
 
