@@ -251,6 +251,31 @@ def parameters(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def test_blocks_of_queries_may_be_smaller_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, reset = (
+        build("griffin"),
+        tokens_of(2, 5 * WINDOW + 3),
+        torch.zeros(2, 5 * WINDOW + 3, dtype=torch.bool),
+    )
+    reset[0, 13] = reset[1, 2 * WINDOW] = True
+    found = []
+    for size in (WINDOW, 3, 1):
+        monkeypatch.setattr("lab.language.layers.BLOCK", size)
+        _, state = model(tokens[:, :4])
+        found.append(model(tokens, state, reset)[0])
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_logits_of_the_last_token_alone(kind: str) -> None:
+    model, tokens = build(kind), tokens_of(2, 3 * WINDOW)
+    whole, state = model(tokens)
+    last, same = model(tokens, last=True)
+    torch.testing.assert_close(last, whole[:, -1:])
+    assert torch.equal(same.length, state.length)
+
+
 def test_parameter_counts() -> None:
     with torch.device("meta"):
         for name, wanted in (

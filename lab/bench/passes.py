@@ -18,13 +18,13 @@ CONV = 2  # arrays of (B, T, L) that the causal convolution reads and writes
 
 
 def prefill(preset: str = "lab", T: int = 2048, rounds: int = 5) -> list[Row]:
-    """A prompt of T tokens up to the logits of the next; theirs computes no others, as in its `generate`."""
+    """A prompt of T tokens up to the logits of the next, and no others, as both compute it for `generate`."""
     pair = peers.pair(GriffinConfig.preset(preset, rope=True))
     given = _tokens(pair, 1, T)
 
     @torch.inference_mode()
     def ours() -> None:
-        pair.ours(given)
+        pair.ours(given, last=True)
 
     @torch.inference_mode()
     def theirs() -> None:

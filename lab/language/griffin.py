@@ -48,14 +48,18 @@ class Griffin(nn.Module):
         self.norm = RMSNorm(config.width)
 
     def forward(
-        self, tokens: Tensor, state: GriffinState | None = None, reset: Tensor | None = None
+        self,
+        tokens: Tensor,
+        state: GriffinState | None = None,
+        reset: Tensor | None = None,
+        last: bool = False,
     ) -> tuple[Tensor, GriffinState]:
         """Any number of tokens: a training sequence, a piece of a prompt, one step.
 
         tokens: (B, T) int64. state: of the tokens before, None at a beginning. reset: (B, T) bool, True at
-        the first token of a document, which then sees nothing before itself. Returns logits (B, T, V) and
-        the next state, of a size that depends on B alone. Raises LabError for tokens of another shape or, on
-        a CPU, outside the vocabulary.
+        the first token of a document, which then sees nothing before itself. last: compute the logits of the last
+        token alone. Returns logits (B, T, V), or (B, 1, V), and the next state, of a size that depends on B alone.
+        Raises LabError for tokens of another shape or, on a CPU, outside the vocabulary.
         """
         check_tokens(tokens, reset, None if state is None else len(state.length), self.config.vocabulary)
         position, length = positions(tokens, None if state is None else state.length, reset)
@@ -64,6 +68,6 @@ class Griffin(nn.Module):
         for i, block in enumerate(self.blocks):
             x, layer = block(x, None if state is None else state.layers[i], position)
             layers.append(layer)
-        logits = nn.functional.linear(self.norm(x), self.embedding)  # (B, T, V), tied
+        logits = nn.functional.linear(self.norm(x[:, -1:] if last else x), self.embedding)  # (B, T, V), tied
         cap = self.config.soft_cap
         return cap * torch.tanh(logits / cap), GriffinState(length, tuple(layers))

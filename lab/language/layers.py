@@ -18,6 +18,8 @@ from lab.language.config import GriffinConfig
 from lab.nn.attention import attend
 from lab.recurrence import causal_conv1d, rg_lru
 
+BLOCK = 128  # queries: of the keys that a block is held against, all but this many are seen by each of them
+
 
 class AttentionState(NamedTuple):
     """The last `window` keys and values, (B, window, head_dim) each."""
@@ -171,9 +173,9 @@ class LocalAttention(nn.Module):
         return (scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values)[:, None]
 
     def _blocks(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
-        """Blocks of `window` queries, each against its own and the block before: (B, T, H, head_dim)."""
+        """Blocks of queries, each against its own keys and the `window` before: (B, T, H, head_dim)."""
         B, T = position.shape
-        size = min(T, self.window)
+        size = min(T, self.window, BLOCK)
         count = -(-T // size)
         missing = count * size - T
         q, position = F.pad(q, (0, 0, 0, 0, 0, missing)), F.pad(position, (0, missing))

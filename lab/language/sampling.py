@@ -72,7 +72,7 @@ class Continuation(Iterator[Any]):
             if self._decoder is not None:
                 logits = self._decoder.step(self._pending[:, 0])
             else:
-                logits, state = self.model(self._pending, self._begun)
+                logits, state = self.model(self._pending, self._begun, last=True)
                 logits = logits[:, -1]
                 self._decoder = decoder(self.model, state, self.weights)
             drawn = sample(logits, self.temperature, self.generator)  # (B,)

@@ -138,13 +138,17 @@ class SpeechTransformer(nn.Module):
         self.norm = RMSNorm(config.width)
 
     def forward(
-        self, tokens: Tensor, state: TransformerState | None = None, reset: Tensor | None = None
+        self,
+        tokens: Tensor,
+        state: TransformerState | None = None,
+        reset: Tensor | None = None,
+        last: bool = False,
     ) -> tuple[Tensor, TransformerState]:
         """Any number of tokens, as `Griffin.forward`, but the state grows; `config.context` is no limit.
 
-        tokens: (B, T) int64. reset: (B, T) bool, True at the first token of a document. Returns logits (B,
-        T, V) and the next state. Raises LabError for tokens of another shape or, on a CPU, outside the
-        vocabulary.
+        tokens: (B, T) int64. reset: (B, T) bool, True at the first token of a document. last: compute the logits of
+        the last token alone. Returns logits (B, T, V), or (B, 1, V), and the next state. Raises LabError for tokens of
+        another shape or, on a CPU, outside the vocabulary.
         """
         check_tokens(tokens, reset, None if state is None else len(state.length), self.config.vocabulary)
         position, length = positions(tokens, None if state is None else state.length, reset)
@@ -158,7 +162,9 @@ class SpeechTransformer(nn.Module):
             before, buffer = None if state is None else state.layers[i], None if room is None else room.buffer[i]
             x, layer = block(x, before, position, mask, buffer)
             layers.append(layer)
-        return F.linear(self.norm(x), self.embedding), TransformerState(length, tuple(layers), packed, room)
+        return F.linear(self.norm(x[:, -1:] if last else x), self.embedding), TransformerState(
+            length, tuple(layers), packed, room
+        )
 
     def empty_state(self, batch: int, capacity: int) -> TransformerState:
         """The state before any token, with room for `capacity` of them in `batch` sequences; more is no error.
