@@ -210,7 +210,7 @@ def test_both_are_built_from_sdists(
 def test_a_folder_without_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     Pip(monkeypatch)
     sdist(tmp_path, "causal_conv1d-1.7.0")
-    with pytest.raises(LabError, match=r"no sdist of mamba-ssm in .*; put the \.tar\.gz of https://pypi"):
+    with pytest.raises(LabError, match=r"no sdist of mamba-ssm in .*; put its \.tar\.gz from PyPI there"):
         install.install(tmp_path)
 
 
