@@ -74,8 +74,11 @@ def throughput(report: Report, height: int = 420) -> go.Figure:
             x=seconds, y=roofline, name=f"{name}, roofline", mode="lines", line={"color": colour, "dash": "dot"}
         )
         last.append(measured[-1])
-    figure.update_xaxes(title_text="length of the stories, seconds of speech", type="log")
-    figure.update_yaxes(title_text="tokens a second, all stories together", type="log")
+    lengths = [f"{length:.0f}" for length in seconds]
+    figure.update_xaxes(
+        title_text="length of the stories, seconds of speech", type="log", tickvals=seconds, ticktext=lengths
+    )
+    figure.update_yaxes(title_text="tokens a second, all stories together", type="log", dtick="D2")  # 1, 2, 5, 10
     message = (
         f"In the same memory Griffin makes {last[0] / last[1]:.0f} times the tokens, in stories of {seconds[-1]:.0f} s"
     )

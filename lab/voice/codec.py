@@ -2,8 +2,7 @@
 
 SoundStream's outermost strided convolutions work on every sample; here a short-time Fourier transform takes
 their place in the encoder and an inverse one in the decoder (Vocos, 2306.00814), and the layers between run
-at 200 Hz and at 50 Hz. Counted, not measured, that is some 13 times fewer operations a second of audio than
-waveform convolutions that begin with 16 channels.
+at 200 Hz and at 50 Hz, where convolutions of the waveform would spend most of theirs at its own rate.
 
 Frame f stands for samples [320 f, 320 (f + 1)), so that semantic token t is spoken in frames 2 t and 2 t + 1.
 """

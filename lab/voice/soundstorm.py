@@ -39,8 +39,9 @@ class SoundStormConfig:
     def preset(cls, name: str, **overrides: Any) -> SoundStormConfig:
         """Here "lab" is trained, "tiny" tested; "paper": SoundStorm's 350M; "speechssm": SpeechSSM's 600M.
 
-        In the lab the levels above 4 carried nothing that could be learnt (cross-entropy 6.8 of ln 1024 =
-        6.93), and attention of +-2 s and the prompt keeps a window of 27 s like the crops of training.
+        The lab's speaks 4 of the codec's 8 levels: already of the fourth it learns little (`at_the_end` of its card;
+        knowing nothing is ln 1024 = 6.93 nats). Attention of +-2 s and the prompt keeps a window of 27 s like the
+        crops of training.
         """
         paper = {
             "tokens": 32000,
