@@ -6,6 +6,7 @@ close to 1 and half precision would round its distance to 1 away.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -131,6 +132,15 @@ def _model(name: str, entry: dict[str, Any]) -> nn.Module:
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """12 hexadecimal digits that a model's config and weights decide: what was made by another one can be told."""
+    digest = hashlib.sha256(repr(model.config).encode())
+    for key, value in sorted(model.state_dict().items()):
+        if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY:
+            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def size(root: Path) -> int:

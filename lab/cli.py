@@ -143,6 +143,43 @@ def speak(
 
 
 @app.command()
+def shard(
+    source: Annotated[str, typer.Argument(help="stories, voices, or a folder of audio such as LibriSpeech")],
+    into: Annotated[Path, typer.Option(help="Where to put it; what was stopped there goes on.")],
+    hours: Annotated[
+        float | None, typer.Option(help="Of speech. Left out: 20 of stories, 7 of voices, all of a folder.")
+    ] = None,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
+) -> None:
+    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out."""
+    from lab import bundle
+    from lab.corpora import shards
+
+    shards.make(into, shards.Source.of(source), bundle.folder(), codes=codes, hours=hours, workers=workers)
+
+
+@app.command()
+def fetch(
+    what: Annotated[str, typer.Argument(help="librispeech-long")],
+    into: Annotated[Path, typer.Option(help="Where to put it; a download that was cut goes on.")] = Path(
+        "runs/corpora"
+    ),
+    split: Annotated[
+        list[str] | None, typer.Option(help="dev-clean, dev-other, test-clean or test-other; all if left out.")
+    ] = None,
+) -> None:
+    """Download a corpus: LibriSpeech-Long, 3 GB."""
+    from lab.corpora import librispeech_long
+
+    if what != "librispeech-long":
+        raise LabError(f"there is no corpus {what!r} to fetch; there is librispeech-long")
+    told.print(f"{librispeech_long.fetch(into, split or librispeech_long.SPLITS)} is complete")
+
+
+@app.command()
 def train(
     model: Annotated[str, typer.Argument(help="tokenizer, codec, griffin, transformer, soundstorm or all")],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(

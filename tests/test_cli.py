@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 
 from lab import audio, bundle, recurrence
 from lab.cli import app
-from lab.corpora import narrators
+from lab.corpora import folder, narrators
+from lab.corpora.shards import Shard
 from lab.errors import LabError
 from lab.measure import figures
 from lab.recurrence import Row
@@ -344,9 +345,45 @@ def test_bad_tokens(kind: str) -> None:
     refused(message, "speak", "said.npz", "--speaker", "prompt.wav")
 
 
+def test_a_folder_becomes_a_shard(desk: Path, tiny_bundle: Path) -> None:
+    Path("tapes").mkdir()
+    Path("tapes/a.wav").write_bytes(Path("prompt.wav").read_bytes())
+    Path("tapes/b.wav").write_bytes(b"")
+    result = lab("shard", "tapes", "--into", "tokens/tapes", "--codes", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    named, told = [line for line in result.stderr.splitlines() if line.startswith(("skipped", "tokens/tapes"))]
+    assert named == f"skipped: {Path('tapes/b.wav')} is empty (0 bytes)"
+    assert told.startswith("tokens/tapes: 1 documents, 100 tokens, 0.00 h of speech, 1 skipped; ")
+    assert told.endswith(" seconds of speech per second")
+    (utterance,) = folder.corpus(Path("tapes"))
+    expected = SpeechSSM.load(tiny_bundle).tokenizer.encode(utterance.samples()).tolist()
+    assert Shard.open(Path("tokens/tapes")).tokens.tolist() == expected
+    assert Path("tokens/tapes/codes.bin").stat().st_size == 2 * 200 * 4
+    assert {path.name for path in desk.iterdir()} == {"prompt.wav", "tapes", "tokens"}
+
+
+def test_stories_become_a_shard() -> None:
+    result = lab("shard", "stories", "--into", "told", "--hours", "0.001", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    assert "told: 1 documents, " in result.stderr and "0 skipped" in result.stderr
+    again = lab("shard", "stories", "--into", "told", "--hours", "0.001", "--workers", "1")
+    assert "all was there" in again.stderr
+    refused("told was made with source stories", "shard", "voices", "--into", "told", "--codes")
+
+
+def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    address = "https://storage.googleapis.com/librispeech_long/v0_1.tar.gz"
+    refused(f"cannot reach {address} (", "fetch", "librispeech-long", "--split", "dev-clean")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("shard", "nowhere", "--into", "x"), "no corpus 'nowhere' and no folder of that name"),
+        (("shard", ".", "--into", "x", "--hours", "0"), "cannot shard 0 hours of speech"),
+        (("fetch", "imagenet"), "no corpus 'imagenet' to fetch; there is librispeech-long"),
+        (("fetch", "librispeech-long", "--split", "train"), "has no split 'train'; it has dev-clean"),
         (("train", "mamba"), "no recipe for 'mamba'; there are tokenizer"),
         (("train", "tokenizer", "--steps", "-5"), "cannot train for -5 steps"),
         (("train", "tokenizer", "--hours", "0"), "cannot learn from 0 hours"),

@@ -1,8 +1,6 @@
-"""lab.corpora: the story world, its narrators, LibriSpeech folders, and the corpora made of them."""
+"""lab.corpora: narrators, and the corpora made of them (story world and speech in files have tests of their own)."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,69 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import audio
-from lab.corpora import librispeech, narration, narrators, storyworld
+from lab.corpora import narration, narrators, storyworld
 from lab.corpora.utterance import Utterance, int16
 from lab.errors import LabError
 
 SEEDS = st.integers(0, 2**31)
 SENTENCE = "the fox, the owl and the kitten went home."
-
-
-# The story world
-
-
-@given(SEEDS, st.integers(1, 80))
-def test_a_seed_is_one_story_of_the_length_asked_for(seed: int, sentences: int) -> None:
-    story = storyworld.story(seed, sentences)
-    assert story == storyworld.story(seed, sentences)
-    assert len(story.sentences) == sentences
-    assert storyworld.story(seed + 1, 60).text != storyworld.story(seed, 60).text
-
-
-@given(SEEDS, st.integers(1, 60), st.integers(1, 60))
-def test_a_longer_story_begins_as_a_shorter_one_does(seed: int, length: int, more: int) -> None:
-    shorter, longer = storyworld.story(seed, length), storyworld.story(seed, length + more)
-    bodies = [story.sentences[:-3] if len(story.sentences) > 7 else story.sentences for story in (shorter, longer)]
-    assert all(ours == theirs for ours, theirs in zip(*bodies, strict=False))
-    assert shorter.cast == longer.cast
-    if length > 7:
-        assert shorter.sentences[-3:] == longer.sentences[-3:]
-        assert shorter.sentences[-1] == f"good night, {shorter.cast.hero}."
-
-
-@given(SEEDS)
-def test_every_word_is_in_the_vocabulary(seed: int) -> None:
-    text = storyworld.story(seed, 60).text
-    assert "{" not in text
-    words = set(storyworld.normalize(text).split())
-    assert words <= storyworld.VOCABULARY
-    assert set(storyworld.nonsense(np.random.default_rng(seed), 12).split()) <= storyworld.VOCABULARY
-
-
-def test_the_vocabulary_holds_no_word_that_nobody_says() -> None:
-    told = " ".join(storyworld.story(seed, 60).text for seed in range(200))
-    assert set(storyworld.normalize(told).split()) == storyworld.VOCABULARY
-
-
-@given(SEEDS)
-def test_who_and_what_stays_from_beginning_to_end(seed: int) -> None:
-    story = storyworld.story(seed, 60)
-    said = storyworld.normalize(story.text)
-    cast, words = story.cast, said.split()
-    assert cast.pronoun == storyworld.HEROES[cast.hero]
-    assert {"he", "she"} & set(words) <= {cast.pronoun}
-    assert set(storyworld.HEROES) & set(words) == {cast.hero}
-    assert set(storyworld.COMPANIONS) & set(words) == {cast.companion}
-    assert {promise for promise in storyworld.PROMISES if promise in said} == {cast.promise}
-    first, last = story.sentences[1], story.sentences[-3]
-    assert first.split(" in a ")[1].split(" with ")[0] == last.split(" to the ")[1].rstrip(".")  # the home
-    wrong = {f"a {word}" for word in storyworld.COMPANIONS if word[0] in "aeiou"}
-    assert not any(f" {phrase} " in f" {said} " for phrase in wrong)
-
-
-@pytest.mark.parametrize(("text", "said"), [('"Yes," said Tom.', "yes said tom"), ("It's  9 o'clock", "it's o'clock")])
-def test_normalize_keeps_what_is_said(text: str, said: str) -> None:
-    assert storyworld.normalize(text) == said
 
 
 # Narrators
@@ -205,86 +146,3 @@ def test_int16_limits_rather_than_wraps() -> None:
     assert limited.tolist() == [-32767, -32767, 0, 16383, 32767, 32767]
     utterance = Utterance(np.tile(limited, 8000), "", "", "narrated")
     assert utterance.seconds == 3 and np.abs(utterance.samples()).max() <= 1
-
-
-# LibriSpeech
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    """Reader 7 with chapters 10 (FLAC) and 11 (OGG), reader 8 with chapter 12; two utterances each, of 1 and 2 s."""
-    for reader, chapter, kind in (("7", "10", "flac"), ("7", "11", "ogg"), ("8", "12", "flac")):
-        folder = tmp_path / reader / chapter
-        folder.mkdir(parents=True)
-        lines = []
-        for number, text in enumerate(("IT'S LATE", "GOOD NIGHT OWL")):
-            name = f"{reader}-{chapter}-{number:04}"
-            tone = 0.02 * np.sin(np.arange(16000 * (number + 1)) * 0.1)
-            audio.save(folder / f"{name}.{kind}", tone.astype(np.float32))
-            lines.append(f"{name} {text}")
-        (folder / f"{reader}-{chapter}.trans.txt").write_text("\n".join(lines) + "\n\n")
-    return tmp_path
-
-
-def test_a_chapter_is_read_in_order_and_levelled(library: Path) -> None:
-    for chapter in librispeech.chapters(library):
-        first, second = librispeech.read(chapter)
-        assert [first.text, second.text] == ["it's late", "good night owl"]
-        assert first.narrator == chapter.parent.name and first.source == "librispeech"
-        assert first.seconds == pytest.approx(1, abs=0.01) and second.seconds == pytest.approx(2, abs=0.01)
-        assert audio.level(second.samples()) == pytest.approx(-23, abs=0.5)
-
-
-def test_held_out_chapters_are_left_out(library: Path) -> None:
-    assert [folder.name for folder in librispeech.chapters(library)] == ["10", "11", "12"]
-    assert [utterance.narrator for utterance in librispeech.read_all(library, ("11",))] == [
-        "7",
-        "7",
-        "8",
-        "8",
-    ]
-    assert len(librispeech.read_all(library, ("10", "11", "12"))) == 0
-
-
-@pytest.mark.parametrize(("seconds", "given"), [(0.5, 1), (1, 1), (1.5, 3), (60, 3)])
-def test_a_passage_is_whole_utterances(library: Path, seconds: float, given: int) -> None:
-    utterances = librispeech.read(library / "7" / "10")
-    passage = librispeech.passage(utterances, seconds)
-    assert len(passage) == given * 16000
-    np.testing.assert_array_equal(passage[:16000], utterances[0].samples())
-
-
-def test_a_passage_of_nothing_is_empty() -> None:
-    assert len(librispeech.passage([], 5)) == 0
-
-
-def test_a_text_without_audio_is_an_error(library: Path) -> None:
-    (library / "7" / "11" / "7-11-0001.ogg").unlink()
-    with pytest.raises(LabError, match="11 has a text for 7-11-0001 and no audio"):
-        librispeech.read_all(library)
-
-
-def test_a_folder_without_chapters_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="no LibriSpeech chapter"):
-        librispeech.chapters(tmp_path)
-
-
-def test_the_folder_of_the_environment(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAB_LIBRISPEECH", str(library))
-    assert librispeech.find() == library
-    monkeypatch.setenv("LAB_LIBRISPEECH", str(library / "nowhere"))
-    assert librispeech.find() is None
-    monkeypatch.delenv("LAB_LIBRISPEECH")
-    assert librispeech.find() is None
-
-
-def test_real_chapters_are_speech(real_speech: Path, tmp_path: Path) -> None:
-    whole = librispeech.chapters(real_speech)[0]
-    line = next(whole.glob("*.trans.txt")).read_text().splitlines()[0]
-    (tmp_path / "one.trans.txt").write_text(line)
-    for path in whole.glob(f"{line.split()[0]}.*"):
-        (tmp_path / path.name).symlink_to(path)
-    (utterance,) = librispeech.read(tmp_path)
-    assert utterance.seconds > 1 and set(utterance.text) <= set("abcdefghijklmnopqrstuvwxyz' ")
-    assert audio.level(utterance.samples()) == pytest.approx(-23, abs=1)
-    assert 5 < len(utterance.text) / utterance.seconds < 25  # characters a second

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import nn
 
-from lab.corpora import Utterance, storyworld
+from lab import audio
+from lab.corpora import Utterance, narrators, storyworld
+from lab.corpora.phones import SILENCE, UNKNOWN, Phone
+from lab.corpora.utterance import int16
+from lab.errors import LabError
+from lab.measure import audio as audio_measures
+from lab.measure import figures, speaker
 from lab.measure import tokens as measures
+from lab.measure.stories import by_minute
+from lab.speech import SpeechSSM, Story
 from lab.tokens import Tokenizer, TokenizerConfig
+from lab.voice import Synthesizer
 
 UNITS = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
@@ -82,3 +97,342 @@ def test_measures_of_a_tokenizer() -> None:
     assert measures.codes_used(tokenizer, [said(0, 1, 1), said(1, 3)]) == 3 / 8
     between = measures.between_narrators(tokenizer, [(said(1, 1, 2, 3), said(1, 2, 2, 3)), (said(4), said(4))])
     assert between == {"unit_edit_distance": 0.5 * 1 / 4, "unit_edit_distance_collapsed": 0}
+
+
+# The narrator in the tokens
+
+
+def test_bags_hold_roots_of_shares() -> None:
+    found = measures.bags(np.array([[0, 0, 7, 7], [9, 9, 9, 9], [9, 0, 9, 9]])).toarray()
+    half, quarter, most = 0.5**0.5, 0.5, 0.75**0.5
+    np.testing.assert_allclose(found, [[half, half, 0], [0, 0, 1], [quarter, 0, most]])
+
+
+def planted(seed: int = 0) -> tuple[np.ndarray, list[str], list[int]]:
+    """Pieces of 6 narrators who read 12 texts, 3 pieces each: where they are in 10 dimensions, and noise of 0.3."""
+    rng = np.random.default_rng(seed)
+    who = np.repeat(np.arange(6), 36)
+    text = np.tile(np.repeat(np.arange(12), 3), 6)
+    return rng.normal(size=(6, 10))[who] + 0.3 * rng.normal(size=(216, 10)), list(who.astype(str)), list(text)
+
+
+def test_the_probe_finds_who_is_there() -> None:
+    features, who, texts = planted()
+    assert measures.probe(features, who, texts) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_probe_is_at_chance_where_nobody_is(seed: int) -> None:
+    features, who, texts = planted(seed)
+    anybody = list(np.random.default_rng(seed).permutation(who))
+    assert abs(measures.probe(features, anybody, texts) - 1 / 6) < 0.15  # 72 pieces: a deviation of 0.044
+
+
+def test_the_probe_learns_nothing_from_texts_that_it_knows() -> None:
+    """Each narrator has texts of their own, and the features tell the text alone: of no use with texts unheard."""
+    texts = np.repeat(np.arange(18), 4)
+    assert measures.probe(np.eye(18)[texts], list((texts // 3).astype(str)), list(texts)) == pytest.approx(1 / 6)
+
+
+class Signed(Tokenizer):
+    """0101... for a waveform that begins above zero, 0000011111... for any other: equal shares, other neighbours."""
+
+    def __init__(self) -> None:
+        super().__init__(TokenizerConfig.preset("tiny", codes=2))
+
+    def encode(self, waveform: np.ndarray, *_: int) -> torch.Tensor:
+        tokens = torch.arange(-(-len(waveform) // 640))
+        return tokens % 2 if waveform[0] > 0 else tokens // 5 % 2
+
+
+def readings(tilts: dict[str, float], texts: int) -> list[Utterance]:
+    """10.2 s of noise, the same for all who read a text; a tilt of -1 to 1 gives it the lows or the highs."""
+    told = []
+    for text in range(texts):
+        noise = 0.1 * np.random.default_rng(text).uniform(-1, 1, 163_200)
+        noise[0] = 0.1
+        for name, tilt in tilts.items():
+            waveform = noise + tilt * np.append(0, noise[:-1])
+            told.append(Utterance(int16(np.sign(tilt or 1) * waveform), "", name, "narrated", text))
+    return told
+
+
+def test_narrators_are_looked_for_in_tokens_and_in_spectra() -> None:
+    told = measures.narrator_identified(Signed(), readings({"low": 0.9, "high": -0.9}, 6))
+    assert told == {"tokens": 0.5, "tokens and their neighbours": 1, "log-mel": 1}
+    told = measures.narrator_identified(Signed(), readings({"one": 0.9, "another": 0.9}, 6))
+    assert told == {"tokens": 0.5, "tokens and their neighbours": 0.5, "log-mel": 0.5}
+    with pytest.raises(LabError, match="5 texts of 10 s or more are too few"):
+        measures.narrator_identified(Signed(), readings({"low": 0.9, "high": -0.9}, 5))
+
+
+# Phones
+
+
+def test_phones_meet_tokens() -> None:
+    intervals = [Phone("AA", 0, 0.08), Phone(UNKNOWN, 0.08, 0.12), Phone(SILENCE, 0.12, 0.16)]
+    phones, tokens = measures.phones_and_tokens(Spoken(), [(said(0, 1, 2, 3), intervals), (said(5), intervals)])
+    assert phones.tolist() == ["AA", "AA", SILENCE, "AA"] and tokens.tolist() == [0, 1, 3, 5]
+    assert [len(part) for part in measures.phones_and_tokens(Spoken(), [])] == [0, 0]
+
+
+def test_joint_counts() -> None:
+    counts = measures.joint_counts(np.array(["B", "A", "B", "B"]), np.array([5, 5, 5, 9]))
+    assert counts.tolist() == [[1, 0], [2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "phone_purity", "cluster_purity", "pnmi"),
+    [
+        ([[5, 0], [0, 2]], 1, 1, 1),  # one to one
+        ([[3, 2, 0, 0], [0, 0, 4, 1]], 1, 7 / 10, 1),  # finer than phones: nothing lost
+        ([[2, 4], [3, 6]], 9 / 15, 10 / 15, 0),  # independent
+        ([[4], [4]], 1 / 2, 1, 0),  # one token for all
+        ([[3, 1, 0], [1, 1, 2]], 6 / 8, 5 / 8, 0.375 * np.log2(1.5) + 0.125),
+    ],
+)
+def test_agreement(counts: list[list[int]], phone_purity: float, cluster_purity: float, pnmi: float) -> None:
+    expected = {"phone purity": phone_purity, "cluster purity": cluster_purity, "PNMI": pnmi}
+    assert measures.agreement(np.array(counts)) == pytest.approx(expected, abs=1e-12)
+
+
+@given(arrays.arrays(np.int64, st.tuples(st.integers(2, 6), st.integers(1, 6)), elements=st.integers(1, 50)))
+def test_agreement_is_a_share(counts: np.ndarray) -> None:
+    scores = measures.agreement(counts)
+    assert all(-1e-9 <= score <= 1 + 1e-9 for score in scores.values())
+    assert scores["phone purity"] >= counts.sum(1).max() / counts.sum() - 1e-9  # never worse than the commonest phone
+
+
+def test_one_phone_has_nothing_to_agree_on() -> None:
+    with pytest.raises(LabError, match="two phones or more, and there are 1"):
+        measures.agreement(np.array([[3, 1]]))
+
+
+# Loudness, seams and codes
+
+
+def test_loudness_of_a_fading_tone() -> None:
+    seconds = np.arange(8 * 16_000) / 16_000
+    tone = 0.5 * np.sin(2 * np.pi * 200 * seconds) * 10 ** (-3 * np.floor(seconds) / 20)
+    tone[seconds % 1 >= 0.5] = 0  # a pause does not make speech softer
+    levels = audio_measures.loudness(tone[:-1], seconds=1)  # the last second is not whole
+    np.testing.assert_allclose(levels, 20 * np.log10(0.5 / 2**0.5) - 3 * np.arange(7), atol=1e-6)
+    assert audio_measures.drift(tone, seconds=1) == pytest.approx(-21)
+    assert audio_measures.drift(tone[::-1], seconds=1) == pytest.approx(21)
+    with pytest.raises(LabError, match="1 s have no drift; give 2 x 1 s"):
+        audio_measures.drift(tone[:16_000], seconds=1)
+
+
+SEAMS = [0.5, 1.25, 2.0, 2.75, 3.5]
+
+
+def hiss(seconds: float = 4) -> np.ndarray:
+    return 0.05 * np.random.default_rng(0).normal(size=round(16_000 * seconds)).astype(np.float32)
+
+
+def clicking(waveform: np.ndarray, shift: int) -> np.ndarray:
+    clicks = waveform.copy()
+    clicks[[round(16_000 * seam) + shift for seam in SEAMS]] += 0.9
+    return clicks
+
+
+def changing(waveform: np.ndarray) -> np.ndarray:
+    """Another loudness after each seam."""
+    return waveform * 4.0 ** (np.searchsorted(16_000 * np.array(SEAMS), np.arange(len(waveform)), side="right") % 2)
+
+
+@pytest.mark.parametrize(
+    ("join", "least", "most"),
+    [
+        (lambda waveform: waveform, 0.8, 1.2),
+        (lambda waveform: clicking(waveform, 0), 1.5, 9),
+        (lambda waveform: clicking(waveform, 100), 1.5, 9),
+        (lambda waveform: clicking(waveform, 1600), 0.7, 1.1),  # elsewhere
+        (changing, 1.5, 9),
+    ],
+    ids=["none", "click", "click beside", "click far off", "step"],
+)
+def test_jumps_at_seams(join: Callable[[np.ndarray], np.ndarray], least: float, most: float) -> None:
+    at, elsewhere = audio_measures.spectral_jumps(join(hiss()), SEAMS)
+    assert at.shape == (5,) and len(elsewhere) > 500
+    assert least < at.mean() / elsewhere.mean() < most
+
+
+def test_a_jump_is_in_nepers() -> None:
+    buzz = np.tile(np.eye(80)[0] / 4, 400)  # the same spectrum in every frame
+    buzz[16_000:] *= np.e
+    at, elsewhere = audio_measures.spectral_jumps(buzz, [1.0])
+    assert at[0] == pytest.approx(1, abs=0.05) and elsewhere.max() < 1e-3
+
+
+def test_jumps_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = audio_measures.spectral_jumps(clicking(hiss(), 0), SEAMS)
+    monkeypatch.setattr(audio_measures, "_BLOCK", 4000)
+    for ours, theirs in zip(audio_measures.spectral_jumps(clicking(hiss(), 0), SEAMS), whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("seam", [0.01, 3.99])
+def test_a_seam_at_the_end_is_none(seam: float) -> None:
+    with pytest.raises(LabError, match="are not all within 0.03 and 3.97 s"):
+        audio_measures.spectral_jumps(hiss(), [seam])
+
+
+def test_codes_used_by_level() -> None:
+    spoken = {1: [[0, 3], [1, 3]], 2: [[1, 3], [2, 3], [2, 3]]}  # waveform of so many samples: its codes (F, 2)
+    codec = SimpleNamespace(
+        encode=lambda waveform: torch.tensor(spoken[waveform.shape[1]])[None], config=SimpleNamespace(codes=4)
+    )
+    waveforms = [np.zeros(length, np.float32) for length in spoken]
+    assert audio_measures.codes_used(codec, waveforms) == [3 / 4, 1 / 4]  # type: ignore[arg-type]
+
+
+# The speaker
+
+
+def voice(pitch: float, formants: tuple[float, ...], seed: int, seconds: float = 2.0) -> np.ndarray:
+    """Pulses at a pitch that wanders by 2 %, through resonances of 100 Hz, with some breath."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(16_000 * seconds)) / 16_000
+    wander = 1 + 0.02 * np.sin(2 * np.pi * 3 * time + rng.uniform(0, 6))
+    pulses = np.diff(np.floor(np.cumsum(pitch * wander / 16_000)), prepend=0) + 0.02 * rng.normal(size=len(time))
+    lags = np.arange(800) / 16_000
+    tract = sum(np.exp(-np.pi * 100 * lags) * np.sin(2 * np.pi * formant * lags) for formant in formants)
+    return audio.set_level(np.convolve(pulses, tract)[: len(time)])
+
+
+LOW, HIGH = (110, (500, 1500, 2500)), (110, (600, 1800, 3000))  # of one pitch: a longer and a shorter tract
+
+
+def test_speakers_are_known_by_their_tract() -> None:
+    enrolled = [(voice(*who, seed), name) for seed in range(4) for name, who in (("long", LOW), ("short", HIGH))]
+    gallery = speaker.enrol(*zip(*enrolled, strict=True))
+    heard = [voice(*LOW, 10), voice(*HIGH, 11), voice(*HIGH, 12), voice(*LOW, 13)]
+    assert speaker.top1(gallery, heard, ["long", "short", "short", "long"]) == 1
+    assert speaker.top1(gallery, heard, ["long", "short", "long", "short"]) == 0.5
+
+
+def test_narrators_are_known_by_other_words_and_in_noise() -> None:
+    texts = (
+        "the little fox went down to the river, and the owl was waiting there.",
+        "soft snow covered the ground before the moon came up over the hill.",
+        "where are you going with my golden key, asked the old fisherman.",
+        "everybody in the village was glad to hear the bell ring out at noon.",
+    )
+    named = narrators.NAMED[:8]
+    names = [narrator.name for narrator in named]
+    gallery = speaker.enrol([who.read(text) for text in texts[:3] for who in named], 3 * names)
+    heard = [who.read(texts[3]) for who in named]
+    assert speaker.top1(gallery, heard, names) == 1
+    noisy = [waveform + 0.14 * hiss(9)[: len(waveform)] for waveform in heard]  # 20 dB below
+    assert speaker.top1(gallery, noisy, names) >= 7 / 8
+
+
+@pytest.mark.parametrize("pitch", [80, 125, 220, 350])
+def test_the_pitch_of_a_voice(pitch: float) -> None:
+    median, spread, voiced = speaker.embedding(voice(pitch, LOW[1], 0))[-3:]
+    assert np.exp(median) == pytest.approx(pitch, rel=0.03)
+    assert spread < 0.1 and voiced > 0.9
+    assert speaker.embedding(hiss())[-1] < 0.1
+
+
+def test_a_speaker_is_not_how_loud_he_is_nor_his_pauses() -> None:
+    spoken = voice(*LOW, 0)
+    first = speaker.embedding(spoken)
+    np.testing.assert_allclose(speaker.embedding(0.1 * spoken), first, rtol=1e-3, atol=1e-3)
+    pausing = np.concatenate([spoken, np.zeros(16_000, np.float32)])
+    np.testing.assert_allclose(speaker.embedding(pausing)[:19], first[:19], atol=1)  # dB, of some 100
+
+
+@pytest.mark.parametrize("samples", [0, 100, 16_000])
+def test_silence_has_no_speaker(samples: int) -> None:
+    with pytest.raises(LabError, match="nobody speaks"):
+        speaker.embedding(np.zeros(samples, np.float32))
+
+
+# Stories
+
+
+def test_a_story_by_minutes() -> None:
+    tokens = torch.tensor([0] * 1500 + [1] * 1500 + [2] * 1499)
+    assert by_minute(Spoken(), tokens, lambda text: {"a" * 1500: 1.0, "b" * 1500: 0.25}[text]) == [1, 0.25]
+    assert by_minute(Spoken(), tokens[:1499], len) == []
+
+
+# By name
+
+
+@pytest.fixture
+def ssm(models: dict[str, nn.Module]) -> SpeechSSM:
+    return SpeechSSM(models["tokenizer"], models["griffin"], Synthesizer(models["soundstorm"], models["codec"]))
+
+
+def values(rows: list[figures.Figure]) -> dict[str, float]:
+    assert len({row.name for row in rows}) == len(rows) and all(np.isfinite(row.value) for row in rows)
+    return {row.name: row.value for row in rows}
+
+
+def test_the_narrator_and_the_speaker_among_few(ssm: SpeechSSM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrators, "NAMED", narrators.NAMED[:2])  # a woman and a man
+    found = values(figures.of_narrator(ssm, None, 6))
+    assert found["narrator of 10 s known among 2, by chance"] == 1 / 2
+    assert found["narrator of 10 s known among 2, from log-mel"] == 1
+    found = values(figures.of_speaker(ssm, None, 2))
+    assert found["speaker of natural speech known among 2, about 10 s"] == 1
+    assert found["prompted speaker of the output known among 2, about 10 s"] in (0, 0.5, 1)
+
+
+def test_phones_of_a_chapter(ssm: SpeechSSM, tmp_path: Path) -> None:
+    assert figures.of_phones(ssm, None, 1) == []
+    for name, lines in ((figures.HELD_OUT_CHAPTER, 2), ("12", 1), ("13", 0)):
+        folder = tmp_path / "7" / name
+        folder.mkdir(parents=True)
+        (folder / f"7-{name}.trans.txt").write_text(f"7-{name}-0000 OH\n7-{name}-0001 OH\n")
+        for number in range(2):
+            audio.save(folder / f"7-{name}-000{number}.wav", changing(hiss()))
+        if lines:
+            rows = [
+                f"7-{name}-000{n},phone,{a},{b},{p}\n" for n in range(lines) for a, b, p in ((0, 1, "OW1"), (1, 4, ""))
+            ]
+            (folder / "7.alignment.csv").write_text("".join(rows))
+    found = values(figures.of_phones(ssm, tmp_path, 100))
+    groups = "unseen LibriSpeech chapter", "all aligned LibriSpeech chapters"
+    assert len(found) == 8
+    for group in groups:
+        assert 0.75 <= found[f"phone purity, {group}"] <= 1  # three frames in four are silence
+        assert found[f"PNMI of shuffled tokens, {group}"] < 0.2
+    assert len(values(figures.of_phones(ssm, tmp_path / "7" / "12", 1))) == 4
+
+
+def test_making(ssm: SpeechSSM) -> None:
+    found = values(figures.of_making(ssm, None, 1))
+    parts = [
+        found[f"seconds of speech per second, {what} stories, one process"] for what in ("narrating", "tokenizing")
+    ]
+    both = found["seconds of speech per second, narrating and tokenizing stories, one process"]
+    assert both == pytest.approx(1 / sum(1 / part for part in parts))
+
+
+WORDS = ("", "and the", "and xx", "xx", "and the and xx")
+
+
+def telling(waveform: np.ndarray, tokens: torch.Tensor, seams: list[float]) -> SpeechSSM:
+    """A road that tells this story to any prompt, one token of it the prompt's."""
+    story = Story(waveform, tokens, 1, seams)
+    tokenizer = SimpleNamespace(encode=lambda _: tokens, transcribe=lambda part: WORDS[int(part[0])])
+    return SimpleNamespace(continue_=lambda *_, **__: story, tokenizer=tokenizer)  # type: ignore[return-value]
+
+
+def test_seams_of_long_stories() -> None:
+    fading = hiss(130) * np.float32(10) ** (-2 * (np.arange(130 * 16_000) // 960_000) / 20)  # 2 dB less a minute
+    found = values(figures.of_seams(telling(clicking(fading, 0), torch.zeros(3), SEAMS), None, 2, minutes=2))
+    assert found["loudness drift, minute 1 to 2, dB"] == pytest.approx(2, abs=0.1)
+    assert found["spectral jump at seams against elsewhere, 2-minute stories"] > 1.5
+
+
+def test_words_of_stories_by_minute() -> None:
+    tokens = torch.arange(5).repeat_interleave(1500)[1499:]
+    found = values(figures.of_stories(telling(hiss(1), tokens, []), None, 1))
+    name = "share of words that exist, 4-minute stories"
+    assert [found[f"{name}, minute {n}"] for n in range(1, 5)] == [1, 0.5, 0, 0.75]
+    assert found[f"{name}, from the tokens"] == found[f"{name}, heard again"] == 9 / 16

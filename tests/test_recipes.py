@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import torch
 
 from lab import bundle
 from lab.corpora import Utterance, narration
+from lab.corpora.shards import Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import recipes
+from lab.train.language import TokenStream
 from lab.train.recipes import Plan
+from lab.voice import VoicePrompt
+from tests.spoken import spoken
 from tests.test_train import said
 
 
@@ -30,26 +35,66 @@ def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         for number in numbers:
             tone = 0.1 * np.sin(np.arange(16_000 * 4) * 0.05 * (number + 1))
             utterance = Utterance(int16(tone), "owl", "Ada", "narrated")
-            yield utterance if maker is narration.training_story else (utterance, utterance)
+            yield utterance, utterance
 
     monkeypatch.setattr(recipes, "_made", made)
     yield asked
 
 
-def test_tokens_of_stories_are_made_once_for_each_tokenizer(tmp_path: Path, narrated: list[int]) -> None:
-    torch.manual_seed(0)
-    one, other = (Tokenizer(TokenizerConfig.preset("tiny")).eval() for _ in range(2))
-    path = tmp_path / "run" / "stories.npz"
-    documents = recipes.stories(path, one, hours=0.5)
-    assert len(documents) == narrated[0] == 12 and all(len(document) == 100 for document in documents)
-    again = recipes.stories(path, one, hours=0.5)
-    assert len(narrated) == 1
-    for ours, theirs in zip(again, documents, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    recipes.stories(path, other, hours=0.5)
-    recipes.stories(path, other, hours=0.25)
-    assert narrated == [12, 12, 6]
-    assert [left.name for left in path.parent.iterdir()] == ["stories.npz"]
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sources without narrators, read in this process: the numbers that were read."""
+    asked: list[int] = []
+
+    def read(number: int) -> tuple[Utterance, ...]:
+        asked.append(number)
+        return spoken(number)
+
+    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} of noise", read, range(1000), 2, 1.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(narration, "held_out_story", lambda number, sentences: spoken(number)[0])
+    return asked
+
+
+def test_stories_are_tokenized_once_for_each_tokenizer(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[TokenStream] = []
+
+    def train(stream: TokenStream, held_out: list[np.ndarray], *_: Any, model: str, **options: Any) -> Any:
+        assert options == {"vocabulary": 32, "seed": 0} and len(held_out) == 8
+        learnt.append(stream)
+        return bundle.load(plan.bundle, model), {"steps": 1.0, "minutes": 0.0}
+
+    monkeypatch.setattr(recipes.language_recipe, "train", train)
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    plan = Plan(tmp_path / "runs", root, None, hours=60 / 3600)
+    card = recipes.train("griffin", plan)
+    read = len(noise)
+    recipes.train("transformer", plan)
+    assert len(noise) == read and np.array_equal(learnt[0].tokens, learnt[1].tokens)
+    assert 1500 <= len(learnt[0].tokens) < 1575 and learnt[0].starts[0] == 0 < learnt[0].starts[1] <= 75
+    assert card["data"].startswith("0.0 h of stories")
+    torch.manual_seed(1)
+    bundle.save(root, "tokenizer", Tokenizer(TokenizerConfig.preset("tiny")), {})
+    recipes.train("griffin", plan)
+    assert len(noise) == 2 * read and not np.array_equal(learnt[0].tokens, learnt[2].tokens)
+    assert len(list(plan.work.iterdir())) == 2
+
+
+def test_the_voice_learns_from_takes_of_one_speaker(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(takes: list[list[VoicePrompt]], *_: Any, **options: Any) -> Any:
+        assert options == {"vocabulary": 32, "seed": 0}
+        assert [len(group) for group in takes[:4]] == [1, 1, 1, 2]
+        assert all(take.codes.shape == (2 * len(take.tokens), 4) for group in takes for take in group)
+        return bundle.load(tiny_bundle, "soundstorm"), {"steps": 1.0, "minutes": 0.0}
+
+    monkeypatch.setattr(recipes.soundstorm_recipe, "train", train)
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    card = recipes.train("soundstorm", Plan(tmp_path / "runs", root, None, hours=0.01))
+    assert card == bundle.index(root)["soundstorm"]["card"] and noise
 
 
 def test_a_recipe_puts_its_model_and_card_into_the_bundle(

@@ -276,8 +276,9 @@ def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
 @pytest.mark.parametrize("name", ["griffin", "transformer"])
 def test_language_recipe(tmp_path: Path, name: str) -> None:
     documents = [np.tile(np.arange(8), 30), np.tile(np.arange(8), 20)]
+    stream = language.TokenStream.of(documents)
     network, figures = language.train(
-        documents, documents[:1], tmp_path, model=name, preset="tiny", vocabulary=8, steps=2, size=2, length=32
+        stream, documents[:1], tmp_path, model=name, preset="tiny", vocabulary=8, steps=2, size=2, length=32
     )  # fmt: skip
     assert network.config.vocabulary == 8
     assert figures["steps"] == 2 and 0 < figures["held_out_loss"] < 10
@@ -287,7 +288,7 @@ def test_language_recipe(tmp_path: Path, name: str) -> None:
 
 def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no language model 'mamba'; there are griffin and transformer"):
-        language.train([np.arange(9)], [], tmp_path, model="mamba")
+        language.train(stream(), [], tmp_path, model="mamba")
 
 
 # The tokenizer

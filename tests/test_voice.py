@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.errors import LabError
-from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import soundstorm as recipe
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt
 from lab.voice.conformer import attend_near, rotary, rotate
@@ -283,11 +282,3 @@ def test_recipe_learns(tmp_path, monkeypatch) -> None:
     model, figures = recipe.train(takes(), tmp_path, **options)
     assert model.config.tokens == 40 and figures["steps"] == 100
     assert figures["cross-entropy 2"] < 0.85 * math.log(16), figures  # one above the first level, always
-
-
-def test_take() -> None:
-    torch.manual_seed(0)
-    tokenizer = Tokenizer(TokenizerConfig.preset("tiny")).eval()
-    codec = Codec(CodecConfig.preset("tiny")).eval()
-    taken = recipe.take(np.zeros(16000 * 2 + 1, np.float32), tokenizer, codec)
-    assert taken.tokens.shape == (51,) and taken.codes.shape == (102, 4)

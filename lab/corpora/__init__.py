@@ -1,4 +1,4 @@
-"""Where speech to learn from comes from: the story world, synthetic narrators, LibriSpeech folders."""
+"""Where speech to learn from comes from: the story world, synthetic narrators, recordings in files, shards."""
 
 from lab.corpora.utterance import Utterance
 

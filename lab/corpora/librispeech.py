@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from lab import audio
-from lab.corpora.utterance import Utterance, int16
+from lab.corpora import folder
+from lab.corpora.folder import Corpus
+from lab.corpora.utterance import Utterance
 from lab.errors import LabError
-
-_AUDIO = (".flac", ".ogg", ".wav")
 
 
 def find() -> Path | None:
     """The folder named by LAB_LIBRISPEECH, if it is set and there."""
-    folder = os.environ.get("LAB_LIBRISPEECH")
-    return Path(folder) if folder and Path(folder).is_dir() else None
+    root = os.environ.get("LAB_LIBRISPEECH")
+    return Path(root) if root and Path(root).is_dir() else None
 
 
 def chapters(root: Path) -> list[Path]:
@@ -31,24 +31,29 @@ def chapters(root: Path) -> list[Path]:
     return found
 
 
+def utterances(chapter: Path) -> Corpus:
+    """Those of one chapter that have audio and a text, in reading order."""
+    try:
+        return folder.corpus(chapter, source="librispeech", texts=True)
+    except LabError as error:  # no audio at all
+        return Corpus([], [folder.reason(error)])
+
+
 def read(chapter: Path) -> list[Utterance]:
-    """Utterances of one chapter in reading order, levelled as narrators are."""
-    utterances = []
-    for line in next(chapter.glob("*.trans.txt")).read_text().splitlines():
-        if not line.strip():
-            continue
-        name, _, text = line.partition(" ")
-        path = next((chapter / f"{name}{kind}" for kind in _AUDIO if (chapter / f"{name}{kind}").exists()), None)
-        if path is None:
-            raise LabError(f"{chapter} has a text for {name} and no audio file of that name")
-        waveform = audio.set_level(audio.load(path))
-        utterances.append(Utterance(int16(waveform), text.lower(), chapter.parent.name, "librispeech"))
-    return utterances
+    """Utterances of one chapter in reading order, levelled as narrators are.
+
+    Raises LabError for any that cannot be read: a figure over a part of a chapter would be another figure.
+    """
+    found = utterances(chapter)
+    if found.skipped:
+        raise LabError(f"{found.skipped[0]}; restore the chapter")
+    return [recording.read() for recording in found.recordings]
 
 
-def read_all(root: Path, held_out: tuple[str, ...] = ()) -> list[Utterance]:
-    """Every utterance below `root` but those of the chapters named in `held_out` (folder names)."""
-    return [u for chapter in chapters(root) if chapter.name not in held_out for u in read(chapter)]
+def corpus(root: Path, held_out: tuple[str, ...] = ()) -> Corpus:
+    """Every utterance with a text below `root` but those of the chapters named in `held_out` (folder names)."""
+    parts = [utterances(chapter) for chapter in chapters(root) if chapter.name not in held_out]
+    return Corpus([u for part in parts for u in part.recordings], [line for part in parts for line in part.skipped])
 
 
 def passage(utterances: list[Utterance], seconds: float) -> np.ndarray:

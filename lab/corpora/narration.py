@@ -31,21 +31,21 @@ def utterance(text: str, narrator: Narrator, story: int = -1) -> Utterance:
     return Utterance(int16(narrator.read(text)), storyworld.normalize(text), narrator.name, "narrated", story)
 
 
-def story(seed: int, narrator: Narrator, sentences: int = 60) -> Utterance:
-    """A whole story by one narrator; 60 sentences last about 3.5 minutes."""
+def story(seed: int, narrator: Narrator, sentences: int = 96) -> Utterance:
+    """A whole story by one narrator; 96 sentences last about 4 minutes."""
     return utterance(storyworld.story(seed, sentences).text, narrator, seed)
 
 
 def passage(seed: int, rng: np.random.Generator, nonsense: float = 0.0) -> str:
-    """One to three sentences out of the middle of a story, 3 to 10 s of speech.
+    """One to four sentences out of the middle of a story, 2 to 10 s of speech.
 
     `nonsense` is the chance of as many words in no order.
     """
     if rng.random() < nonsense:
         return storyworld.nonsense(rng, int(rng.integers(6, 18)))
     sentences = storyworld.story(seed, 40).sentences
-    start = int(rng.integers(len(sentences) - 3))
-    return " ".join(sentences[start : start + int(rng.integers(1, 4))])
+    start = int(rng.integers(len(sentences) - 4))
+    return " ".join(sentences[start : start + int(rng.integers(1, 5))])
 
 
 def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:

@@ -60,7 +60,7 @@ def _opening(name: str, number: int) -> Prompt | None:
     """The first sentences of held-out story `number`, if they last about 10 s."""
     seed = narration.held_out_seed(number)
     story = storyworld.story(seed, 20)
-    for count in (2, 3, 4):
+    for count in (3, 4, 5):
         text = " ".join(story.sentences[:count])
         seconds = len(narrators.named(name).read(text)) / audio.SAMPLE_RATE
         if 9.5 <= seconds <= 10.5:

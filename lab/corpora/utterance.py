@@ -1,10 +1,15 @@
-"""A piece of speech with its text, and where it comes from."""
+"""A piece of speech with its text, and where it comes from: in memory, or still in files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from lab import audio
+
+SHORTEST = 0.2  # seconds; a file of less says nothing
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Utterance:
     waveform: np.ndarray
     text: str
     narrator: str
-    source: str  # "narrated" or "librispeech"
+    source: str  # "narrated", "librispeech" or "recorded"
     story: int = -1  # seed, where there is one
 
     @property
@@ -24,6 +29,29 @@ class Utterance:
     def samples(self) -> np.ndarray:
         """Waveform (N,) float32 in [-1, 1]."""
         return self.waveform.astype(np.float32) / 32768
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An utterance whose audio is still in its files, one or several that follow each other."""
+
+    name: str
+    paths: tuple[Path, ...]
+    text: str
+    narrator: str
+    source: str
+
+    def read(self) -> Utterance:
+        """The files joined and levelled as narrators are.
+
+        Raises LabError for a file that cannot be read, is empty, silent, clipped, not finite or shorter than 0.2 s.
+        """
+        parts = []
+        for path in self.paths:
+            parts.append(audio.load(path))
+            audio.check_prompt(parts[-1], SHORTEST, name=str(path))
+        waveform = audio.set_level(np.concatenate(parts))
+        return Utterance(int16(waveform), self.text, self.narrator, self.source)
 
 
 def int16(waveform: np.ndarray) -> np.ndarray:

@@ -8,15 +8,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import psutil
+import torch
+from torch import Tensor
 
-from lab import bundle
-from lab.corpora import librispeech, narration, narrators, storyworld
+from lab import audio, bundle
+from lab.corpora import Utterance, librispeech, narration, narrators, phones, storyworld
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
+from lab.measure import speaker as speaker_measures
+from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
 from lab.speech import SpeechSSM
 
@@ -51,6 +57,43 @@ def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     return [Figure("tokenizer", name, value) for name, value in figures.items()]
 
 
+def of_narrator(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Who reads, by a linear probe: `count` texts, each by all 24 named narrators, a third of them for its test."""
+    readings = (
+        narration.held_out_story(2000 + number, narrator) for number in range(count) for narrator in narrators.NAMED
+    )
+    shares = token_measures.narrator_identified(ssm.tokenizer, readings)
+    found = {f"from {name}": share for name, share in shares.items()} | {"by chance": 1 / len(narrators.NAMED)}
+    among = f"narrator of 10 s known among {len(narrators.NAMED)}"
+    return [Figure("tokenizer", f"{among}, {how}", share) for how, share in found.items()]
+
+
+def of_phones(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Tokens against aligned phones: every aligned chapter, up to `count` utterances of each, and the unseen one alone.
+
+    PNMI of tokens in random order is what so few frames (6800 of the unseen chapter) give to tokens that say nothing.
+    """
+    chapters = [] if speech is None else librispeech.chapters(speech)
+    compared = {
+        chapter.name: token_measures.phones_and_tokens(ssm.tokenizer, islice(phones.aligned(chapter), count))
+        for chapter in chapters
+    }
+    groups = {
+        "unseen LibriSpeech chapter": [pair for name, pair in compared.items() if name == HELD_OUT_CHAPTER],
+        "all aligned LibriSpeech chapters": list(compared.values()),
+    }
+    rows = []
+    for group, pairs in groups.items():
+        if not sum(len(said) for said, _ in pairs):
+            continue
+        said, tokens = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+        scores = token_measures.agreement(token_measures.joint_counts(said, tokens))
+        nothing = token_measures.joint_counts(said, np.random.default_rng(0).permutation(tokens))
+        scores["PNMI of shuffled tokens"] = token_measures.agreement(nothing)["PNMI"]
+        rows += [Figure("tokenizer", f"{name}, {group}", value) for name, value in scores.items()]
+    return rows
+
+
 def of_codec(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     codec, levels = ssm.voice.codec, ssm.voice.soundstorm.config.levels
     groups = {"held-out narrators": [narration.held_out_story(number, sentences=4) for number in range(count)]}
@@ -61,18 +104,16 @@ def of_codec(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         for depth in sorted({codec.config.levels, levels}, reverse=True):
             scores = audio_measures.of_codec(codec, [u.samples() for u in utterances], depth)
             rows += [Figure("codec", f"{name}, {group}, {depth} levels", value) for name, value in scores.items()]
-    return rows
+    used = audio_measures.codes_used(codec, [u.samples() for utterances in groups.values() for u in utterances])
+    rows.append(Figure("codec", f"share of codes used, all {len(used)} levels", float(np.mean(used))))
+    return rows + [Figure("codec", f"share of codes used, level {n}", share) for n, share in enumerate(used, 1)]
 
 
 def of_voice(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """Stories by held-out narrators, spoken from their tokens in the voice of a named narrator reading another text."""
     truth, heard, direct = [], [], []
     for number in range(count):
-        utterance = narration.held_out_story(number, sentences=7)
-        speaker = narration.held_out_story(1000 + number, narrators.NAMED[number % 24], sentences=2).samples()
-        tokens = ssm.tokenizer.encode(utterance.samples())
-        voice = ssm.voice.prompt(speaker, ssm.tokenizer.encode(speaker))
-        spoken = ssm.voice.speak(tokens, voice, seed=number)
+        utterance, tokens, spoken = _spoken(ssm, number, sentences=7)
         truth.append(utterance.text)
         direct.append(ssm.tokenizer.transcribe(tokens))
         heard.append(ssm.tokenizer.transcribe(ssm.tokenizer.encode(spoken)))
@@ -84,20 +125,64 @@ def of_voice(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     ]
 
 
-def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
-    """Two-minute stories from 10 s of held-out stories: words that exist in the world, by the tokens and by ear."""
-    shares: list[float] = []
-    kept: list[float] = []
-    for number in range(count):
-        story = ssm.continue_(prompt(number), 120.0, seed=number)
-        for tokens, found in (
-            (story.tokens[story.prompt_tokens :], shares),
-            (ssm.tokenizer.encode(story.waveform)[story.prompt_tokens :], kept),
-        ):
-            found.append(token_measures.words_that_exist(ssm.tokenizer.transcribe(tokens), storyworld.VOCABULARY))
+def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Is the voice the prompted one? Tokens of others spoken as in `of_voice`, each taken for one of 24 narrators.
+
+    They are enrolled by 8 natural readings each, of about 10 s, of texts that are in no other part of this measure.
+    """
+    named = narrators.NAMED
+    enrolled = [
+        (narration.held_out_story(3000 + k, narrator, 4), narrator.name) for k in range(8) for narrator in named
+    ]
+    gallery = speaker_measures.enrol([u.samples() for u, _ in enrolled], [name for _, name in enrolled])
+    asked = [named[number % len(named)] for number in range(count)]
+    natural = [narration.held_out_story(4000 + number, narrator, 4).samples() for number, narrator in enumerate(asked)]
+    spoken = [_spoken(ssm, number, sentences=4)[2] for number in range(count)]
+    names = [narrator.name for narrator in asked]
+    groups = {
+        "prompted speaker of the output": spoken,
+        "speaker of natural speech": natural,
+        "speaker of natural speech through the codec": [_through_codec(ssm, waveform) for waveform in natural],
+    }
+    known = f"known among {len(named)}, about 10 s"
     return [
-        Figure("griffin", "share of words that exist, 2-minute stories, from the tokens", float(np.mean(shares))),
-        Figure("griffin", "share of words that exist, 2-minute stories, heard again", float(np.mean(kept))),
+        Figure("soundstorm", f"{group} {known}", speaker_measures.top1(gallery, waveforms, names))
+        for group, waveforms in groups.items()
+    ]
+
+
+def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Four-minute stories from 10 s of held-out stories: words that exist in the world, by the tokens and by ear."""
+    score = partial(token_measures.words_that_exist, vocabulary=storyworld.VOCABULARY)
+    meant: list[list[float]] = []
+    heard: list[list[float]] = []
+    for number in range(count):
+        story = ssm.continue_(prompt(number), 240.0, seed=number)
+        again = ssm.tokenizer.encode(story.waveform)
+        for tokens, found in ((story.tokens, meant), (again, heard)):
+            found.append(story_measures.by_minute(ssm.tokenizer, tokens[story.prompt_tokens :], score))
+    minutes = np.mean(meant, axis=0)
+    name = "share of words that exist, 4-minute stories"
+    return [
+        Figure("griffin", f"{name}, from the tokens", float(np.mean(meant))),
+        Figure("griffin", f"{name}, heard again", float(np.mean(heard))),
+        *(Figure("griffin", f"{name}, minute {n}", float(share)) for n, share in enumerate(minutes, 1)),
+    ]
+
+
+def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
+    """What length does to the sound of a story: loudness from the first minute to the last, and jumps at the seams."""
+    drifts, at_seams, elsewhere = [], [], []
+    for number in range(count):
+        story = ssm.continue_(prompt(number), 60.0 * minutes, seed=number)
+        drifts.append(abs(audio_measures.drift(story.waveform[: 60 * minutes * audio.SAMPLE_RATE])))
+        at, others = audio_measures.spectral_jumps(story.waveform, story.seams)
+        at_seams.append(at)
+        elsewhere.append(others)
+    jump = np.concatenate(at_seams).mean() / np.concatenate(elsewhere).mean()
+    return [
+        Figure("soundstorm", f"loudness drift, minute 1 to {minutes}, dB", float(np.mean(drifts))),
+        Figure("soundstorm", f"spectral jump at seams against elsewhere, {minutes}-minute stories", float(jump)),
     ]
 
 
@@ -117,6 +202,26 @@ def of_speed(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     ]
 
 
+def of_making(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Stories of 96 sentences, about 4 minutes, as training takes them in: read aloud and tokenized by one process."""
+    ssm.tokenizer.encode(narration.held_out_story(0, sentences=4).samples())
+    began = time.perf_counter()
+    stories = [narration.held_out_story(number, sentences=96) for number in range(count)]
+    made = time.perf_counter()
+    for utterance in stories:
+        ssm.tokenizer.encode(utterance.samples())
+    done = time.perf_counter()
+    seconds = sum(utterance.seconds for utterance in stories)
+    return [
+        Figure("tokenizer", f"seconds of speech per second, {what} stories, one process", seconds / took)
+        for what, took in {
+            "narrating": made - began,
+            "tokenizing": done - made,
+            "narrating and tokenizing": done - began,
+        }.items()
+    ]
+
+
 def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 20.0) -> list[Figure]:
     """Resident memory of this process while it tells a story, minute 1 against minute 20."""
     process, first, last = psutil.Process(), 0, 0
@@ -133,9 +238,14 @@ def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 
 Measure = Callable[[SpeechSSM, Path | None, int], list[Figure]]
 MEASURES: dict[str, tuple[Measure, int]] = {  # and how many held-out stories each takes by default
     "tokens": (of_tokens, 24),
+    "narrator": (of_narrator, 24),  # texts
+    "phones": (of_phones, 100),  # utterances of a chapter
     "codec": (of_codec, 24),
     "voice": (of_voice, 12),
+    "speaker": (of_speaker, 48),
     "stories": (of_stories, 6),
+    "seams": (of_seams, 2),
+    "making": (of_making, 4),
     "speed": (of_speed, 1),
     "memory": (of_memory, 1),
 }
@@ -184,3 +294,20 @@ def _chapter(speech: Path | None) -> list[narration.Utterance]:
         if folder.name == HELD_OUT_CHAPTER
         for u in librispeech.read(folder)
     ]
+
+
+def _spoken(ssm: SpeechSSM, number: int, sentences: int) -> tuple[Utterance, Tensor, np.ndarray]:
+    """Held-out story `number` by a held-out narrator, its tokens, and their sound in the voice of a named narrator,
+    each in turn, who reads another text."""
+    named = narrators.NAMED[number % len(narrators.NAMED)]
+    utterance = narration.held_out_story(number, sentences=sentences)
+    speaker = narration.held_out_story(1000 + number, named, sentences=2).samples()
+    tokens = ssm.tokenizer.encode(utterance.samples())
+    voice = ssm.voice.prompt(speaker, ssm.tokenizer.encode(speaker))
+    return utterance, tokens, ssm.voice.speak(tokens, voice, seed=number)
+
+
+def _through_codec(ssm: SpeechSSM, waveform: np.ndarray) -> np.ndarray:
+    """Waveform (N,) at the levels that the voice speaks with -> (N,)."""
+    codes = ssm.voice.codec.encode(torch.from_numpy(waveform)[None].to(ssm.voice.device))[0]
+    return ssm.voice.decode(codes[:, : ssm.voice.soundstorm.config.levels])[: len(waveform)]

@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # tokens (B, T), targets (B, T), reset (B
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Documents end to end: tokens (N,) int32, and the positions at which documents start, ascending from 0."""
+    """Documents end to end: tokens (N,) of any integer kind, and where documents start, ascending from 0."""
 
     tokens: np.ndarray
     starts: np.ndarray
@@ -75,7 +75,7 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1
 
 
 def train(
-    documents: list[np.ndarray],
+    stream: TokenStream,
     held_out: list[np.ndarray],
     folder: Path,
     *,
@@ -87,7 +87,7 @@ def train(
     length: int = 1024,
     seed: int = 0,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
-    """Griffin or SpeechTransformer on tokenized documents. Raises LabError for another model or too few tokens."""
+    """Griffin or SpeechTransformer on a stream of documents. Raises LabError for another model or too few tokens."""
     torch.manual_seed(seed)
     network: Griffin | SpeechTransformer
     if model == "griffin":
@@ -99,7 +99,7 @@ def train(
     figures = fit(
         network,
         loss_of,
-        batches(TokenStream.of(documents), size, length, seed),
+        batches(stream, size, length, seed),
         schedule=Schedule(steps, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95)),
         folder=folder,
         evaluate=lambda network: {"held_out_loss": cross_entropy(network, held_out)},

@@ -6,18 +6,19 @@ Order matters: the language models and the voice learn from the tokenizer's toke
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import track
 from torch import nn
 
 from lab import bundle, machine
-from lab.corpora import Utterance, librispeech, narration
+from lab.corpora import Utterance, librispeech, narration, shards
+from lab.corpora.shards import Shard, Source
 from lab.errors import LabError
 from lab.measure.figures import HELD_OUT_CHAPTER
 from lab.measure.tokens import transcription
@@ -26,7 +27,6 @@ from lab.train import codec as codec_recipe
 from lab.train import language as language_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
-from lab.voice import Codec
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,15 @@ class Plan:
             raise LabError(f"cannot learn from {self.hours:g} hours of speech; give a positive number")
 
     def readers(self) -> list[Utterance]:
-        return librispeech.read_all(self.speech, (HELD_OUT_CHAPTER,)) if self.speech else []
+        """What can be learnt from below `speech`, but the chapter that figures are measured on."""
+        if self.speech is None:
+            return []
+        corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,))
+        utterances = list(corpus)
+        for line in corpus.skipped:
+            print("skipped:", line, file=sys.stderr)
+        print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {self.speech}", file=sys.stderr)
+        return utterances
 
     def options(self) -> dict[str, Any]:
         return {"seed": self.seed} | ({"steps": self.steps} if self.steps else {})
@@ -91,19 +99,13 @@ def transformer(plan: Plan) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan) -> dict[str, Any]:
-    hours = plan.hours or 6.0
-    tokenizer, codec = _load(plan, "tokenizer"), _load(plan, "codec")
-    assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec)
-    takes, seconds = [], 0.0
-    for pair in track(
-        _made(narration.voice_samples, range(round(hours * 400))), "narrating and encoding", round(hours * 400)
-    ):
-        takes.append(tuple(soundstorm_recipe.take(u.samples(), tokenizer, codec) for u in pair))
-        seconds += sum(u.seconds for u in pair)
+    tokenizer = _load(plan, "tokenizer")
+    assert isinstance(tokenizer, Tokenizer)
+    shard = _shard(plan, "voices", codes=True)
     model, figures = soundstorm_recipe.train(
-        takes, plan.work / "soundstorm", vocabulary=tokenizer.config.codes, **plan.options()
+        shard.takes(), plan.work / "soundstorm", vocabulary=tokenizer.config.codes, **plan.options()
     )
-    return _finish(plan, "soundstorm", model, figures, seconds=seconds)
+    return _finish(plan, "soundstorm", model, figures, seconds=shard.seconds)
 
 
 RECIPES: dict[str, Callable[[Plan], dict[str, Any]]] = {
@@ -133,42 +135,29 @@ def _load(plan: Plan, name: str) -> nn.Module:
 def _language(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer = _load(plan, "tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    documents = stories(plan.work / "stories.npz", tokenizer, plan.hours or 20.0)
+    shard = _shard(plan, "stories")
     held_out = [
         tokenizer.encode(narration.held_out_story(number, sentences=20).samples()).numpy() for number in range(8)
     ]
     model, figures = language_recipe.train(
-        documents,
+        language_recipe.TokenStream(shard.tokens, shard.starts),
         held_out,
         plan.work / name,
         model=name,
         vocabulary=tokenizer.config.codes,
         **plan.options(),
     )
-    return _finish(plan, name, model, figures, seconds=sum(map(len, documents)) / 25)
+    return _finish(plan, name, model, figures, seconds=shard.seconds)
 
 
-def stories(path: Path, tokenizer: Tokenizer, hours: float) -> list[np.ndarray]:
-    """Tokens of `hours` of narrated training stories, one array a story; made once and kept in `path`."""
-    signature = float(sum(parameter.detach().double().abs().sum() for parameter in tokenizer.parameters()))
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            if float(kept["tokenizer"]) == signature and float(kept["hours"]) == hours:
-                return np.split(kept["tokens"], kept["starts"][1:])
-    documents: list[np.ndarray] = []
-    wanted, made = hours * 3600 * 25, 0
-    numbers = range(round(hours * 3600 / 150))  # no story of 60 sentences is shorter than 150 s
-    for utterance in track(_made(narration.training_story, numbers), "narrating stories", len(numbers)):
-        documents.append(tokenizer.encode(utterance.samples()).numpy().astype(np.int16))
-        made += len(documents[-1])
-        if made >= wanted:
-            break
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name("part.npz")
-    starts = np.cumsum([0] + [len(document) for document in documents[:-1]])
-    np.savez(part, tokens=np.concatenate(documents), starts=starts, tokenizer=signature, hours=hours)
-    part.replace(path)
-    return documents
+def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
+    """Hours of narrated speech, tokenized once; another story world, tokenizer or codec has a folder of its own."""
+    source = Source.of(name)
+    models = [_load(plan, model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
+    folder = plan.work / "-".join([*source.name.split(), *map(bundle.fingerprint, models)])
+    hours = plan.hours or source.hours
+    assert hours is not None  # narrated speech has no end
+    return shards.make(folder, source, plan.bundle, codes=codes, hours=hours).first(hours)
 
 
 def _finish(

@@ -18,11 +18,9 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.errors import LabError
-from lab.tokens import Tokenizer
 from lab.train.loop import Losses, Schedule, fit
-from lab.voice import Codec, SoundStorm, SoundStormConfig, VoicePrompt
+from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, conceal
-from lab.voice.synthesis import HOP
 
 PROMPT = windows.SPEAKER_PROMPT  # tokens
 TARGET = (50, 125)  # tokens: 2 to 5 s, so that most frames have all of their +-2 s
@@ -49,7 +47,7 @@ def train(
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
 ) -> tuple[SoundStorm, dict[str, float]]:
-    """A voice that learnt from `takes`: for each speaker two pieces of speech or more (see `take`).
+    """A voice that learnt from `takes`: for each speaker two pieces of speech or more (see `Shard.takes`).
 
     `vocabulary` is the tokenizer's. `held_out` takes are measured by cross-entropy as training goes.
     """
@@ -69,13 +67,6 @@ def train(
         mixed=True,
     )
     return soundstorm, figures
-
-
-def take(waveform: np.ndarray, tokenizer: Tokenizer, codec: Codec) -> VoicePrompt:
-    """A waveform (N,) as the voice learns it: its tokens (T,) and codes (2 T, Q), both int16."""
-    tokens = tokenizer.encode(waveform)
-    padded = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % HOP)).astype(np.float32))
-    return VoicePrompt(tokens.short(), codec.encode(padded[None])[0].short())
 
 
 def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:

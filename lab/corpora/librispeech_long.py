@@ -1,0 +1,191 @@
+"""LibriSpeech-Long (Park et al. 2024, section 5): readings of up to 4 minutes, for speech continued that long.
+
+Two ways to it: `build` joins the utterances of LibriSpeech on disk by the paper's rule; `fetch` downloads the official
+archive, whose audio comes from the uncut chapters. Both CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import http.client
+import re
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import soundfile as sf
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from lab.corpora import librispeech
+from lab.corpora.folder import Corpus
+from lab.corpora.utterance import Recording
+from lab.errors import LabError
+
+SECONDS = 240.0
+ADDRESS = "https://storage.googleapis.com/librispeech_long/v0_1.tar.gz"  # about 3 GB
+SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
+PATIENCE = 30.0  # seconds without a byte
+
+
+def build(root: Path, seconds: float = SECONDS) -> Corpus:
+    """Documents `chapter_0000`, `chapter_0001`, ... of each LibriSpeech chapter below `root`.
+
+    The rule of libri-light's cut_by_vad: utterances are added in reading order while their sum is at most `seconds`,
+    then a new document begins; one that is longer stays whole, and what remains is a document of its own. Where an
+    utterance is missing or cannot be read (`skipped`) a new document begins too: speech does not run on over a gap.
+    """
+    built = Corpus([])
+    for chapter in librispeech.chapters(root):
+        utterances = librispeech.utterances(chapter)
+        built.skipped += utterances.skipped
+        for number, parts in enumerate(_runs(utterances.recordings, seconds, built.skipped)):
+            paths = tuple(path for part in parts for path in part.paths)
+            text = " ".join(part.text for part in parts)
+            name = f"{chapter.name}_{number:04}"
+            built.recordings.append(Recording(name, paths, text, parts[0].narrator, "librispeech"))
+    return built
+
+
+def _runs(utterances: list[Recording], most: float, skipped: list[str]) -> Iterator[list[Recording]]:
+    run: list[Recording] = []
+    total, due = 0.0, 0
+    for utterance in utterances:
+        try:
+            info = sf.info(utterance.paths[0])
+        except sf.SoundFileError:
+            skipped.append(f"{utterance.paths[0]} is not audio that can be read")
+            continue
+        number = int(utterance.name.rpartition("-")[2])
+        if run and (total + info.duration > most or number != due):
+            yield run
+            run, total = [], 0.0
+        run.append(utterance)
+        total, due = total + info.duration, number + 1
+    if run:
+        yield run
+
+
+def fetch(into: Path, splits: Sequence[str] = SPLITS, address: str = ADDRESS) -> Path:
+    """The official archive, unpacked: into/librispeech-long/split/reader/chapter/chapter_0000.{flac,txt}.
+
+    A download that was cut goes on where it stopped. The archive stays in `into`, for further splits; one that was put
+    there by hand is taken. Raises LabError without a network, on a full disk, and for an archive that is damaged.
+    """
+    if odd := [split for split in splits if split not in SPLITS]:
+        raise LabError(f"LibriSpeech-Long has no split {odd[0]!r}; it has {', '.join(SPLITS)}")
+    home = into / "librispeech-long"
+    wanted = [split for split in splits if not (home / split).is_dir()]
+    if wanted:
+        try:
+            into.mkdir(parents=True, exist_ok=True)
+            archive = into / address.rpartition("/")[2]
+            if not archive.exists():
+                _download(address, archive)
+            _unpack(archive, into, wanted)
+        except OSError as error:
+            raise LabError(f"cannot write to {into}: {error.strerror or error}; free some space") from error
+    return home
+
+
+def _download(address: str, archive: Path) -> None:
+    """`archive` by way of a .part beside it, which a later call goes on with if the address still has the same file."""
+    part, mark = archive.with_name(f".{archive.name}.part"), archive.with_name(f".{archive.name}.version")
+    have = part.stat().st_size if part.exists() and mark.exists() else 0
+    headers = {"Range": f"bytes={have}-", "If-Range": mark.read_text()} if have else {}
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=PATIENCE)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing comes after what is here already
+            part.replace(archive)
+            return
+        raise LabError(f"{address} answers {error.code} {error.reason}; try later") from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise LabError(f"cannot reach {address} ({reason}); try with a network, or put the file at {archive}") from None
+    with answer:
+        if answer.status != 206:  # all of it: another version, or a server that gives no parts
+            have = 0
+        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        if version:
+            mark.write_text(version)
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with (
+            part.open("ab" if have else "wb") as file,
+            Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
+        ):
+            bar = progress.add_task(archive.name, total=total or None, completed=have)
+            for block in _blocks(answer):
+                file.write(block)
+                have += len(block)
+                progress.update(bar, completed=have)
+    if have < total:
+        raise LabError(f"{address} broke off after {have} of {total} bytes; the same command goes on from there")
+    _check(part, answer.headers.get_all("x-goog-hash", []), address)
+    part.replace(archive)
+    mark.unlink(missing_ok=True)
+
+
+def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What arrives, until the end or until the network fails."""
+    while True:
+        try:
+            block = answer.read(2**18)
+        except (OSError, http.client.HTTPException):
+            return
+        if not block:
+            return
+        yield block
+
+
+def _check(part: Path, hashes: list[str], address: str) -> None:
+    """Compare with the MD5 that the server tells, as Google's storage does; what is wrong is deleted."""
+    told = re.search(r"md5=([\w+/=]+)", " ".join(hashes))
+    if told is None:
+        return
+    with part.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
+    if found != told[1]:
+        part.unlink()
+        raise LabError(f"what came from {address} has MD5 {found} and should have {told[1]}; fetch it again")
+
+
+def _unpack(archive: Path, into: Path, splits: Sequence[str]) -> None:
+    """The splits out of the archive, which is read to its end: gzip's CRC-32 stands there."""
+    part = into / ".librispeech-long.part"
+    shutil.rmtree(part, ignore_errors=True)
+    size = archive.stat().st_size
+    try:
+        with (
+            archive.open("rb") as packed,
+            gzip.open(packed) as plain,
+            tarfile.open(fileobj=plain, mode="r|") as tar,
+            Progress(console=Console(stderr=True)) as progress,
+        ):
+            bar = progress.add_task("checking and unpacking", total=size)
+            for member in tar:
+                if not set(SPLITS).difference(splits).intersection(PurePosixPath(member.name).parts[1:2]):
+                    tar.extract(member, part, filter="data")
+                progress.update(bar, completed=packed.tell())
+            while plain.read(2**20):
+                pass
+            progress.update(bar, completed=size)
+        unpacked, home = part / "librispeech-long", into / "librispeech-long"
+        if missing := [split for split in splits if not (unpacked / split).is_dir()]:
+            raise LabError(f"{archive} holds no librispeech-long/{missing[0]}; delete it and fetch it again")
+        home.mkdir(exist_ok=True)
+        for path in sorted(unpacked.iterdir()):
+            if (home / path.name).is_dir():
+                shutil.rmtree(home / path.name)
+            path.replace(home / path.name)
+    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError) as error:
+        raise LabError(f"{archive} is no whole archive ({error}); delete it and fetch it again") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,265 @@
+"""Forms, read from their notation: what each says, what it needs, what it changes; and the way back from words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from lab.corpora.storyworld import forms, world
+
+# What holds: variable -> value, "none" where there is none; a variable that is not in it is unknown.
+# "lives baker" is where the baker lives, "met baker" whether hero and baker met.
+State = dict[str, str]
+Bindings = Mapping[str, str]  # slot -> value
+
+NONE = "none"
+CAST = ("hero", "pronoun", "kind", "companion", "house", "near", "colour", "thing", "promise")  # never change
+
+
+def _same(values: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    return {value: value for value in values}
+
+
+_NAMES: dict[str, Sequence[str] | Mapping[str, str]] = {
+    "hero": world.HEROES, "kind": world.KINDS, "companion": world.COMPANIONS, "house": world.HOUSES,
+    "near": world.PLACES, "colour": world.COLOURS, "thing": world.THINGS, "promise": world.PROMISES,
+    "season": world.SEASONS, "place": world.PLACES, "helper": world.HELPERS, "gift": world.GIFTS,
+    "whom": world.HELPERS, "where": world.PLACES, "pet": world.PETS,
+}  # fmt: skip
+# Slot -> the variable it speaks of, and value -> how it is said.
+SLOTS: dict[str, tuple[str, dict[str, str]]] = {name: (name, _same(values)) for name, values in _NAMES.items()}
+SLOTS |= {name.capitalize(): slot for name, slot in SLOTS.items()}
+SLOTS |= {
+    name: ("pronoun", {pronoun: cases[k] for pronoun, cases in world.PRONOUNS.items()})
+    for k, name in enumerate(("he", "him", "his"))
+}
+SLOTS |= {"spot": ("place", world.PLACES), "kept": ("promise", world.PROMISES), "nature": ("", _same(world.NATURES))}
+_BESIDES = {
+    "companion": ("company", "with"),
+    "thing": ("keepsake", "held"),
+    "promise": ("vow", "open"),
+    "kept": ("vow", "open"),
+}
+
+
+class Claim(NamedTuple):
+    """What a sentence says of the world: a fact, its value where there is one, and whether it held (None: unknown)."""
+
+    fact: str
+    said: str | None
+    held: bool | None
+
+
+class Need(NamedTuple):
+    variable: str
+    values: tuple[str, ...]
+    wanted: bool  # False: none of the values
+
+    def held(self, state: State) -> bool | None:
+        values = self.values if self.values[0][0] != "{" else (_value(self.values[0], state),)
+        if self.variable not in state or None in values:
+            return None
+        return (state[self.variable] in values) == self.wanted
+
+
+@dataclass(frozen=True)
+class Form:
+    """One line of forms.py under the header of its beat."""
+
+    number: int
+    beat: str
+    text: str
+    needs: tuple[Need, ...]
+    effects: tuple[tuple[str, str], ...]  # variable, value
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """Plain text and slots in turn: every second piece is the name of a slot."""
+        return tuple(re.split(r"\{([^}]+)\}", self.text))
+
+    @cached_property
+    def slots(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.pieces[1::2]))
+
+    @cached_property
+    def names(self) -> bool:
+        """Whether the hero is named."""
+        return "hero" in self.slots or "Hero" in self.slots
+
+    @cached_property
+    def only_pronouns(self) -> bool:
+        return not self.names and not {"he", "him", "his"}.isdisjoint(self.slots)
+
+    @cached_property
+    def recalls(self) -> tuple[str, ...]:
+        """Variables that must be known for this to be said."""
+        return tuple(variable for slot in self.slots if slot.islower() and (variable := speaks_of(slot)[0]))
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """Words, and slots in braces."""
+        return tuple(
+            part
+            for k, piece in enumerate(self.pieces)
+            for part in ((f"{{{piece}}}",) if k % 2 else normalize(piece).split())
+        )
+
+    def fill(self, bindings: Bindings) -> str:
+        return "".join(speaks_of(p)[1][bindings[p]] if k % 2 else p for k, p in enumerate(self.pieces))
+
+    def claims(self, bindings: Bindings, state: State) -> Iterator[Claim]:
+        """What it says of the world as it was before, against that world."""
+        for slot, value in bindings.items():
+            variable = speaks_of(slot)[0]
+            if variable and (slot.islower() or variable in CAST):
+                yield Claim(variable, value, state[variable] == value if variable in state else None)
+        for need in self.needs:
+            said = _value(need.values[0], state) if need.wanted and len(need.values) == 1 else None
+            yield Claim(need.variable, said, need.held(state))
+        if "Place" in bindings:
+            here = state.get("place")
+            yield Claim("road", None, bindings["Place"] in world.ROADS[here] if here in world.ROADS else None)
+        for who, where in _residents(bindings, state):
+            yield Claim("lives", None, state[f"lives {who}"] == where if f"lives {who}" in state else None)
+
+    def happen(self, bindings: Bindings, state: State) -> None:
+        """Change the state as the sentence says."""
+        for who, where in _residents(bindings, state):
+            state.setdefault(f"lives {who}", where)
+        for slot, value in bindings.items():
+            if slot[0].isupper() and (slot.lower() not in CAST or slot.lower() not in state):
+                state[slot.lower()] = value
+        if "Hero" in bindings:
+            state.setdefault("pronoun", world.HEROES[bindings["Hero"]])
+        if "Helper" in bindings:
+            state["met"] = state[f"met {bindings['Helper']}"] = "yes"
+        if "Place" in bindings:
+            there = (who for who in world.HELPERS if state.get(f"lives {who}") == bindings["Place"])
+            state["met"] = "yes" if any(f"met {who}" in state for who in there) else "no"
+        for variable, value in self.effects:
+            if (found := _value(value, state)) is None:
+                state.pop(variable, None)
+            else:
+                state[variable] = found
+
+
+def speaks_of(name: str) -> tuple[str, dict[str, str]]:
+    """The variable of a slot ("" where none is meant), and value -> how it is said."""
+    return SLOTS[name] if name in SLOTS else ("", _same(name.split("|")))
+
+
+def _value(value: str, state: State) -> str | None:
+    return state.get(value[1:-1]) if value.startswith("{") else value
+
+
+def _residents(bindings: Bindings, state: State) -> Iterator[tuple[str, str]]:
+    """Who is said to live where: the one met lives here."""
+    if "Helper" in bindings and "place" in state:
+        yield bindings["Helper"], state["place"]
+    if "Whom" in bindings:
+        yield bindings["Whom"], bindings["Where"]
+
+
+def normalize(text: str) -> str:
+    """What is said, as the tokenizer spells it: lower case, letters and apostrophes, single spaces."""
+    return " ".join(re.sub(r"[^a-z' ]+", " ", text.lower()).split())
+
+
+def _read_forms(text: str) -> tuple[Form, ...]:
+    read: list[Form] = []
+    for line in text.strip().splitlines():
+        if line.startswith("== "):
+            head, _, after = line[3:].partition(" ->")
+            beat, _, before = head.partition(" : ")
+            needs = [Need(v, tuple(values.split("|")), not bang) for v, bang, values in _pairs(before)]
+            effects = tuple((variable, value) for variable, _, value in _pairs(after))
+            spoken_of = {need.variable for need in needs}
+        elif line:
+            form = Form(len(read), beat.strip(), line, tuple(needs), effects)
+            besides = dict(_BESIDES[slot] for slot in form.slots if slot in _BESIDES)
+            more = tuple(Need(v, (value,), True) for v, value in besides.items() if v not in spoken_of)
+            read.append(Form(len(read), beat.strip(), line, (*needs, *more), effects))
+    return tuple(read)
+
+
+def _pairs(text: str) -> list[tuple[str, str, str]]:
+    return re.findall(r"(\w+)(!?)=(\S+)", text)
+
+
+FORMS = _read_forms(forms.FORMS)
+
+
+class Parse(NamedTuple):
+    form: Form
+    bindings: dict[str, str]
+
+
+@dataclass
+class _Node:
+    """A trie over words and slots: where a sentence can be after its first few words."""
+
+    words: dict[str, _Node] = field(default_factory=dict)
+    slots: dict[str, _Node] = field(default_factory=dict)
+    ends: list[Form] = field(default_factory=list)
+
+
+def _trie() -> _Node:
+    root = _Node()
+    for form in FORMS:
+        node = root
+        for word in form.words:
+            node = (node.slots if word[0] == "{" else node.words).setdefault(word.strip("{}"), _Node())
+        node.ends.append(form)
+    return root
+
+
+def _lexicon() -> dict[str, dict[str, list[tuple[tuple[str, ...], str]]]]:
+    """Slot -> first word -> the words of each value that begins so, and the value."""
+    found: dict[str, dict[str, list[tuple[tuple[str, ...], str]]]] = {}
+    for slot in {slot for form in FORMS for slot in form.slots}:
+        for value, said in speaks_of(slot)[1].items():
+            found.setdefault(slot, {}).setdefault(said.split()[0], []).append((tuple(said.split()), value))
+    return found
+
+
+_ROOT, _LEXICON = _trie(), _lexicon()
+VOCABULARY = frozenset(word for form in FORMS for word in form.words if word[0] != "{") | frozenset(
+    word for entries in _LEXICON.values() for values in entries.values() for words, _ in values for word in words
+)
+
+
+def sentences_from(heard: Sequence[Sequence[str]], start: int) -> Iterator[tuple[int, Parse]]:
+    """Every sentence that begins at word `start`, and where it stops. `heard`: for each word, what it may stand for."""
+    yield from _walk(_ROOT, heard, start, {})
+
+
+def _walk(
+    node: _Node, heard: Sequence[Sequence[str]], at: int, bindings: dict[str, str]
+) -> Iterator[tuple[int, Parse]]:
+    for form in node.ends:
+        yield at, Parse(form, bindings)
+    if at == len(heard):
+        return
+    for word in heard[at]:
+        if word in node.words:
+            yield from _walk(node.words[word], heard, at + 1, bindings)
+        for slot, after in node.slots.items():
+            for words, value in _LEXICON[slot].get(word, ()):
+                stop = at + len(words)
+                rest = all(w in h for w, h in zip(words, heard[at:stop], strict=False)) and stop <= len(heard)
+                if rest and bindings.get(slot, value) == value:
+                    yield from _walk(after, heard, stop, bindings | {slot: value})
+
+
+def parses(sentence: str) -> list[Parse]:
+    """Every way to read one sentence, exactly as it is spelt; punctuation is passed over."""
+    heard = [(word,) for word in normalize(sentence).split()]
+    return [parse for stop, parse in sentences_from(heard, 0) if stop == len(heard)]
+
+
+def parse(sentence: str) -> Parse | None:
+    """The form that says this sentence and what stands in its slots; None if no form does. No sentence has two."""
+    return next(iter(parses(sentence)), None)

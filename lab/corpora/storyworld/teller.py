@@ -1,0 +1,257 @@
+"""Stories told: scene by scene, a form that fits the world, chosen by seed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from lab.corpora.storyworld import forms, world
+from lab.corpora.storyworld.grammar import CAST, FORMS, NONE, SLOTS, Form, State, speaks_of
+
+T = TypeVar("T")
+
+MEMORY = 60  # sentences within which no form comes twice, where the beat has another
+
+
+@dataclass(frozen=True)
+class Cast:
+    """What holds from the first sentence to the last."""
+
+    hero: str
+    pronoun: str
+    kind: str
+    companion: str
+    house: str
+    near: str  # the place where the house stands
+    colour: str
+    thing: str
+    promise: str
+
+    @property
+    def keepsake(self) -> str:
+        return f"{self.colour} {self.thing}"
+
+
+class Facts(NamedTuple):
+    """What holds after a sentence, as far as has been said."""
+
+    hero: str | None
+    companion: str | None  # who is with the hero
+    place: str | None
+    holding: tuple[str, ...]  # keepsake, something to deliver
+    open: tuple[str, ...]  # what is promised and not done, what is lost and not found
+
+    @classmethod
+    def of(cls, state: State) -> Facts:
+        def get(variable: str) -> str | None:
+            return None if state.get(variable, NONE) == NONE else state[variable]
+
+        keepsake = f"{get('colour')} {get('thing')}"
+        errand = f"bring {get('gift')} to {get('whom')}" if get("gift") else None
+        promise = get("promise") if get("vow") == "open" else None
+        lost = f"find {keepsake}" if get("keepsake") == "lost" else None
+        return cls(
+            get("hero"),
+            get("companion") if get("company") == "with" else None,
+            get("place"),
+            tuple(filter(None, (keepsake if get("keepsake") == "held" else None, get("gift")))),
+            tuple(filter(None, (promise, errand, lost))),
+        )
+
+
+class Told(NamedTuple):
+    form: Form
+    bindings: dict[str, str]
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class Story:
+    seed: int
+    cast: Cast
+    told: tuple[Told, ...]
+    bits: float  # how much was left to chance: -log2 of the probability of the choices made
+
+    @cached_property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(told.form.fill(told.bindings) for told in self.told)
+
+    @property
+    def text(self) -> str:
+        """As a narrator reads it, with punctuation."""
+        return " ".join(self.sentences)
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What holds after each sentence."""
+        return tuple(told.facts for told in self.told)
+
+    @property
+    def chapters(self) -> tuple[int, ...]:
+        """Where chapters begin: one a day."""
+        return (0, *(k for k, told in enumerate(self.told) if told.form.beat == "dawn" and k))
+
+
+def _scenes() -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for line in filter(None, forms.SCENES.splitlines()):
+        head, _, items = line.partition(":")
+        name, _, weight = head.partition(" ")
+        found.setdefault(name, []).extend([tuple(items.split())] * int(weight or 1))
+    return found
+
+
+SCENES = _scenes()
+VARIABLES = sorted(
+    ({variable for variable, _ in SLOTS.values()} | {need.variable for form in FORMS for need in form.needs})
+    - set(CAST)
+)
+BEATS = {beat: [form for form in FORMS if form.beat == beat] for beat in dict.fromkeys(f.beat for f in FORMS)}
+
+
+class _Teller:
+    def __init__(self, rng: np.random.Generator, cast: Cast, lives: dict[str, str], state: State) -> None:
+        self.rng, self.cast, self.lives, self.state = rng, cast, lives, state
+        self.recent: deque[int] = deque(maxlen=MEMORY)
+        self.unnamed = 0  # sentences since the hero was named
+        self.before = NONE  # the place left last
+        self.bits = 0.0
+
+    def apart(self, rng: np.random.Generator) -> _Teller:
+        """One who goes on from here alone."""
+        other = copy(self)
+        other.rng, other.state, other.recent = rng, dict(self.state), self.recent.copy()
+        return other
+
+    def pick(self, options: Sequence[T]) -> T:
+        self.bits += math.log2(len(options))
+        return options[int(self.rng.random() * len(options))]
+
+    def body(self) -> Iterator[Told | None]:
+        """Sentences for ever; None where the story may turn to its end."""
+        for beat in SCENES["opening"][0]:
+            yield self.say(beat)
+            yield None
+        while True:
+            for item in self.pick(SCENES["day"]):
+                yield from self.tell(item)
+                if self.state["time"] != "night" and self.state["weather"] != NONE:
+                    yield None
+
+    def tell(self, item: str) -> Iterator[Told]:
+        """A scene or a beat; nothing where it does not fit the world."""
+        name = item.rstrip("?+")
+        if item.endswith("?") and self.pick((True, False)):
+            return
+        if name in SCENES:
+            fits = {first: self.fits(first) for first in {items[0] for items in SCENES[name]}}
+            for each in self.pick([items for items in SCENES[name] if fits[items[0]]]):
+                yield from self.tell(each)
+        elif self.fits(name):
+            yield self.say(name)
+
+    def fits(self, beat: str) -> bool:
+        return any(map(self.may_say, BEATS[beat]))
+
+    def may_say(self, form: Form) -> bool:
+        """Whether the form fits the world. The hero is named at least every third sentence, and is he or she only in
+        the sentence after the name or beside it.
+        """
+        if self.unnamed == 2 and not form.names or self.unnamed and form.only_pronouns:
+            return False
+        state = self.state
+        for need in form.needs:
+            if not need.held(state):
+                return False
+        return NONE not in [state.get(variable, NONE) for variable in form.recalls]
+
+    def say(self, beat: str) -> Told:
+        fitting = [form for form in BEATS[beat] if self.may_say(form)]
+        form = self.pick([form for form in fitting if form.number not in self.recent] or fitting)
+        bindings: dict[str, str] = {}
+        for slot in form.slots:
+            bindings[slot] = self.pick(self.options(slot, bindings))
+        here = self.state["place"]
+        form.happen(bindings, self.state)
+        if "Place" in bindings:
+            self.before = here
+        self.recent.append(form.number)
+        self.unnamed = 0 if form.names else self.unnamed + 1
+        return Told(form, bindings, Facts.of(self.state))
+
+    def options(self, slot: str, bindings: dict[str, str]) -> Sequence[str]:
+        variable, values = speaks_of(slot)
+        if variable in CAST:
+            return (getattr(self.cast, variable),)
+        if variable and slot.islower():
+            return (self.state[variable],)
+        here, goal = self.state["place"], self.state["where"]
+        if slot == "Place":
+            roads = world.ROADS[here]
+            if goal != NONE and goal != here:
+                return [there for there in roads if world.STEPS[goal][there] < world.STEPS[goal][here]]
+            return [there for there in roads if there != self.before] or roads
+        if slot == "Helper":
+            return (self.lives[here],)
+        if slot == "Whom":
+            return [who for place, who in self.lives.items() if place != here]
+        if slot == "Where":
+            return [place for place, who in self.lives.items() if who == bindings["Whom"]]
+        return list(values)
+
+    def end(self, sentences: int) -> list[Told]:
+        """Close what is open and go to bed, in so many sentences or in as few as it takes."""
+        items = SCENES["ending"][0]
+        after = items[items.index("hearth*") + 1 :]
+        told = [each for item in items[: -len(after) - 1] for each in self.tell(item)]
+        told += [self.say("hearth") for _ in range(sentences - len(told) - len(after))]
+        return told + [self.say(item) for item in after]
+
+
+def _beginning(seed: int) -> _Teller:
+    rng = np.random.default_rng((0x57081, seed))
+    teller = _Teller(rng, Cast(*[NONE] * len(CAST)), {}, {})
+    hero = teller.pick(list(world.HEROES))
+    drawn = {name: teller.pick(list(SLOTS[name][1])) for name in CAST if name not in ("hero", "pronoun")}
+    teller.cast = Cast(hero=hero, pronoun=world.HEROES[hero], **drawn)
+    who = rng.permutation(world.HELPERS).tolist()
+    teller.lives = dict(zip(world.PLACES, who, strict=True))
+    teller.state = {variable: NONE for variable in VARIABLES}
+    return teller
+
+
+def tell(seed: int) -> Iterator[str]:
+    """The sentences of a story without an end, in constant memory."""
+    for told in _beginning(seed).body():
+        if told:
+            yield told.form.fill(told.bindings)
+
+
+def story(seed: int, sentences: int) -> Story:
+    """The story of this seed in so many sentences; of 3 or more, the last ones are its ending.
+
+    A longer story begins as a shorter one does, up to the shorter one's ending.
+    """
+    teller = _beginning(seed)
+    body: list[Told] = []
+    closers: list[tuple[int, _Teller]] = []
+    for told in teller.body():
+        if told:
+            body.append(told)
+        elif sentences - len(body) <= 30:  # more than an ending takes, and than places to end at are apart
+            rng = np.random.default_rng((0x57082, seed, len(body)))
+            closers.append((len(body), teller.apart(rng)))
+        if len(body) >= sentences:
+            break
+    for length, closer in reversed(closers):
+        ending = closer.end(sentences - length)
+        if length + len(ending) == sentences:
+            return Story(seed, teller.cast, (*body[:length], *ending), closer.bits)
+    return Story(seed, teller.cast, tuple(body), teller.bits)

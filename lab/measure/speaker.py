@@ -1,0 +1,83 @@
+"""Who is speaking, by an embedding that no model was trained with, nor is itself trained but for its axes.
+
+The long-term statistics of classical speaker recognition: mel cepstra (the size and shape of the vocal tract, the
+colour of the voice) and fundamental frequency. Linear discriminant analysis, fitted on natural speech of the narrators
+to tell apart, weighs them. The paper's SpkrSim compares embeddings of a classifier trained on LibriSpeech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import librosa
+import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from lab import audio
+from lab.audio import SAMPLE_RATE
+from lab.errors import LabError
+
+_FRAME, _HOP = 640, 160  # samples: 40 ms, over two periods of the lowest voice
+_LAGS = np.arange(SAMPLE_RATE // 400, SAMPLE_RATE // 60 + 1)  # of voices from 60 to 400 Hz
+_CEPSTRA = 19  # without the first, which is loudness
+# What is soft is where recordings and codecs differ, not speakers: frames of 25 dB under the loudest are left out, and
+# bands fade into a floor 20 dB under their mean. Enrolled by natural speech, the 24 narrators are then all known in
+# white noise at 20 dB; with 40 dB and a floor of 60 dB, 3 in 10 are.
+_ACTIVE, _FLOOR = 10**-2.5, 1e-2
+
+
+def embedding(waveform: np.ndarray) -> np.ndarray:
+    """Waveform (N,) of some seconds -> (41,): over active frames the mean and deviation of 19 mel cepstra, the median
+    and interquartile range of log f0, and the share of frames that are voiced.
+
+    Raises LabError for silence.
+    """
+    if len(waveform) < _FRAME or audio.level(waveform) == -np.inf:
+        raise LabError(f"nobody speaks in {len(waveform) / SAMPLE_RATE:.2f} s of silence; give a second of speech")
+    frames = librosa.util.frame(waveform, frame_length=_FRAME, hop_length=_HOP, axis=0)  # (F, 640)
+    power = np.square(frames, dtype=np.float64).mean(1)
+    active = power >= _ACTIVE * power.max()
+    bands = librosa.feature.melspectrogram(
+        y=waveform, sr=SAMPLE_RATE, n_fft=_FRAME, hop_length=_HOP, n_mels=40, center=False
+    )[:, active]
+    decibels = 10 * np.log10(bands + _FLOOR * bands.mean())
+    cepstra = librosa.feature.mfcc(S=decibels, n_mfcc=_CEPSTRA + 1)[1:]  # (19, F)
+    pitch, strength = _pitch(frames[active])
+    voiced = strength >= min(0.5, strength.max())
+    low, middle, high = np.percentile(np.log(pitch[voiced]), (25, 50, 75))  # a frame may be taken for its octave
+    return np.concatenate([cepstra.mean(1), cepstra.std(1), [middle, high - low, voiced.mean()]])
+
+
+def _pitch(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (F, 640) -> f0 in Hz and how periodic they are, 0 to 1: autocorrelation over that of the window
+    (Boersma 1993, "Accurate short-term analysis of the fundamental frequency")."""
+    window = np.hanning(_FRAME)
+    centred = (frames - frames.mean(1, keepdims=True)) * window
+
+    def correlation(x: np.ndarray) -> np.ndarray:
+        full = np.fft.irfft(np.abs(np.fft.rfft(x, 2 * _FRAME)) ** 2)
+        return full[..., _LAGS] / np.maximum(full[..., :1], 1e-12)
+
+    periodic = correlation(centred) / correlation(window)
+    inner = periodic[:, 1:-1]
+    # Two periods correlate as well as one: the first peak that is nearly the highest is the period.
+    high = inner >= 0.9 * inner.max(1, keepdims=True)
+    peaks = high & (inner >= periodic[:, :-2]) & (inner > periodic[:, 2:])
+    first = peaks.argmax(1)
+    strength = np.take_along_axis(inner, first[:, None], 1)[:, 0] * peaks.any(1)
+    return SAMPLE_RATE / _LAGS[1 + first], strength
+
+
+def enrol(waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> LinearDiscriminantAnalysis:
+    """Learn to tell narrators apart: several waveforms (N,) of each, and who speaks in them.
+
+    Within-narrator covariance is shrunk by Ledoit and Wolf's rule; each narrator is as likely.
+    """
+    likely = np.full(len(set(narrators)), 1 / len(set(narrators)))
+    gallery = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", priors=likely)
+    return gallery.fit([embedding(waveform) for waveform in waveforms], narrators)
+
+
+def top1(gallery: LinearDiscriminantAnalysis, waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> float:
+    """The share of waveforms (N,) that are taken for the narrator that they should be by, out of all enrolled."""
+    return float(gallery.score([embedding(waveform) for waveform in waveforms], narrators))

@@ -1,0 +1,32 @@
+"""Speech for the tests of shards. Worker processes import it, so it imports little."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from lab.corpora.utterance import Utterance, int16
+
+
+def spoken(number: int) -> tuple[Utterance, ...]:
+    """Item `number`: 2 to 3 s of noise, of another loudness each token; every fourth item is two takes of that."""
+    rng = np.random.default_rng(number)
+    told = []
+    for _ in range(1 + (number % 4 == 3)):
+        loudness = 10 ** rng.uniform(-4, -1, int(rng.integers(50, 75)))
+        waveform = rng.standard_normal((len(loudness), 640)) * loudness[:, None]
+        told.append(Utterance(int16(waveform.ravel()[1:]), "owl", f"reader {number % 3}", "recorded"))
+    return tuple(told)
+
+
+def gated(number: int) -> tuple[Utterance, ...]:
+    """The same, but from item 9 on one waits for a file that never comes."""
+    while number >= 9:
+        time.sleep(0.05)
+    return spoken(number)
+
+
+def deadly(number: int) -> tuple[Utterance, ...]:
+    os._exit(1)
