@@ -3,7 +3,9 @@
 At one token a time a matrix product is a walk over its weights, and all else a step does (calls of operators, tensors
 made and thrown away, keys moved by one) comes on top. Here a step is one numba function over flat arrays: the matrices,
 their scales, the vectors, and a table that says where each layer's begin. Threads share out the rows of a matrix, and
-what follows its product element by element is done by the thread that made the element.
+what follows its product element by element is done by the thread that made the element. They walk through the step
+together and wait for each other by spinning (threads.py): it has 46 matrices of some 10 us each, and to send threads to
+each and call them back takes 5.
 
 Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
 """
@@ -23,6 +25,7 @@ from lab.errors import LabError
 from lab.language.config import GriffinConfig
 from lab.language.griffin import Griffin, GriffinState
 from lab.language.layers import AttentionState, RecurrentBlock, RecurrentState, rotation_rates
+from lab.language.threads import SYNC, gather, meet
 from lab.language.tokens import check_tokens
 from lab.recurrence.cpu import KERNEL, ONE, POWER, ZERO, decay_and_norm, one_at_a_time
 
@@ -152,60 +155,30 @@ def _attend(worker, workers, heads, newest, length, entered, keys, values, score
                 out[d] += share * value[d]
 
 
-# A loop over threads each, written out: numba's cache does not know a function again that is handed another.
-@njit(parallel=True, **KERNEL)
-def _product_shared(workers, matrix, scales, bias, x, y):
-    if workers == 1:
-        _product(0, 1, matrix, scales, bias, x, y)
-    else:
-        for worker in prange(workers):
-            _product(worker, workers, matrix, scales, bias, x, y)
-
-
-@njit(parallel=True, **KERNEL)
-def _geglu_shared(workers, matrix, scales, bias, x, gate, y):
-    if workers == 1:
-        _geglu(0, 1, matrix, scales, bias, x, gate, y)
-    else:
-        for worker in prange(workers):
-            _geglu(worker, workers, matrix, scales, bias, x, gate, y)
-
-
-@njit(parallel=True, **KERNEL)
-def _recur_shared(workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
-    if workers == 1:
-        _recur(0, 1, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y)
-    else:
-        for worker in prange(workers):
-            _recur(worker, workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y)
-
-
-@njit(parallel=True, **KERNEL)
-def _attend_shared(workers, heads, newest, length, entered, keys, values, scores, y):
-    if workers == 1:
-        _attend(0, 1, heads, newest, length, entered, keys, values, scores, y)
-    else:
-        for worker in prange(workers):
-            _attend(worker, workers, heads, newest, length, entered, keys, values, scores, y)
-
-
 @njit(**KERNEL)
 def _convolve(length, entered, taps, conv, branch):
-    """branch (B, L): bias and W taps of the second half of entered (B, 2 L); conv (B, W - 1, L) moves on by one."""
+    """branch (B, L): bias and W taps of the second half of entered (B, 2 L) and of conv (B, W - 1, L), oldest first."""
     B, W, L = len(branch), conv.shape[1] + 1, branch.shape[1]
     weight, bias = taps[: W * L].reshape(W, L), taps[W * L :]
     for b in range(B):
         x, y, seen = entered[b, L:], branch[b], conv[b]
-        if length[b] == 0:
-            seen[:] = ZERO
         for c in range(L):
             y[c] = bias[c] + weight[W - 1, c] * x[c]
-        for tap in range(W - 1):
+        for tap in range(W - 1 if length[b] else 0):
             for c in range(L):
                 y[c] += weight[tap, c] * seen[tap, c]
-        for tap in range(W - 2):
-            seen[tap] = seen[tap + 1]
-        seen[W - 2] = x
+
+
+@njit(**KERNEL)
+def _shift(length, entered, conv):
+    """What _convolve has seen moves on by one."""
+    B, taps, L = conv.shape
+    for b in range(B):
+        if length[b] == 0:
+            conv[b] = ZERO
+        for tap in range(taps - 1):
+            conv[b, tap] = conv[b, tap + 1]
+        conv[b, taps - 1] = entered[b, L : 2 * L]
 
 
 @njit(**KERNEL)
@@ -219,12 +192,18 @@ def _rotate(part, length, rates):
 
 
 @njit(**KERNEL)
-def _step(workers, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
-    """sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. logits (B, V)."""
+def _walk(
+    worker, workers, sync, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits
+):
+    """One worker's part of a step. What all need whole and is made quickly (x, normed, branch), each makes for itself.
+
+    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. logits (B, V).
+    """
     D, heads, size, wide = sizes
     hidden, conv, keys, values = state
-    x, normed, entered, branch, gates, mixed, back, gate, inner, scores = scratch
-    B, inside = len(tokens), heads * size
+    every_x, every_normed, every_branch, entered, gates, mixed, back, gate, inner, scores = scratch
+    x, normed, branch = every_x[worker], every_normed[worker], every_branch[worker]
+    B, inside, turn = len(tokens), heads * size, 0
     for b in range(B):
         row = weights[tokens[b] * D : (tokens[b] + 1) * D]
         scale = scales[tokens[b]] * np.float32(sqrt(D))
@@ -235,10 +214,12 @@ def _step(workers, table, weights, scales, vectors, sizes, rates, tokens, newest
         _norm(x, vectors[layer.v_mix_norm : layer.v_mix_norm + D], normed)
         columns = 2 * D if layer.recurrent else inside + 2 * size
         bias = vectors[layer.v_enter : layer.v_enter + columns]
-        _product_shared(workers, weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
+        _product(worker, workers, weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
+        turn = meet(sync, workers, turn)
         if layer.recurrent:
             _convolve(length, entered, vectors[layer.v_conv :][: (conv.shape[2] + 2) * D], conv[nth], branch)
-            _recur_shared(
+            _recur(
+                worker,
                 workers,
                 D // heads,
                 weights[layer.m_gates :],
@@ -252,30 +233,64 @@ def _step(workers, table, weights, scales, vectors, sizes, rates, tokens, newest
                 hidden[nth],
                 mixed,
             )
+            turn = meet(sync, workers, turn)
+            if worker == 0:
+                _shift(length, entered, conv[nth])
             out = mixed[:, :D]
         else:
-            for b in range(B):
-                for head in range(heads + 1):  # the queries and the key
-                    _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
-                keys[nth, b, newest] = entered[b, inside : inside + size]
-                values[nth, b, newest] = entered[b, inside + size : inside + 2 * size]
-            _attend_shared(workers, heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
+            if worker == 0:
+                for b in range(B):
+                    for head in range(heads + 1):  # the queries and the key
+                        _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
+                    keys[nth, b, newest] = entered[b, inside : inside + size]
+                    values[nth, b, newest] = entered[b, inside + size : inside + 2 * size]
+            turn = meet(sync, workers, turn)
+            _attend(worker, workers, heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
+            turn = meet(sync, workers, turn)
             out = mixed[:, :inside]
         bias = vectors[layer.v_leave : layer.v_leave + D]
-        _product_shared(workers, weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
+        _product(worker, workers, weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
+        turn = meet(sync, workers, turn)
         for b in range(B):
             for d in range(D):
                 x[b, d] += back[b, d]
         _norm(x, vectors[layer.v_mlp_norm : layer.v_mlp_norm + D], normed)
         bias = vectors[layer.v_up : layer.v_up + 2 * wide]
-        _geglu_shared(workers, weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
+        _geglu(worker, workers, weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
+        turn = meet(sync, workers, turn)
         bias = vectors[layer.v_down : layer.v_down + D]
-        _product_shared(workers, weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
+        _product(worker, workers, weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
+        turn = meet(sync, workers, turn)
         for b in range(B):
             for d in range(D):
                 x[b, d] += back[b, d]
     _norm(x, vectors[:D], normed)
-    _product_shared(workers, weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
+    _product(worker, workers, weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
+
+
+@njit(parallel=True, **KERNEL)
+def _step(workers, sync, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
+    sync[:] = 0
+    for worker in prange(workers):
+        present = gather(sync, workers)
+        if present:
+            _walk(
+                np.int64(worker) if present > 1 else 0,
+                present,
+                sync,
+                table,
+                weights,
+                scales,
+                vectors,
+                sizes,
+                rates,
+                tokens,
+                newest,
+                length,
+                state,
+                scratch,
+                logits,
+            )
 
 
 class Packed(NamedTuple):
@@ -374,11 +389,12 @@ class Stepper:
         self._sizes = (D, config.heads, config.head_dim, wide)
         self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
         columns = max(2 * D, inside + 2 * config.head_dim)
+        self._threads = min(torch.get_num_threads(), get_num_threads())
         shapes = {
-            "x": (B, D),
-            "normed": (B, D),
+            "x": (self._threads, B, D),
+            "normed": (self._threads, B, D),
+            "branch": (self._threads, B, D),
             "entered": (B, columns),
-            "branch": (B, D),
             "gates": (B, 2, D),
             "mixed": (B, max(D, inside)),
             "back": (B, D),
@@ -388,6 +404,7 @@ class Stepper:
         }
         self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes.values())
         self._logits = np.zeros((B, config.vocabulary), np.float32)
+        self._sync = np.zeros(SYNC, np.int64)
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B,) int64 -> logits of the next token (B, V), soft-capped."""
@@ -395,10 +412,10 @@ class Stepper:
         check_tokens(tokens[:, None], None, len(self._length), config.vocabulary)
         self._newest = (self._newest + 1) % (config.window + 1)
         state = self._hidden, self._conv, self._keys, self._values
-        workers = min(torch.get_num_threads(), get_num_threads())
         with one_at_a_time:
             _step(
-                workers,
+                min(self._threads, torch.get_num_threads(), get_num_threads()),
+                self._sync,
                 *self.packed[1:],
                 self._sizes,
                 self._rates,
