@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
@@ -28,6 +28,7 @@ from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
 KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "tokenizer": (Tokenizer, TokenizerConfig),
     "griffin": (Griffin, GriffinConfig),
+    "griffin30": (Griffin, GriffinConfig),  # learnt from segments of 30 s
     "transformer": (SpeechTransformer, TransformerConfig),
     "soundstorm": (SoundStorm, SoundStormConfig),
     "codec": (Codec, CodecConfig),
@@ -71,13 +72,18 @@ def write_index(root: Path, entries: dict[str, Any]) -> None:
             part.unlink(missing_ok=True)
 
 
-def save(root: Path, name: str, model: nn.Module, card: dict[str, Any]) -> None:
-    """Put one model into the bundle at `root`, in place of the one of that name. Raises LabError if it cannot."""
+def save(
+    root: Path, name: str, model: nn.Module, card: dict[str, Any], weights: Mapping[str, Tensor] | None = None
+) -> None:
+    """Put one model into the bundle at `root`, in place of the one of that name. Raises LabError if it cannot.
+
+    `weights` in place of its own, for a model that several processes share.
+    """
     entries = index(root) if (root / "bundle.json").exists() else {}
     path, part = root / f"{name}.safetensors", root / f".{name}.part"
     tensors = {
         key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous()
-        for key, value in model.state_dict().items()
+        for key, value in (model.state_dict() if weights is None else weights).items()
         if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY
     }
     try:
@@ -135,10 +141,17 @@ def _brief(error: Exception) -> str:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """12 hexadecimal digits that a model's config and weights decide: what was made by another one can be told."""
-    digest = hashlib.sha256(repr(model.config).encode())
+    """12 hexadecimal digits that a model's config and weights decide: what was made by another one can be told.
+
+    Of a tokenizer those that decide its tokens: one that reads them better makes no others.
+    """
+    config: Any = model.config
+    apart: tuple[str, ...] = ()
+    if isinstance(model, Tokenizer):
+        config, apart = replace(model.config, blocks_after=0), Tokenizer.READER
+    digest = hashlib.sha256(repr(config).encode())
     for key, value in sorted(model.state_dict().items()):
-        if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY:
+        if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY and key.partition(".")[0] not in apart:
             digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 

@@ -145,18 +145,6 @@ def test_held_out_chapters_are_left_out(library: Path) -> None:
     assert not list(librispeech.corpus(library, ("10", "11", "12")))
 
 
-@pytest.mark.parametrize(("seconds", "given"), [(0.5, 1), (1, 1), (1.5, 3), (60, 3)])
-def test_a_passage_is_whole_utterances(library: Path, seconds: float, given: int) -> None:
-    utterances = librispeech.read(library / "7" / "10")
-    passage = librispeech.passage(utterances, seconds)
-    assert len(passage) == given * 16000
-    np.testing.assert_array_equal(passage[:16000], utterances[0].samples())
-
-
-def test_a_passage_of_nothing_is_empty() -> None:
-    assert len(librispeech.passage([], 5)) == 0
-
-
 def test_a_chapter_for_figures_must_be_whole(library: Path) -> None:
     (library / "7" / "11" / "7-11-0001.ogg").unlink()
     with pytest.raises(LabError, match="11 has a text for 7-11-0001 and no audio"):

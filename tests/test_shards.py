@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from lab import audio, bundle
-from lab.corpora import narration, shards
+from lab.corpora import librispeech, narration, shards
 from lab.corpora.shards import Shard, Source, make
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
@@ -316,8 +316,17 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
     assert audio.level(utterance.samples()) == pytest.approx(-23, abs=0.5)
     (tmp_path / "b.wav").unlink()
     assert Source.of(str(tmp_path)).name != source.name
-    (tmp_path / "a.trans.txt").write_text("a-0 OWL")
-    assert all(item.source == "librispeech" for item in Source.of(str(tmp_path)).items)
+
+
+def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> None:
+    for reader, chapter in (("7", "10"), ("8", librispeech.HELD_OUT_CHAPTER)):
+        folder = tmp_path / reader / chapter
+        folder.mkdir(parents=True)
+        audio.save(folder / f"{reader}-{chapter}-0000.flac", spoken(1)[0].samples())
+        (folder / f"{reader}-{chapter}.trans.txt").write_text(f"{reader}-{chapter}-0000 OWL")
+    source = Source.of(str(tmp_path))
+    assert [(item.name, item.source) for item in source.items] == [("10_0000", "librispeech")]
+    assert source.skipped == (f"{folder} is held out",)
 
 
 def test_an_unknown_source_is_an_error() -> None:

@@ -34,15 +34,19 @@ SPLITS = ("dev-clean", "dev-other", "test-clean", "test-other")
 PATIENCE = 30.0  # seconds without a byte
 
 
-def build(root: Path, seconds: float = SECONDS) -> Corpus:
+def build(root: Path, seconds: float = SECONDS, held_out: Sequence[str] = ()) -> Corpus:
     """Documents `chapter_0000`, `chapter_0001`, ... of each LibriSpeech chapter below `root`.
 
     The rule of libri-light's cut_by_vad: utterances are added in reading order while their sum is at most `seconds`,
     then a new document begins; one that is longer stays whole, and what remains is a document of its own. Where an
     utterance is missing or cannot be read (`skipped`) a new document begins too: speech does not run on over a gap.
+    Chapters named in `held_out` (folder names) are skipped.
     """
     built = Corpus([])
     for chapter in librispeech.chapters(root):
+        if chapter.name in held_out:
+            built.skipped.append(f"{chapter} is held out")
+            continue
         utterances = librispeech.utterances(chapter)
         built.skipped += utterances.skipped
         for number, parts in enumerate(_runs(utterances.recordings, seconds, built.skipped)):

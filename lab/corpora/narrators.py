@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -87,6 +87,9 @@ NAMED = tuple(
     )
 )
 
+# Those that are easy to make out.
+CLEAR = tuple(narrator for narrator in NAMED if narrator.name not in ("Klara", "Mona", "Tilda", "Yara"))
+
 # Their variants are read by nobody in training.
 HELD_OUT = tuple(
     Narrator(name, voice, rate, pitch)
@@ -120,14 +123,17 @@ def cast(rng: np.random.Generator) -> Narrator:
     voice = f"{rng.choice(ACCENTS)}+{rng.choice(variants())}"
     rate, pitch = int(rng.integers(140, 196)), int(rng.integers(25, 76))
     size = float(rng.uniform(0.88, 1.14))
-    return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
+    return _anyone(voice, rate, pitch, size)
 
 
 def double(narrator: Narrator, rng: np.random.Generator) -> Narrator:
     """The same reading by another voice: accent and rate kept, so that most doubles speak in step with the original."""
     voice = f"{narrator.voice.split('+')[0]}+{rng.choice(variants())}"
-    pitch = int(rng.integers(25, 76))
-    return replace(narrator, name=f"double of {narrator.name}", voice=voice, pitch=pitch)
+    return _anyone(voice, narrator.rate, int(rng.integers(25, 76)), narrator.size)
+
+
+def _anyone(voice: str, rate: int, pitch: int, size: float) -> Narrator:
+    return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
 
 
 def named(name: str) -> Narrator:

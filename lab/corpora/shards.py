@@ -39,7 +39,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from lab import bundle, windows
 from lab.corpora import folder as folders
-from lab.corpora import librispeech_long, narration
+from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 from lab.tokens import HOP, RATE, Tokenizer
@@ -66,7 +66,10 @@ class Source:
 
     @classmethod
     def of(cls, name: str) -> Source:
-        """`stories`, `voices`, or a folder: LibriSpeech in documents of up to 4 minutes, else a document a file."""
+        """`stories`, `voices`, or a folder: a document a file, of LibriSpeech documents of up to 4 minutes.
+
+        The chapter of LibriSpeech that figures are measured on is left out.
+        """
         if name == "stories":
             return cls._narrated(name, _story, 1, 20.0)
         if name == "voices":
@@ -75,7 +78,7 @@ class Source:
         if not root.is_dir():
             raise LabError(f"there is no corpus {name!r} and no folder of that name; give stories, voices or a folder")
         if next(root.rglob("*.trans.txt"), None):
-            return cls._recorded(root, librispeech_long.build(root), 1)
+            return cls._recorded(root, librispeech_long.build(root, held_out=(librispeech.HELD_OUT_CHAPTER,)), 1)
         return cls._recorded(root, folders.corpus(root), 4)
 
     @classmethod

@@ -12,17 +12,13 @@ from lab.audio import SAMPLE_RATE
 HOP = 160
 BANDS = 80
 _FFT = 512
-# Fixed, so that a level means the same in every file: BEST-RQ needs inputs of about unit variance.
-_MEAN, _SPREAD = -5.0, 3.0  # nats
+# Of speech at -23 dBFS, in nats. Fixed, so that a level means the same in every file: BEST-RQ needs inputs of about
+# zero mean and unit variance.
+MEAN, SPREAD = -9.0, 4.5
 
 
 class LogMel(nn.Module):
-    """Waveform (B, N), N a multiple of 160 -> (B, N / 160, 80).
-
-    Speech at -23 dBFS has a mean of -1.5 to -1 and a spread of 1.3 to 1.7.
-
-    Frame m is centred on samples [160 m, 160 (m + 1)).
-    """
+    """Waveform (B, N), N a multiple of 160 -> (B, N / 160, 80); frame m is centred on samples [160 m, 160 (m + 1))."""
 
     window: Tensor
     bands: Tensor
@@ -38,4 +34,4 @@ class LogMel(nn.Module):
         padded = F.pad(waveform, (edge, edge))
         spectrum = torch.stft(padded, _FFT, HOP, window=self.window, center=False, return_complex=True)
         power = spectrum.abs().square().transpose(1, 2)  # (B, M, 257)
-        return ((power @ self.bands).clamp(min=1e-8).log() - _MEAN) / _SPREAD
+        return ((power @ self.bands).clamp(min=1e-8).log() - MEAN) / SPREAD

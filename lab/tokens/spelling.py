@@ -19,5 +19,21 @@ def spell(text: str) -> list[int]:
 
 def read(best: Tensor) -> str:
     """Most likely index of each frame (T,) -> text: repeats merged, blanks dropped (greedy CTC)."""
-    merged = best.unique_consecutive().tolist()
-    return " ".join("".join(CHARACTERS[index - 1] for index in merged if index != BLANK).split())
+    return " ".join(word for _, _, word in words(best))
+
+
+def words(best: Tensor) -> list[tuple[int, int, str]]:
+    """The words of `read`, each with the frame of its first letter and the one after its last."""
+    found: list[tuple[int, int, str]] = []
+    inside, at = False, 0
+    letters, lengths = best.unique_consecutive(return_counts=True)
+    for index, length in zip(letters.tolist(), lengths.tolist(), strict=True):
+        start, at = at, at + length
+        if index == BLANK:
+            continue
+        letter = CHARACTERS[index - 1]
+        if letter != " ":
+            begun, _, word = found.pop() if inside else (start, at, "")
+            found.append((begun, at, word + letter))
+        inside = letter != " "
+    return found

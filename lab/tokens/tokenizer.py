@@ -31,8 +31,8 @@ class TokenizerConfig:
     width: int = 192
     kernel: int = 15
     blocks: int = 5
-    blocks_after: int = 2
-    codes: int = 512
+    blocks_after: int = 6
+    codes: int = 256
     code_width: int = 16
 
     @classmethod
@@ -45,6 +45,8 @@ class TokenizerConfig:
 
 class Tokenizer(nn.Module):
     """Waveform -> tokens, and the characters that the tokens spell."""
+
+    READER = ("widen", "after", "characters")  # the parts that read tokens, and do not make them
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -75,7 +77,7 @@ class Tokenizer(nn.Module):
 
     def narrow(self, features: Tensor, speech: Tensor | None = None) -> Tensor:
         """(B, T, width) -> what is quantized (B, T, code_width). `speech` (B, T) bool: what the centre may follow."""
-        codes = self.to_code(features)
+        codes = self.to_code(features).float()  # neighbouring codes are closer than 8 bits can tell
         if speech is None:
             return self.centre(codes.flatten(0, 1)).view_as(codes)
         return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(codes[speech]))
@@ -120,12 +122,20 @@ class Tokenizer(nn.Module):
             kept.append(self.tokenize(piece[None])[0, part.kept()])
         return torch.cat(kept)
 
-    @torch.inference_mode()
     def transcribe(self, tokens: Tensor) -> str:
-        """Tokens (T,) -> the text that they spell, greedily. Windows of 30 s bound the memory."""
+        """Tokens (T,) -> the text that they spell, greedily."""
+        return spelling.read(self._letters(tokens))
+
+    def words(self, tokens: Tensor) -> list[tuple[float, float, str]]:
+        """The words of `transcribe`, each with when it begins and ends, in seconds."""
+        return [(start / RATE, stop / RATE, word) for start, stop, word in spelling.words(self._letters(tokens))]
+
+    @torch.inference_mode()
+    def _letters(self, tokens: Tensor) -> Tensor:
+        """Tokens (T,) -> the likeliest character of each (T,). Windows of 30 s bound the memory."""
         parts = windows.plan(len(tokens), *windows.TOKENIZATION)
         best = []
         for part in parts:
             vectors = self.quantizer.codebook[tokens[part.start : part.stop]]
             best.append(self.spell(vectors[None])[0].argmax(-1)[part.kept()])
-        return spelling.read(torch.cat(best))
+        return torch.cat(best)

@@ -3,6 +3,8 @@
 Three losses: BEST-RQ (Chiu et al. 2022) asks the encoder for the frozen random-projection code of frames that were
 hidden from it; CTC after the quantizer asks the tokens for the text; and where two voices read in step (see
 `narration.double`), each asks the other's token of its own encoder output, since tokens should not tell who speaks.
+
+Then, with tokens as they are, the part that reads them learns alone and from many more.
 """
 
 from __future__ import annotations
@@ -24,10 +26,8 @@ from lab.train.loop import Losses, Schedule, fit
 Pair = tuple[Utterance, Utterance]
 
 STACK = 4  # log-mel frames a token
-_MASKED_ROWS, _SPAN = (
-    0.25,
-    10,
-)  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
+_MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
+_MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
 _SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
 
 
@@ -84,8 +84,8 @@ class Learner(nn.Module):
         asked = hidden & speech
         masked = F.cross_entropy(self.predict(features[asked]), targets[asked]) if asked.any() else features.sum() * 0
         each = F.ctc_loss(
-            logits.log_softmax(-1).transpose(0, 1), batch.text, batch.tokens, batch.text_lengths, zero_infinity=True,
-            reduction="none",
+            logits.float().log_softmax(-1).transpose(0, 1), batch.text, batch.tokens, batch.text_lengths,
+            zero_infinity=True, reduction="none",
         )  # fmt: skip
         reads = ~hides
         ctc = (each / batch.text_lengths)[reads].mean() if reads.any() else each.sum() * 0
@@ -110,14 +110,67 @@ class Learner(nn.Module):
         return ctc + 0.15 * masked + batch.agreement * agreement, logs
 
 
-def loss_of(learner: nn.Module, batch: Batch) -> Losses:
+@dataclass
+class Reading:
+    """Tokens and what they spell."""
+
+    tokens: Tensor  # (B, T)
+    lengths: Tensor  # (B,) tokens of speech in each row, the rest is padding
+    text: Tensor  # (sum of lengths,)
+    text_lengths: Tensor  # (B,)
+
+
+class Reader(nn.Module):
+    """The part of a tokenizer that reads its tokens; the rest stays as it is."""
+
+    near: Tensor
+
+    def __init__(self, tokenizer: Tokenizer):
+        super().__init__()
+        self.tokenizer = tokenizer
+        for name, parameter in tokenizer.named_parameters():
+            parameter.requires_grad_(name.partition(".")[0] in Tokenizer.READER)
+        quantizer = tokenizer.quantizer
+        nearest = quantizer.scores(quantizer.codebook).topk(min(_NEAR, tokenizer.config.codes)).indices
+        self.register_buffer("near", nearest, persistent=False)
+
+    def forward(self, batch: Reading) -> Losses:
+        misheard = torch.rand(batch.tokens.shape, device=batch.tokens.device) < _MISHEARD
+        another = torch.randint(self.near.shape[1], batch.tokens.shape, device=batch.tokens.device)
+        tokens = torch.where(misheard, self.near[batch.tokens, another], batch.tokens)
+        logits = self.tokenizer.spell(self.tokenizer.quantizer.codebook[tokens])
+        spelled = logits.float().log_softmax(-1).transpose(0, 1)
+        each = F.ctc_loss(spelled, batch.text, batch.lengths, batch.text_lengths, zero_infinity=True, reduction="none")
+        ctc = (each / batch.text_lengths).mean()
+        return ctc, {"ctc": ctc}
+
+
+def readings(told: list[tuple[Tensor, Tensor]], size: int, seed: int) -> Callable[[int], Reading]:
+    """Step -> batch of `size` passages of about one length, out of (tokens (T,), text) each."""
+    told = sorted(told, key=lambda both: len(both[0]))
+
+    def batch(step: int) -> Reading:
+        rng = np.random.default_rng((seed, step))
+        start = int(rng.integers(max(1, len(told) - size + 1)))
+        tokens, texts = zip(*told[start : start + size], strict=True)
+        return Reading(
+            nn.utils.rnn.pad_sequence(list(tokens), batch_first=True),
+            torch.tensor([len(row) for row in tokens]),
+            torch.cat(texts),
+            torch.tensor([len(text) for text in texts]),
+        )
+
+    return batch
+
+
+def loss_of(learner: nn.Module, batch: Any) -> Losses:
     return learner(batch)
 
 
 def perturb(frames: Tensor) -> Tensor:
     """Another speaker, room and level, in step: frequency warped by 0.88 to 1.14, tilted, gained, noised, bands hidden.
 
-    Log-mel (B, M, 80) -> the same shape.
+    Log-mel (B, M, 80) -> the same shape. Numbers below are in nats.
     """
     rows, _, bands = frames.shape
     device = frames.device
@@ -134,16 +187,17 @@ def perturb(frames: Tensor) -> Tensor:
     warped = frames.gather(2, index) * (1 - part) + frames.gather(2, index + 1) * part
     centred = (place - bands / 2) / bands
     shaped = (
-        warped
-        + uniform(-0.6, 0.6)
-        + uniform(-1.0, 1.0) * centred
-        + uniform(-0.4, 0.4) * torch.cos(torch.pi * (centred * 4 + uniform(0, 2)))
+        warped * mel.SPREAD
+        + mel.MEAN
+        + uniform(-1.8, 1.8)
+        + uniform(-3.0, 3.0) * centred
+        + uniform(-1.2, 1.2) * torch.cos(torch.pi * (centred * 4 + uniform(0, 2)))
     )
-    floor = uniform(-2.2, -0.8) + 0.3 * torch.randn_like(shaped)
-    noisy = torch.logaddexp(3 * shaped, 3 * floor) / 3  # the spread of log-mel is 3 nats: add powers, not logs
+    floor = uniform(-11.6, -7.4) + 0.9 * torch.randn_like(shaped)
+    noisy = torch.logaddexp(shaped, floor)  # powers add
     start = uniform(0, bands)
     band = (place >= start) & (place < start + uniform(0, 12))
-    return torch.where(band, floor, noisy)
+    return (torch.where(band, floor, noisy) - mel.MEAN) / mel.SPREAD
 
 
 def batches(
@@ -194,14 +248,15 @@ def train(
     *,
     preset: str = "lab",
     steps: int = 5000,
+    reading: int = 3000,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
 ) -> tuple[Tokenizer, dict[str, float]]:
     """A tokenizer that learnt from pairs (see `narration.pair`) and from transcribed real speech.
 
-    For three fifths of the steps from `words`, many of them in no order, so that it has to listen; then, at a lower
-    rate, from `stories`, so that it makes use of what it can expect.
+    For three fifths of the `steps` from `words`, many of them in no order, so that it has to listen; then, at a lower
+    rate, from `stories`, so that it makes use of what it can expect. After that the reader alone: `reading` steps.
     """
     torch.manual_seed(seed)
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
@@ -220,6 +275,36 @@ def train(
             evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
             evaluate_every=300,
             seed=seed,
+            mixed=True,
         )
         minutes += figures["minutes"]
-    return tokenizer, figures | {"steps": float(steps), "minutes": minutes}
+    heard = [utterance for pair in words + stories for utterance in pair] + speech
+    figures |= read(tokenizer, heard, folder / "reading", steps=reading, seed=seed, evaluate=evaluate)
+    return tokenizer, figures | {"steps": float(steps), "minutes": minutes + figures["minutes"]}
+
+
+def read(
+    tokenizer: Tokenizer,
+    heard: list[Utterance],
+    folder: Path,
+    *,
+    steps: int,
+    size: int = 48,
+    seed: int = 0,
+    evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
+) -> dict[str, float]:
+    """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text."""
+    told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
+    figures = fit(
+        Reader(tokenizer),
+        loss_of,
+        readings(told, size, seed),
+        schedule=Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05),
+        folder=folder,
+        evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
+        evaluate_every=500,
+        seed=seed,
+        mixed=True,
+    )
+    tokenizer.requires_grad_(True)
+    return figures
