@@ -47,7 +47,7 @@ def story(
     speaker: Speaker = None,
     seed: Seed = 0,
     temperature: Annotated[float, typer.Option(help="Of sampling; 1 as in the paper, 0 is greedy.")] = 1.0,
-    baseline: Annotated[str | None, typer.Option(help="transformer: SpeechTransformer in place of Griffin.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="transformer or griffin30, in place of Griffin.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help=".wav, .flac or .ogg")] = Path("story.wav"),
 ) -> None:
     """Continue a spoken prompt, in its own voice or another."""
@@ -181,7 +181,7 @@ def fetch(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="tokenizer, codec, griffin, transformer, soundstorm or all")],
+    model: Annotated[str, typer.Argument(help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all")],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
         "runs"
     ),
@@ -192,21 +192,59 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Steps of training, in place of the recipe's own.")] = None,
     hours: Annotated[float | None, typer.Option(help="Hours of narrated speech, in place of the recipe's own.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
+    preset: Annotated[
+        str, typer.Option(help="Of the language models: tiny, laptop, gpu, paper-2b or paper-9b.")
+    ] = "laptop",
+    length: Annotated[
+        str | None, typer.Option(help="Of the pieces they learn from: 30s, 1min, 2min, 4min or 16min.")
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(help="GPUs of this machine, or processes.", envvar="LOCAL_WORLD_SIZE", show_envvar=False)
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(help="Machines, when torchrun starts them.", envvar="GROUP_WORLD_SIZE", show_envvar=False)
+    ] = 1,
+    strategy: Annotated[str, typer.Option(help="ddp, or fsdp for a model that one device cannot hold.")] = "ddp",
+    accumulate: Annotated[int, typer.Option(help="Parts that a batch is divided into, to save memory.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
 ) -> None:
-    """Train a model of the bundle by its recipe. Ctrl-C saves; the same command goes on."""
+    """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
+    from lightning_fabric.utilities import rank_zero_only
+
     from lab import bundle
     from lab.corpora import librispeech
     from lab.train import recipes
+    from lab.train.loop import Compute
 
-    plan = recipes.Plan(work, into or bundle.folder(), speech or librispeech.find(), steps, hours, seed)
+    plan = recipes.Plan(
+        work,
+        into or bundle.folder(),
+        speech or librispeech.find(),
+        steps,
+        hours,
+        seed,
+        preset,
+        length,
+        Compute(devices, nodes, strategy, accumulate, tensorboard),
+    )
+    say = rank_zero_only(told.print)
     for name in recipes.RECIPES if model == "all" else [model]:
+        if model == "all" and recipes.complete(name, plan):
+            say(f"{name}: complete in {plan.bundle}")
+            continue
         card = recipes.train(name, plan)
-        told.print(f"{name}: {card['steps']} steps in {card['minutes']} min, {card['at_the_end']}")
+        say(f"{name}: {card['steps']} steps in {card['minutes']} min, {card['at_the_end']}")
 
 
 @app.command()
 def measure(
-    what: Annotated[str, typer.Argument(help="tokens, codec, voice, stories, speed, memory or all")] = "all",
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="tokens, narrator, phones, codec, voice, speaker, stories, coherence, seams, making, speed, memory "
+            "or all"
+        ),
+    ] = "all",
     save: Annotated[bool, typer.Option(help="Put the figures into the cards of bundle.json.")] = False,
     count: Annotated[int | None, typer.Option(help="How many held-out stories; fewer are faster.")] = None,
     speech: Annotated[

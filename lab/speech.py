@@ -66,12 +66,13 @@ class SpeechSSM:
 
     @classmethod
     def load(cls, root: Path | str | None = None, *, baseline: str | None = None) -> SpeechSSM:
-        """From a bundle, by default the one in data/. baseline="transformer" takes SpeechTransformer for Griffin.
+        """From a bundle, by default the one in data/.
 
+        baseline="transformer" takes SpeechTransformer for Griffin, "griffin30" the Griffin that learnt from 30 s.
         Raises LabError for a bundle that is missing, damaged or of other shapes.
         """
-        if baseline not in (None, "transformer"):
-            raise LabError(f"there is no baseline {baseline!r}; there is 'transformer'")
+        if baseline not in (None, "transformer", "griffin30"):
+            raise LabError(f"there is no baseline {baseline!r}; there are 'transformer' and 'griffin30'")
         path = Path(root) if root is not None else bundle.folder()
         parts: dict[str, Any] = {
             name: bundle.load(path, name) for name in ("tokenizer", baseline or "griffin", "soundstorm", "codec")

@@ -48,7 +48,7 @@ def real_speech() -> Path:
 
 @pytest.fixture(scope="session")
 def models() -> dict[str, nn.Module]:
-    """The five models of a bundle, tiny, of matching sizes and untrained, but with codebooks in use."""
+    """The models of a bundle, tiny, of matching sizes and untrained, but with codebooks in use."""
     torch.manual_seed(0)
     tokenizer, codec = Tokenizer(TokenizerConfig.preset("tiny")), Codec(CodecConfig.preset("tiny"))
     noise = torch.randn(1, 400, 640) * 10 ** torch.empty(1, 400, 1).uniform_(-4, -1)  # of another loudness each token
@@ -63,6 +63,7 @@ def models() -> dict[str, nn.Module]:
         "transformer": SpeechTransformer(TransformerConfig.preset("tiny", vocabulary=32, context=128)),
         "soundstorm": SoundStorm(SoundStormConfig.preset("tiny")),
         "codec": codec,
+        "griffin30": Griffin(GriffinConfig.preset("tiny", vocabulary=32)),
     }
     return {name: model.eval().requires_grad_(False) for name, model in made.items()}
 

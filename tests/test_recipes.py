@@ -16,9 +16,11 @@ from lab.corpora import Utterance, narration
 from lab.corpora.shards import Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
+from lab.speech import SpeechSSM
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import recipes
 from lab.train.language import TokenStream
+from lab.train.loop import Compute
 from lab.train.recipes import Plan
 from lab.voice import VoicePrompt
 from tests.spoken import spoken
@@ -50,7 +52,7 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(number)
         return spoken(number)
 
-    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} of noise", read, range(1000), 2, 1.0))
+    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} noise", read, range(1000), 2, 1.0))
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(narration, "held_out_story", lambda number, sentences: spoken(number)[0])
     return asked
@@ -62,7 +64,10 @@ def test_stories_are_tokenized_once_for_each_tokenizer(
     learnt: list[TokenStream] = []
 
     def train(stream: TokenStream, held_out: list[np.ndarray], *_: Any, model: str, **options: Any) -> Any:
-        assert options == {"vocabulary": 32, "seed": 0} and len(held_out) == 8
+        told = options.pop("inputs")
+        assert told["tokenizer"] == bundle.fingerprint(bundle.load(root, "tokenizer")) and told["stories"] == "noise"
+        assert options == {"preset": "laptop", "length": None, "vocabulary": 32, "seed": 0, "compute": plan.compute}
+        assert len(held_out) == 8
         learnt.append(stream)
         return bundle.load(plan.bundle, model), {"steps": 1.0, "minutes": 0.0}
 
@@ -86,7 +91,8 @@ def test_the_voice_learns_from_takes_of_one_speaker(
     tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(takes: list[list[VoicePrompt]], *_: Any, **options: Any) -> Any:
-        assert options == {"vocabulary": 32, "seed": 0}
+        assert options["inputs"].keys() == {"voices", "hours", "readers", "tokenizer", "codec"}
+        assert options["vocabulary"] == 32
         assert [len(group) for group in takes[:4]] == [1, 1, 1, 2]
         assert all(take.codes.shape == (2 * len(take.tokens), 4) for group in takes for take in group)
         return bundle.load(tiny_bundle, "soundstorm"), {"steps": 1.0, "minutes": 0.0}
@@ -111,10 +117,88 @@ def test_a_recipe_puts_its_model_and_card_into_the_bundle(
     assert bundle.load(plan.bundle, "tokenizer").config.width == 16
 
 
+def test_griffin30_learns_from_30_s_at_once_and_what_griffin_learns_from(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, dict[str, Any]] = {}
+
+    def train(stream: TokenStream, held_out: list[np.ndarray], folder: Path, **options: Any) -> Any:
+        told[folder.name] = options | {"tokens": stream.tokens}
+        return bundle.load(tiny_bundle, folder.name), {"steps": 1.0, "minutes": 0.0}
+
+    monkeypatch.setattr(recipes.language_recipe, "train", train)
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    plan = Plan(tmp_path / "runs", root, None, hours=60 / 3600, length="4min")
+    for name in ("griffin", "griffin30"):
+        recipes.train(name, plan)
+    assert [told[name]["length"] for name in ("griffin", "griffin30")] == [6000, 750]
+    assert [told[name]["model"] for name in ("griffin", "griffin30")] == ["griffin", "griffin"]
+    assert np.array_equal(told["griffin"]["tokens"], told["griffin30"]["tokens"])
+    assert bundle.index(root)["griffin"]["card"]["command"] == "lab train griffin --length 4min"
+    assert (
+        "griffin30" in bundle.index(root)
+        and SpeechSSM.load(root, baseline="griffin30").language.config.vocabulary == 32
+    )
+
+
+def test_what_is_complete_is_not_trained_again(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        recipes.language_recipe,
+        "train",
+        lambda *_, **__: (bundle.load(tiny_bundle, "griffin"), {"steps": 1.0, "minutes": 0.0}),
+    )
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    options: dict[str, Any] = {"work": tmp_path / "runs", "bundle": root, "speech": None, "hours": 0.01}
+    plan = Plan(**options)
+    assert not recipes.complete("griffin", plan)  # a card that does not say what its model learnt from
+    recipes.train("griffin", plan)
+    assert recipes.complete("griffin", plan)
+    for changes in ({"hours": 0.02}, {"steps": 7}, {"preset": "gpu"}, {"length": "4min"}, {"seed": 1}):
+        assert not recipes.complete("griffin", Plan(**options | changes)), changes
+    assert not recipes.complete("griffin", Plan(**options | {"bundle": tmp_path / "none"}))
+    torch.manual_seed(1)
+    bundle.save(root, "tokenizer", Tokenizer(TokenizerConfig.preset("tiny")), {})
+    assert not recipes.complete("griffin", plan)  # its tokens are another tokenizer's
+
+
+def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> None:
+    made: set[str] = set()
+    for name, recipe in recipes.RECIPES.items():
+        assert made.issuperset(recipe.models), name
+        made.add(name)
+    assert made == bundle.KINDS.keys()
+
+
+@pytest.mark.parametrize("name", ["codec", "griffin"])
+def test_codebooks_are_trained_by_one_process(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Compute] = []
+    models = recipes.RECIPES[name].models
+    recipe = recipes.Recipe(lambda plan, _: seen.append(plan.compute), "stories", models)
+    monkeypatch.setitem(recipes.RECIPES, name, recipe)
+    monkeypatch.setattr(bundle, "index", lambda root: {name: {"card": {"data": "nothing"}}})
+    monkeypatch.setattr(Compute, "fabric", lambda self: FirstProcess)
+    compute = Compute(devices=4, accumulate=2, tensorboard=True)
+    assert recipes.train(name, Plan(speech=None, compute=compute)) == {"data": "nothing"}
+    expected = compute if name == "griffin" else Compute(tensorboard=True)
+    assert seen == [expected]
+
+
+class FirstProcess:
+    """The first process of Fabric's, without the others."""
+
+    is_global_zero = True
+
+    @staticmethod
+    def barrier() -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"steps": 0}, "0 steps"), ({"steps": -5}, "-5 steps"), ({"hours": 0.0}, "0 hours"), ({"hours": -1.0}, "-1 h"),
-     ({"hours": float("nan")}, "nan hours")],
+     ({"hours": float("nan")}, "nan hours"), ({"length": "5min"}, "pieces of '5min'; give one of 30s, 1min, 2min, 4m")],
 )  # fmt: skip
 def test_a_plan_of_nothing_is_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):

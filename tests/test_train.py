@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,13 +23,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab import bundle
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.tokens import HOP, Tokenizer, TokenizerConfig
 from lab.train import language, loop, tokenizer
-from lab.train.loop import Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit
 
 # The schedule
 
@@ -102,6 +109,109 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, st
         assert torch.equal(ours, theirs)
     assert any(not torch.equal(a, b) for a, b in zip(stopped.parameters(), whole.parameters(), strict=True))
     assert not list((tmp_path / "cut").glob("*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_between_two_steps(tmp_path: Path, number: signal.Signals) -> None:
+    def signalled(step: int) -> Tensor:
+        if step == 4:
+            os.kill(os.getpid(), number)
+        return batches(step)
+
+    before = signal.getsignal(number)
+    schedule = Schedule(steps=8, warmup=2, learning_rate=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model(), loss_of, signalled, schedule=schedule, folder=tmp_path / "cut", seed=3)
+    assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 5  # the step was finished
+    assert signal.getsignal(number) == before
+    figures = fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "cut", seed=3)
+    expected = fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "whole", seed=3)
+    assert figures["loss"] == expected["loss"]
+
+
+def test_another_thread_can_stop_a_run(tmp_path: Path) -> None:
+    compute, ended = Compute(progress=False), []
+
+    def work() -> None:
+        try:
+            fit(model(), loss_of, batches, schedule=Schedule(10**6), folder=tmp_path, compute=compute)
+        except KeyboardInterrupt:
+            ended.append(True)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    compute.stop.set()
+    worker.join(60)
+    assert ended and torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] < 10**6
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 6])
+def test_accumulation_changes_memory_and_nothing_else(tmp_path: Path, accumulate: int) -> None:
+    def linear(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Linear(3, 1)
+
+    schedule = Schedule(steps=5, warmup=0, learning_rate=0.1)
+    seen: list[int] = []
+
+    def loss(network: nn.Module, batch: Tensor) -> Losses:
+        seen.append(len(batch))
+        return loss_of(network, batch)
+
+    whole, parts = linear(1), linear(1)
+    expected = fit(whole, loss, batches, schedule=schedule, folder=tmp_path / "whole")
+    compute = Compute(accumulate=accumulate)
+    figures = fit(parts, loss, batches, schedule=schedule, folder=tmp_path / "parts", compute=compute)
+    assert seen == [6] * 5 + [6 // accumulate] * 5 * accumulate
+    assert figures["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"strategy": "horovod"}, "no strategy 'horovod'; there are ddp and fsdp"), ({"devices": 0}, "devices 0"),
+     ({"accumulate": -1}, "accumulate -1")],
+)  # fmt: skip
+def test_a_computation_that_makes_no_sense_is_an_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        Compute(**changes)
+
+
+def test_rows_that_cannot_be_shared_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="6 rows cannot be shared by 1 processes in 4 parts"):
+        fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path, compute=Compute(accumulate=4))
+
+
+def test_more_gpus_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(LabError, match="cannot train on 2 GPUs: this machine has 1"):
+        Compute(devices=2).fabric()
+
+
+def test_tensorboard_gets_the_curves_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: Path, purge_step: int):
+            assert folder == tmp_path / "run" / "tensorboard" and purge_step == 0
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            told.append((name, value, step))
+
+        def flush(self) -> None:
+            assert told
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
+    compute = Compute(tensorboard=True, log_every=2)
+    fit(model(), loss_of, batches, schedule=Schedule(4), folder=tmp_path / "run", compute=compute)
+    assert [(step, name, pytest.approx(value, rel=1e-4)) for name, value, step in told] == logged(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(LabError, match="pip install tensorboard"):
+        fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path / "none", compute=compute)
 
 
 def test_it_learns_and_says_how(tmp_path: Path) -> None:
@@ -208,12 +318,36 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path: Path, spoil: Calla
     assert (tmp_path / "checkpoint.pt").read_bytes() == found
 
 
+def test_a_checkpoint_of_other_inputs_names_both_sides(tmp_path: Path) -> None:
+    def run(width: int = 32, seed: int = 0, **inputs: str) -> None:
+        network = Griffin(GriffinConfig.preset("tiny", width=width))
+        schedule = Schedule(steps=1)
+        fit(network, language.loss_of, language.batches(stream(), 2, 4, 0), schedule=schedule, folder=tmp_path,
+            seed=seed, inputs=inputs)  # fmt: skip
+
+    run(tokenizer="1234", stories="abcd")
+    with pytest.raises(LabError, match=r"trained with tokenizer 1234, and this run has tokenizer 5678; train into"):
+        run(tokenizer="5678", stories="abcd")
+    with pytest.raises(LabError, match=r"with width 32, seed 0, stories abcd, and this run has width 64, seed 1, st"):
+        run(64, 1, tokenizer="1234", stories="efgh")
+    run(tokenizer="1234", stories="abcd", folder="runs")  # what the checkpoint does not tell cannot be wrong
+
+
+def test_a_checkpoint_of_before_there_were_inputs_is_gone_on_from(tmp_path: Path) -> None:
+    schedule = Schedule(steps=2)
+    fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["inputs"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert fit(model(), loss_of, until(0), schedule=schedule, folder=tmp_path, inputs={"a": "b"})["steps"] == 2
+
+
 def test_it_saves_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop, "_save", lambda folder, players, schedule, step, seconds: saved.append(step))
+    monkeypatch.setattr(loop, "_save", lambda fabric, folder, players, schedule, learnt, step, _: saved.append(step))
     schedule = Schedule(steps=3, save_seconds=-1)
     fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
-    assert saved == [1, 2, 3, 3]
+    assert saved == [0, 1, 2, 3]
 
 
 # Language models
@@ -286,7 +420,52 @@ def test_language_recipe(tmp_path: Path, name: str) -> None:
         assert network.config.context == 32  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("length", [750, 1024, 6000])
+def test_any_length_of_pieces_learns_as_much_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(language, "fit", lambda *_, schedule, inputs, **__: told.update(inputs, steps=schedule.steps))
+    monkeypatch.setattr(
+        language, "batches", lambda stream, size, length, seed: told.update(size=size, length=length)
+    )  # fmt: skip
+    language.train(stream(), [], tmp_path, length=length)
+    assert told["length"] == length and told["size"] == {750: 5, 1024: 4, 6000: 1}[length]
+    assert told["steps"] * told["size"] * length == pytest.approx(1560 * 4096, rel=0.002)
+    assert told["pieces"] == f"of {length} tokens, {told['size']} a step"
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [("30s", 1024), ("4min", 128), ("16min", 32)])
+def test_the_paper_s_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, rows: int) -> None:
+    """768k tokens a step, 100k steps (paper section 3.1)."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(language, "fit", lambda *_, schedule, **__: told.update(schedule=schedule))
+    monkeypatch.setattr(language, "batches", lambda stream, size, length, seed: told.update(size=size))
+    monkeypatch.setattr(language.GriffinConfig, "preset", lambda name, **_: GriffinConfig(32, 16, 1, 1, 16))
+    language.train(stream(), [], tmp_path, preset="paper-2b", length=language.LENGTHS[seconds])
+    schedule = told["schedule"]
+    assert told["size"] == rows and schedule.steps == 100_000
+    assert [schedule.rate(step) for step in (999, 1000, 100_000)] == pytest.approx([5e-4, 5e-4, 2.5e-5])
+    assert schedule.weight_decay == 0.6
+
+
+@pytest.mark.parametrize(("name", "billions"), [("paper-2b", 2.11), ("paper-9b", 7.67)])
+def test_the_paper_s_models_can_be_built(name: str, billions: float) -> None:
+    """On the meta device, which takes no memory; as many parameters as the paper's sizes come to."""
+    with torch.device("meta"):
+        network = Griffin(GriffinConfig.preset(language.PRESETS[name].shapes))
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(billions * 1e9, rel=0.005)
+        assert network.embedding.shape == (32_768, network.config.width)
+        blocks = {tuple(p.shape) for p in network.blocks[0].parameters()}
+        assert (2 * 3 * network.config.width, network.config.width) in blocks
+    with torch.device("meta"):
+        transformer = SpeechTransformer(TransformerConfig.preset("2b"))
+        assert sum(p.numel() for p in transformer.parameters()) == pytest.approx(2.11e9, rel=0.04)
+
+
 def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no preset 'huge' of a language model; there are tiny, laptop, gpu, paper-2b"):
+        language.train(stream(), [], tmp_path, preset="huge")
     with pytest.raises(LabError, match="no language model 'mamba'; there are griffin and transformer"):
         language.train(stream(), [], tmp_path, model="mamba")
 
@@ -355,6 +534,41 @@ def test_random_projection_targets_are_frozen_and_told_apart(pairs: list[tuple[U
     assert not {"projection", "targets"} & {name for name, _ in one.named_parameters()}
 
 
+def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> None:
+    """A tokenizer of two codes, of speech that says one letter or the other."""
+    monkeypatch.setattr(tokenizer, "_MISHEARD", 0.0)  # with two codes the nearest other one says the other letter
+    torch.manual_seed(0)
+    judged = Tokenizer(TokenizerConfig.preset("tiny", codes=2))
+    judged.quantizer.codebook.copy_(F.normalize(torch.randn(2, judged.config.code_width)))
+    judged.encode = lambda waveform: torch.from_numpy(waveform[::HOP] > 0).long()
+    heard = [
+        Utterance(np.full(HOP * 8, sign * 9000, np.int16), text, "7", "narrated")
+        for sign, text in ((1, "a"), (-1, "b"))
+    ]
+    before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)
+    figures = tokenizer.read(judged, heard * 8, tmp_path, steps=400, size=8, evaluate=lambda t: {"cer": 0.5})
+    assert figures["ctc"] < 1.5 and figures["cer"] == 0.5  # 18 at first
+    changed = {name for name, value in judged.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.partition(".")[0] for name in changed} == set(Tokenizer.READER)
+    assert bundle.fingerprint(judged) == print_before
+    assert all(parameter.requires_grad for parameter in judged.parameters())
+
+
+def test_a_reader_meets_near_tokens_now_and_then(monkeypatch) -> None:
+    judged = Tokenizer(TokenizerConfig.preset("tiny"))
+    judged.quantizer.codebook.copy_(F.normalize(torch.randn(32, judged.config.code_width)))
+    reader = tokenizer.Reader(judged)
+    assert reader.near.shape == (32, 8) and (reader.near[:, 0] == torch.arange(32)).all()
+    seen = []
+    monkeypatch.setattr(judged, "spell", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29))
+    tokens = torch.randint(0, 32, (4, 2000), generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(4, dtype=torch.int64)
+    reader(tokenizer.Reading(tokens, 2000 * ones, ones, ones))
+    found = judged.quantizer.scores(seen[0]).argmax(-1)
+    assert 0.03 < float((found != tokens).float().mean()) < 0.08
+    assert all(int(heard) in reader.near[told] for heard, told in zip(found.flatten(), tokens.flatten(), strict=True))
+
+
 def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Utterance]]) -> None:
     torch.manual_seed(0)
     learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
@@ -392,8 +606,8 @@ def test_batches_are_of_one_length_and_reach_every_pair() -> None:
 
 def test_tokenizer_recipe(tmp_path: Path) -> None:
     corpus = noise_pairs(4)
-    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "size": 2}
+    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "reading": 3, "size": 2}
     made, figures = tokenizer.train(corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
     assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
     assert figures["cer"] == 0.5 and figures["steps"] == 5
-    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories"}
+    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "reading"}

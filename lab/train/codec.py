@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lab.corpora import Utterance
 from lab.errors import LabError
-from lab.train.loop import Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit
 from lab.voice.codec import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
 from lab.voice.losses import MultiScaleMel
@@ -37,6 +37,8 @@ def train(
     seed: int = 0,
     held_out: Sequence[Utterance] | None = None,
     discriminators: int = 0,
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
 ) -> tuple[Codec, dict[str, float]]:
     """Train a codec on `corpus` in `folder`, or go on where the folder left off.
 
@@ -45,7 +47,7 @@ def train(
     """
     torch.manual_seed(seed)
     codec = Codec(CodecConfig.preset(preset))
-    batches = crops(corpus, batch, int(seconds * RATE), codec.config.levels, seed)
+    batches = crops(corpus, batch, int(seconds * RATE), codec.config.levels, seed, min(FREE, steps // 4))
     schedule = replace(SCHEDULE, steps=steps, warmup=min(SCHEDULE.warmup, steps // 4))
     evaluate = (lambda model: intelligibility(model, held_out)) if held_out is not None else None
     game = Game(discriminators)
@@ -61,6 +63,8 @@ def train(
         adversary=adversary,
         seed=seed,
         mixed=True,
+        inputs=inputs,
+        compute=compute,
     )
     return codec, figures
 
@@ -100,7 +104,7 @@ class Game:
 
 
 def crops(
-    corpus: Sequence[Utterance], batch: int, length: int, levels: int, seed: int
+    corpus: Sequence[Utterance], batch: int, length: int, levels: int, seed: int, free: int = FREE
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
     """Batches (waveform (B, length), depth (B,)) as a function of the step; every source has an equal share.
 
@@ -117,14 +121,14 @@ def crops(
     def batch_of(step: int) -> tuple[Tensor, Tensor]:
         random = np.random.default_rng((seed, step))
         rows = []
-        for row in range(batch if step != FREE else START * batch):
+        for row in range(batch if step != free else START * batch):
             group = groups[(row + step) % len(groups)]
             gain = 10 ** random.uniform(-0.3, 0.3)
             rows.append(gain * crop(corpus[group[random.integers(len(group))]].samples(), length, random))
         depth = random.integers(1, levels + 1, len(rows))
         depth[: len(rows) // 2] = levels
-        if step <= FREE:
-            depth[:] = levels if step == FREE else 0
+        if step <= free:
+            depth[:] = levels if step == free else 0
         return torch.from_numpy(np.stack(rows).clip(-1, 1).astype(np.float32)), torch.from_numpy(depth)
 
     return batch_of

@@ -5,8 +5,8 @@ Pieces are cut anywhere from one flat stream of documents; where a document begi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,38 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
-from lab.train.loop import Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit
 
+LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
 Batch = tuple[Tensor, Tensor, Tensor]  # tokens (B, T), targets (B, T), reset (B, T)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A scale of training: the preset of the model's config, tokens of a piece and of a step, the schedule."""
+
+    shapes: str
+    length: int
+    tokens: int
+    schedule: Schedule
+
+
+_PAPER = Schedule(  # section 3.1; its betas and clipping are not told, and a checkpoint of 25 GB is no minute's work
+    100_000, learning_rate=5e-4, warmup=1000, weight_decay=0.6, betas=(0.9, 0.95), save_seconds=1800.0
+)
+PRESETS = {
+    "tiny": Preset(
+        "tiny", 128, 1024, Schedule(300, learning_rate=5e-3, warmup=20, weight_decay=0.1, betas=(0.9, 0.95))
+    ),
+    "laptop": Preset(
+        "laptop", 2048, 4096, Schedule(1560, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95))
+    ),
+    "gpu": Preset(
+        "lab", 6000, 48_000, Schedule(3000, learning_rate=2e-3, warmup=300, weight_decay=0.1, betas=(0.9, 0.95))
+    ),
+    "paper-2b": Preset("2b", 6000, 768_000, _PAPER),
+    "paper-9b": Preset("9b", 6000, 768_000, _PAPER),
+}
 
 
 @dataclass(frozen=True)
@@ -62,12 +91,13 @@ def loss_of(model: nn.Module, batch: Batch) -> Losses:
     return loss, {"loss": loss}
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it makes cannot be written to, and shared weights are gathered in place
 def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1024) -> float:
     """Mean cross-entropy in nats a token over the first `length` tokens of each document."""
     total, count = 0.0, 0
+    device = next(model.parameters()).device
     for document in documents:
-        tokens = torch.from_numpy(document[: length + 1].astype(np.int64))[None]
+        tokens = torch.from_numpy(document[: length + 1].astype(np.int64))[None].to(device)
         logits, _ = model(tokens[:, :-1])
         total += float(F.cross_entropy(logits[0].float(), tokens[0, 1:], reduction="sum"))
         count += tokens.shape[1] - 1
@@ -82,28 +112,44 @@ def train(
     model: str = "griffin",
     preset: str = "laptop",
     vocabulary: int = 512,
-    steps: int = 1560,
-    size: int = 4,
-    length: int = 1024,
+    steps: int | None = None,
+    size: int | None = None,
+    length: int | None = None,
     seed: int = 0,
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
-    """Griffin or SpeechTransformer on a stream of documents. Raises LabError for another model or too few tokens."""
+    """Griffin or SpeechTransformer on a stream of documents.
+
+    `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
+    as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
+    length. Raises LabError for another model or preset, or too few tokens.
+    """
+    if preset not in PRESETS:
+        raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
+    scale = PRESETS[preset]
+    length = length or scale.length
+    size = size or max(1, round(scale.tokens / length))
+    steps = steps or round(scale.schedule.steps * scale.tokens / (size * length))
+    schedule = replace(scale.schedule, steps=steps, warmup=min(scale.schedule.warmup, steps // 4))
     torch.manual_seed(seed)
     network: Griffin | SpeechTransformer
     if model == "griffin":
-        network = Griffin(GriffinConfig.preset(preset, vocabulary=vocabulary))
+        network = Griffin(GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
     elif model == "transformer":
-        network = SpeechTransformer(TransformerConfig.preset(preset, vocabulary=vocabulary, context=length))
+        network = SpeechTransformer(TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length))
     else:
         raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
     figures = fit(
         network,
         loss_of,
         batches(stream, size, length, seed),
-        schedule=Schedule(steps, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95)),
+        schedule=schedule,
         folder=folder,
         evaluate=lambda network: {"held_out_loss": cross_entropy(network, held_out)},
         seed=seed,
         mixed=True,
+        inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
+        compute=compute,
     )
     return network, figures

@@ -1,32 +1,38 @@
 """`lab train MODEL`: the corpus, the training and the place in the bundle of each model, in one function each.
 
 Order matters: the language models and the voice learn from the tokenizer's tokens, the voice from the codec's codes.
+Where several processes train, each runs the recipe; the first one makes the data and writes the bundle.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from torch import nn
+from torch import distributed, nn
 
 from lab import bundle, machine
 from lab.corpora import Utterance, librispeech, narration, shards
+from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.errors import LabError
-from lab.measure.figures import HELD_OUT_CHAPTER
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
 from lab.train import language as language_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
+from lab.train.language import LENGTHS
+from lab.train.loop import Compute, whole
+
+READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,17 @@ class Plan:
     steps: int | None = None
     hours: float | None = None  # of narrated speech
     seed: int = 0
+    preset: str = "laptop"  # of the language models
+    length: str | None = None  # of the pieces that they learn from, a key of `language.LENGTHS`
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise LabError(f"cannot train for {self.steps} steps; give 1 or more")
         if self.hours is not None and not 0 < self.hours < float("inf"):
             raise LabError(f"cannot learn from {self.hours:g} hours of speech; give a positive number")
+        if self.length is not None and self.length not in LENGTHS:
+            raise LabError(f"cannot learn from pieces of {self.length!r}; give one of {', '.join(LENGTHS)}")
 
     def readers(self) -> list[Utterance]:
         """What can be learnt from below `speech`, but the chapter that figures are measured on."""
@@ -60,8 +71,11 @@ class Plan:
     def options(self) -> dict[str, Any]:
         return {"seed": self.seed} | ({"steps": self.steps} if self.steps else {})
 
+    def alone(self) -> Plan:
+        return replace(self, compute=replace(self.compute, devices=1, nodes=1, accumulate=1))
 
-def tokenizer(plan: Plan) -> dict[str, Any]:
+
+def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
     half = round((plan.hours or 25.0) * 200)  # pairs last about 9 s, both readings together
     words = list(track(_made(partial(narration.pair, nonsense=0.4), range(half)), "narrating words", half))
     stories = list(track(_made(narration.pair, range(half, 2 * half)), "narrating stories", half))
@@ -71,14 +85,14 @@ def tokenizer(plan: Plan) -> dict[str, Any]:
         words,
         stories,
         readers,
-        plan.work / "tokenizer",
+        plan.work / name,
         evaluate=lambda tokenizer: {"cer": transcription(tokenizer, test)},
         **plan.options(),
     )
-    return _finish(plan, "tokenizer", model, figures, [u for pair in words + stories for u in pair] + readers)
+    return _finish(plan, name, model, figures, _seconds([u for pair in words + stories for u in pair] + readers))
 
 
-def codec(plan: Plan) -> dict[str, Any]:
+def codec(plan: Plan, name: str) -> dict[str, Any]:
     hours = plan.hours or 3.0
     narrated = [
         u
@@ -86,34 +100,72 @@ def codec(plan: Plan) -> dict[str, Any]:
         for u in both
     ]
     readers = plan.readers()
-    model, figures = codec_recipe.train(narrated + readers, plan.work / "codec", **plan.options())
-    return _finish(plan, "codec", model, figures, narrated + readers)
+    model, figures = codec_recipe.train(
+        narrated + readers, plan.work / name, inputs=inputs(name, plan), compute=plan.compute, **plan.options()
+    )
+    return _finish(plan, name, model, figures, _seconds(narrated + readers))
 
 
-def griffin(plan: Plan) -> dict[str, Any]:
-    return _language(plan, "griffin")
-
-
-def transformer(plan: Plan) -> dict[str, Any]:
-    return _language(plan, "transformer")
-
-
-def soundstorm(plan: Plan) -> dict[str, Any]:
+def language(plan: Plan, name: str) -> dict[str, Any]:
+    """griffin30 is the paper's ablation: Griffin that never saw more than 30 s at once, and as many tokens in all."""
     tokenizer = _load(plan, "tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    shard = _shard(plan, "voices", codes=True)
-    model, figures = soundstorm_recipe.train(
-        shard.takes(), plan.work / "soundstorm", vocabulary=tokenizer.config.codes, **plan.options()
+    shard = _shard(plan, "stories")
+    held_out = [
+        tokenizer.encode(narration.held_out_story(number, sentences=20).samples()).numpy() for number in range(8)
+    ]
+    length = "30s" if name == "griffin30" else plan.length
+    model, figures = language_recipe.train(
+        language_recipe.TokenStream(shard.tokens, shard.starts),
+        held_out,
+        plan.work / name,
+        model=name.removesuffix("30"),
+        preset=plan.preset,
+        length=LENGTHS[length] if length else None,
+        vocabulary=tokenizer.config.codes,
+        inputs=inputs(name, plan),
+        compute=plan.compute,
+        **plan.options(),
     )
-    return _finish(plan, "soundstorm", model, figures, seconds=shard.seconds)
+    return _finish(plan, name, model, figures, {"narrated": shard.seconds})
 
 
-RECIPES: dict[str, Callable[[Plan], dict[str, Any]]] = {
-    "tokenizer": tokenizer,
-    "codec": codec,
-    "griffin": griffin,
-    "transformer": transformer,
-    "soundstorm": soundstorm,
+def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
+    tokenizer = _load(plan, "tokenizer")
+    assert isinstance(tokenizer, Tokenizer)
+    narrated = _shard(plan, "voices", codes=True)
+    read = _shard(plan, str(plan.speech), codes=True) if plan.speech else None
+    model, figures = soundstorm_recipe.train(
+        narrated.takes() + READERS * (read.takes() if read else []),
+        plan.work / name,
+        vocabulary=tokenizer.config.codes,
+        inputs=inputs(name, plan),
+        compute=plan.compute,
+        **plan.options(),
+    )
+    seconds = {"narrated": narrated.seconds, "librispeech": read.seconds if read else 0.0}
+    return _finish(plan, name, model, figures, seconds)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made, the narrated speech it learns from, and the models that tell it what it hears.
+
+    One without such models hears with codebooks of its own, which follow whole batches: one process trains it.
+    """
+
+    make: Callable[[Plan, str], dict[str, Any]]
+    speech: str
+    models: tuple[str, ...] = ()
+
+
+RECIPES = {
+    "tokenizer": Recipe(tokenizer, "stories"),
+    "codec": Recipe(codec, "stories"),
+    "griffin": Recipe(language, "stories", ("tokenizer",)),
+    "griffin30": Recipe(language, "stories", ("tokenizer",)),
+    "transformer": Recipe(language, "stories", ("tokenizer",)),
+    "soundstorm": Recipe(soundstorm, "voices", ("tokenizer", "codec")),
 }
 
 
@@ -121,7 +173,35 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
     """Train one model into the bundle and return its card. Raises LabError for a name without a recipe."""
     if name not in RECIPES:
         raise LabError(f"there is no recipe for {name!r}; there are {', '.join(RECIPES)} and all")
-    return RECIPES[name](plan)
+    recipe, fabric = RECIPES[name], plan.compute.fabric()
+    if recipe.models:
+        recipe.make(plan, name)
+    elif fabric.is_global_zero:
+        recipe.make(plan.alone(), name)
+    fabric.barrier()
+    return bundle.index(plan.bundle)[name]["card"]
+
+
+def complete(name: str, plan: Plan) -> bool:
+    """Whether the bundle holds that model, trained to its end on what `plan` would train it on."""
+    if not (plan.bundle / "bundle.json").exists() or name not in (entries := bundle.index(plan.bundle)):
+        return False
+    return entries[name]["card"].get("inputs") == inputs(name, plan) | _extent(plan)
+
+
+def inputs(name: str, plan: Plan) -> dict[str, str]:
+    """What a model learns from: another story world, folder, tokenizer or codec has another digest."""
+    recipe = RECIPES[name]
+    told = {recipe.speech: Source.of(recipe.speech).name.split()[-1], "hours": f"{plan.hours or 'as the recipe has'}"}
+    if recipe.make is language:
+        told |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
+    else:
+        told |= {"readers": plan.speech.name if plan.speech else "none"}
+    return told | {model: bundle.fingerprint(_load(plan, model)) for model in recipe.models}
+
+
+def _extent(plan: Plan) -> dict[str, str]:
+    return {"steps": f"{plan.steps or 'as the recipe has'}", "seed": f"{plan.seed}"}
 
 
 def _made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
@@ -132,32 +212,26 @@ def _load(plan: Plan, name: str) -> nn.Module:
     return bundle.load(plan.bundle, name)
 
 
-def _language(plan: Plan, name: str) -> dict[str, Any]:
-    tokenizer = _load(plan, "tokenizer")
-    assert isinstance(tokenizer, Tokenizer)
-    shard = _shard(plan, "stories")
-    held_out = [
-        tokenizer.encode(narration.held_out_story(number, sentences=20).samples()).numpy() for number in range(8)
-    ]
-    model, figures = language_recipe.train(
-        language_recipe.TokenStream(shard.tokens, shard.starts),
-        held_out,
-        plan.work / name,
-        model=name,
-        vocabulary=tokenizer.config.codes,
-        **plan.options(),
-    )
-    return _finish(plan, name, model, figures, seconds=shard.seconds)
-
-
 def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
-    """Hours of narrated speech, tokenized once; another story world, tokenizer or codec has a folder of its own."""
+    """A corpus, tokenized once; another story world, folder, tokenizer or codec has a shard of its own.
+
+    Of narrated speech, which has no end, as many hours as the plan says.
+    """
     source = Source.of(name)
     models = [_load(plan, model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
-    folder = plan.work / "-".join([*source.name.split(), *map(bundle.fingerprint, models)])
-    hours = plan.hours or source.hours
-    assert hours is not None  # narrated speech has no end
-    return shards.make(folder, source, plan.bundle, codes=codes, hours=hours).first(hours)
+    folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
+    hours = source.hours and (plan.hours or source.hours)
+    with plan.compute.fabric().rank_zero_first():  # the others find it made
+        shard = shards.make(folder, source, plan.bundle, codes=codes, hours=hours)
+    return shard.first(hours) if hours else shard
+
+
+def _seconds(utterances: list[Utterance]) -> dict[str, float]:
+    """Of each source."""
+    told: dict[str, float] = defaultdict(float)
+    for utterance in utterances:
+        told[utterance.source] += utterance.seconds
+    return told
 
 
 def _finish(
@@ -165,23 +239,24 @@ def _finish(
     name: str,
     model: nn.Module,
     figures: dict[str, float],
-    utterances: list[Utterance] | None = None,
-    seconds: float | None = None,
+    seconds: dict[str, float],
 ) -> dict[str, Any]:
-    told = {"narrated": seconds or 0.0, "librispeech": 0.0}
-    for utterance in utterances or []:
-        told[utterance.source] += utterance.seconds
-    data = f"{told['narrated'] / 3600:.1f} h of stories narrated by espeak-ng"
-    if told["librispeech"]:
-        data += f", {told['librispeech'] / 3600:.1f} h of LibriSpeech (Panayotov et al. 2015, CC BY 4.0)"
+    data = f"{seconds['narrated'] / 3600:.1f} h of stories narrated by espeak-ng"
+    if seconds.get("librispeech"):
+        data += f", {seconds['librispeech'] / 3600:.1f} h of LibriSpeech (Panayotov et al. 2015, CC BY 4.0)"
+    asked = {"preset": plan.preset, "length": plan.length} if RECIPES[name].make is language else {}
+    options = "".join(f" --{option} {value}" for option, value in asked.items() if value != getattr(Plan, option))
     card = {
         "data": data,
         "steps": int(figures.pop("steps")),
         "minutes": round(figures.pop("minutes"), 1),
         "machine": machine.name(),
-        "command": f"lab train {name}",
+        "command": f"lab train {name}{options}",
+        "inputs": inputs(name, plan) | _extent(plan),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "at_the_end": {key: round(value, 4) for key, value in figures.items()},
     }
-    bundle.save(plan.bundle, name, model, card)
+    weights = whole(model.state_dict())  # of all processes, where they share the model
+    if not distributed.is_initialized() or distributed.get_rank() == 0:
+        bundle.save(plan.bundle, name, model, card, weights)
     return card

@@ -7,7 +7,7 @@ distances are seen, and attention is local beside the prompt, so that the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.errors import LabError
-from lab.train.loop import Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, conceal
 
@@ -46,6 +46,8 @@ def train(
     batch: int = 8,
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
 ) -> tuple[SoundStorm, dict[str, float]]:
     """A voice that learnt from `takes`: for each speaker two pieces of speech or more (see `Shard.takes`).
 
@@ -65,6 +67,8 @@ def train(
         evaluate=(lambda model: cross_entropies(model, test(0))) if test else None,
         seed=seed,
         mixed=True,
+        inputs=inputs,
+        compute=compute,
     )
     return soundstorm, figures
 

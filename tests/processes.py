@@ -1,0 +1,64 @@
+"""What each process of tests/test_distributed.py runs: a few steps of a tiny Griffin, told on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.language import Griffin, GriffinConfig
+from lab.recurrence.probe import BACKENDS
+from lab.train import language
+from lab.train.loop import Compute, Schedule, fit, whole
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--devices", type=int, default=int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    parser.add_argument("--strategy", default="ddp")
+    parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--signal", type=int, help="The step at which the first process is told to end.")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    if asked.strategy == "fsdp":  # numba's op sees weights as numpy arrays, whose memory torch can then not free
+        BACKENDS["causal_conv1d"] = BACKENDS["causal_conv1d"][-1:]
+    # One document, so that each row has as many targets as another, and the mean of means is the mean.
+    stream = language.TokenStream.of([np.random.default_rng(0).integers(0, 16, 4000)])
+    batches = language.batches(stream, 4, 32, seed=0)
+    torch.manual_seed(0)
+    network = Griffin(GriffinConfig.preset("tiny", vocabulary=16))
+    fit(
+        network,
+        language.loss_of,
+        batches if asked.signal is None else signalled(batches, asked.signal),
+        schedule=Schedule(steps=8, learning_rate=3e-3, warmup=2),
+        folder=asked.folder,
+        evaluate=lambda network: {"held_out_loss": language.cross_entropy(network, [np.arange(16)])},
+        evaluate_every=4,
+        compute=Compute(devices=asked.devices, strategy=asked.strategy, accumulate=asked.accumulate, log_every=1),
+    )
+    weights = whole(network.state_dict())
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        torch.save(weights, asked.folder / "weights.pt")
+
+
+def signalled(batches: Callable[[int], Batch], step: int) -> Callable[[int], Batch]:
+    def batch(number: int) -> Batch:
+        if number == step and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(number)
+
+    return batch
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""lab.train in several processes, on CPUs (gloo): they learn together what one process would."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+
+LAUNCHED = [sys.executable, "-m", "tests.processes"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node=2",
+    "-m",
+    "tests.processes",
+]
+
+
+def run(*words: str | Path, command: list[str] = LAUNCHED) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE")}
+    environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, *map(str, words)], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=240
+    )  # fmt: skip
+
+
+def curve(folder: Path) -> dict[tuple[int, str], float]:
+    with (folder / "log.csv").open(newline="") as file:
+        rows = [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
+    assert len({row[:2] for row in rows}) == len(rows)  # of several processes one writes
+    return {(step, name): value for step, name, value in rows}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process that sees the whole batch."""
+    folder = tmp_path_factory.mktemp("alone")
+    told = run(folder)
+    assert told.returncode == 0, told.stderr
+    assert sorted(curve(folder)) == sorted(
+        [(step, "loss") for step in range(1, 9)] + [(4, "held_out_loss"), (8, "held_out_loss")]
+    )
+    return folder
+
+
+def same(folder: Path, alone: Path) -> None:
+    """The loss curve, and the weights at its end."""
+    theirs, ours = curve(alone), curve(folder)
+    assert ours.keys() == theirs.keys()
+    assert [ours[key] for key in theirs] == pytest.approx(list(theirs.values()), rel=1e-4)
+    expected = torch.load(alone / "weights.pt", weights_only=True)
+    for name, value in torch.load(folder / "weights.pt", weights_only=True).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [(["--devices", "2"], LAUNCHED), (["--accumulate", "2"], TORCHRUN),
+     (["--devices", "2", "--strategy", "fsdp"], LAUNCHED)],
+    ids=["ddp", "torchrun, accumulating", "fsdp"],
+)  # fmt: skip
+def test_two_processes_learn_what_one_does(
+    options: list[str], command: list[str], alone: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    """Each has half of the batch that the one has: its loss curve is that of one process with the doubled batch."""
+    told = run(tmp_path, *options, command=command)
+    assert told.returncode == 0, told.stderr
+    same(tmp_path, alone)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_processes_stop_together_and_one_goes_on(strategy: str, alone: Path, tmp_path: Path) -> None:
+    """A signal to one of them ends both after the same step; the checkpoint is one that a single process reads."""
+    told = run(tmp_path, "--devices", "2", "--strategy", strategy, "--signal", "3")
+    assert told.returncode != 0 and "KeyboardInterrupt" in told.stderr
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 4 and len(state["random"]) == 2
+    told = run(tmp_path)
+    assert told.returncode == 0, told.stderr
+    same(tmp_path, alone)
+
+
+def test_a_batch_that_two_cannot_share_is_an_error(tmp_path: Path) -> None:
+    told = run(tmp_path, "--devices", "2", "--accumulate", "4")
+    assert told.returncode != 0
+    assert "a batch of 4 rows cannot be shared by 2 processes in 4 parts each" in told.stderr
