@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test cuda notebooks pictures story clean
+.PHONY: help setup lab test cuda notebooks html thumbnails pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
@@ -10,6 +10,7 @@ TORCH ?= torch==2.13.0
 
 PROMPT ?= $(firstword $(sort $(wildcard $(foreach kind,wav flac ogg opus,data/prompts/*.$(kind)))))
 BIN := .venv/bin
+ONE := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 # notebooks: small tensors, and two run side by side
 STAMP := .venv/.installed
 
 help: ## list the targets
@@ -26,20 +27,30 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb \
+		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-test: setup ## lint, types, unit tests, notebooks
+test: setup ## lint, types, unit tests, notebooks, the same in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q
-	$(BIN)/pytest -q --nbval-lax --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
+	$(BIN)/pytest -q --ignore tests/browser
+	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
+	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser
 
 cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
 	$(BIN)/python -m lab.recurrence.install $(FROM)
 
 notebooks: setup ## run the notebooks and store their outputs
-	$(BIN)/python -m tests.notebooks.execute
+	$(ONE) $(BIN)/python -m tests.notebooks.execute
+
+html: setup ## the notebooks as pages without a kernel and without a network: out/html
+	$(BIN)/python -m lab.view.export out/html
+
+thumbnails: setup ## run the notebooks in a browser and take the README's pictures of them (needs Chromium)
+	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser/test_notebooks.py -k runs_in_jupyterlab
+	$(BIN)/python -m tests.browser.thumbnails
 
 pictures: setup ## draw the README's pictures anew (needs Chrome or Chromium)
 	$(BIN)/python -m pip install -q -e ".[pictures]"

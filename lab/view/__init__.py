@@ -1,6 +1,33 @@
 """Every picture and every player: pure functions that notebooks call."""
 
+from lab.view.coherence import coherence_decay, coherence_fits, coherence_published, coherence_tracks
+from lab.view.explore import explore
 from lab.view.figures import road, story, throughput
+from lab.view.player import Curve, Marks, Player, Ribbon, Words
+from lab.view.profile import pick, start
 from lab.view.sound import listen
+from lab.view.voice import codec_levels, confidence_map, decoding, prompt_swap, speaker_similarity
 
-__all__ = ["listen", "road", "story", "throughput"]
+__all__ = [
+    "Curve",
+    "Marks",
+    "Player",
+    "Ribbon",
+    "Words",
+    "codec_levels",
+    "coherence_decay",
+    "coherence_fits",
+    "coherence_published",
+    "coherence_tracks",
+    "confidence_map",
+    "decoding",
+    "explore",
+    "listen",
+    "pick",
+    "prompt_swap",
+    "road",
+    "speaker_similarity",
+    "start",
+    "story",
+    "throughput",
+]

@@ -6,6 +6,10 @@ import plotly.graph_objects as go
 
 PROMPT, CONTINUATION, SEAM, TRANSFORMER, TRUTH = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#555555"
 WAVE, STATE = "#56B4E9", "#E69F00"
+EARLIER, LATER, DROPPED, SILENCE = "#56B4E9", "#E69F00", "#DDDDDD", "#000000"  # windows, and what is in none
+GRIFFIN_30S = "#000000"  # beside Griffin and SpeechTransformer
+OTHER_PROMPT = "#000000"  # a second voice beside the first
+SLOW, FAST = "#00224E", "#958F78"  # channels of the state, by half-life
 
 _TEMPLATE = go.layout.Template(
     layout=go.Layout(

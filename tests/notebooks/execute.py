@@ -1,19 +1,22 @@
 """Run every notebook from top to bottom and store its outputs: `make notebooks`.
 
-What must not be stored is dropped (widget state), and a hash of the code is kept, so that a test can tell an output
-that is older than its source.
+What must not be stored is dropped (widget state, and views, which die with their kernel). A hash of the code is kept,
+so that a test can tell an output that is older than its source.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+import time
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
+VIEW = "application/vnd.jupyter.widget-view+json"
 
 
 def source_hash(notebook: nbformat.NotebookNode) -> str:
@@ -21,13 +24,22 @@ def source_hash(notebook: nbformat.NotebookNode) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
+def strip(notebook: nbformat.NotebookNode) -> None:
+    """Drop what belongs to one run, and keep what a page shows without it: plotly figures, posters, clips, counts."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times: a difference in every cell of every commit
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(VIEW, None)
+            output.get("metadata", {}).pop(VIEW, None)
+
+
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
-    notebook.metadata.pop("widgets", None)
+    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}})
+    client.execute(env={**os.environ, "LAB_PROFILE": "laptop"})
+    strip(notebook)
     notebook.metadata["lab"] = {"executed": source_hash(notebook)}
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)  # times of this run: a difference in every cell of every commit
     part = path.with_suffix(".part")
     nbformat.write(notebook, part)
     part.replace(path)
@@ -35,5 +47,6 @@ def execute(path: Path) -> None:
 
 if __name__ == "__main__":
     for path in [Path(name) for name in sys.argv[1:]] or sorted(FOLDER.glob("*.ipynb")):
-        print(path.name, flush=True)
+        started = time.monotonic()
         execute(path)
+        print(f"{path.name}: {time.monotonic() - started:.0f} s, {path.stat().st_size / 1e3:.0f} kB", flush=True)

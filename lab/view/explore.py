@@ -1,0 +1,187 @@
+"""Figures that answer to controls: `explore(draw, overlap=IntSlider(...))`."""
+
+from __future__ import annotations
+
+import ctypes
+import html
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import ipywidgets
+import numpy as np
+import plotly.graph_objects as go
+import torch
+
+from lab.errors import LabError
+
+Draw = Callable[..., go.Figure]
+
+
+class Seeks(Protocol):
+    """What can be made to play from a second on, as `lab.view.Player` can."""
+
+    def seek(self, seconds: float) -> None: ...
+
+
+def explore(draw: Draw, *, player: Seeks | None = None, price: str | None = None, **controls: Any) -> Explorer:
+    """Controls above the figure that `draw(**values)` makes of them.
+
+    draw: a plain function of the controls' values. It is called once here, so that the defaults are seen, and then at
+        each move: it should take less than 100 ms.
+    controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
+    player: a click in the figure makes it play from that second; the x axis must be in seconds.
+    price: what a slower drawing costs ("about 3 s"). It is then made at the press of a button, in a thread of its own,
+        which Stop ends: the kernel stays free.
+
+    One a notebook: plotly's live figure brings 5 MB of code into the page, each time.
+    """
+    return Explorer(draw, controls, player, price)
+
+
+class Explorer(ipywidgets.VBox):
+    """What `explore` returns. `figure` is the live figure; it is updated in place and keeps the reader's zoom."""
+
+    def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None, price: str | None):
+        self.draw, self.controls, self.player, self.price = draw, controls, player, price
+        self.drawn = draw(**self.values)
+        figure = go.Figure(self.drawn)
+        if player is not None:
+            figure.update_layout(hovermode="x")  # a click then finds the nearest x, anywhere in the plot
+        self.figure = _Figure(figure)
+        self.figure.observe(self._fit, "_view_count")
+        self._listen()
+        self._said = ipywidgets.HTML()
+        self._worker: threading.Thread | None = None  # while Stop can reach it
+        self._lock = threading.Lock()
+        for control in controls.values():
+            control.style.description_width = "initial"  # ipywidgets' 80 pixels cut a unit off
+            control.layout.width, control.layout.min_width = "auto", "340px" if hasattr(control, "readout") else None
+            control.observe(self._moved, "value")
+        self.run = ipywidgets.Button(description=f"Draw ({price})", layout={"width": "auto"})
+        self.halt = ipywidgets.Button(description="Stop", disabled=True, layout={"width": "auto"})
+        self.run.on_click(lambda _: self.start())
+        self.halt.on_click(lambda _: self.stop())
+        buttons = [] if price is None else [self.run, self.halt]
+        bar = ipywidgets.Box([*controls.values(), *buttons, self._said], layout={"flex_flow": "row wrap"})
+        super().__init__([bar, self.figure])
+
+    @property
+    def values(self) -> dict[str, Any]:
+        return {name: control.value for name, control in self.controls.items()}
+
+    def start(self) -> None:
+        """Draw in a thread of its own."""
+        self.run.disabled, self.halt.disabled = True, False
+        self._say("drawing")
+        self._worker = threading.Thread(target=self._work, kwargs=self.values, daemon=True)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the drawing at its next line of Python; the figure stays as it was."""
+        with self._lock:
+            if self._worker is not None:
+                identity = ctypes.c_ulong(self._worker.ident or 0)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Stopped))
+                self._worker = None
+
+    def _work(self, **values: Any) -> None:
+        figure, said = None, ""
+        try:
+            try:
+                with torch.no_grad():  # a notebook's set_grad_enabled holds for its own thread alone
+                    figure = self.draw(**values)
+            except Exception as error:
+                said = _told(error)
+            with self._lock:
+                self._worker = None  # from here on Stop comes too late
+        except _Stopped:
+            figure, said = None, "stopped"
+        if figure is not None:
+            self._show(figure)
+        self.run.button_style = "" if self.values == values else "warning"
+        self.run.disabled, self.halt.disabled = False, True
+        self._say(said)
+
+    def _moved(self, _change: Any) -> None:
+        if self.price is not None:
+            self.run.button_style = "warning"  # the figure is older than the controls
+            return
+        try:
+            self._show(self.draw(**self.values))
+            self._say("")
+        except Exception as error:  # what a callback raises is not seen in a notebook
+            self._say(_told(error))
+
+    def _show(self, figure: go.Figure) -> None:
+        before, self.drawn = self.drawn, figure
+        with self.figure.batch_update():  # one message
+            if same := [trace.type for trace in before.data] == [trace.type for trace in figure.data]:
+                for shown, old, new in zip(self.figure.data, before.data, figure.data, strict=True):
+                    _follow(shown, old, new)
+            _follow(self.figure.layout, before.layout, figure.layout)
+        if not same:
+            self.figure.data = ()
+            self.figure.add_traces(figure.data)
+            self._listen()
+
+    def _fit(self, _change: Any) -> None:
+        """Plotly draws before the figure is in the page, and takes 700 pixels; have it take the width of the cell."""
+        self.figure._send_relayout_msg({"autosize": True, "height": self.drawn.layout.height})
+
+    def _listen(self) -> None:
+        if self.player is not None:
+            for trace in self.figure.data:
+                trace.on_click(self._clicked)
+
+    def _clicked(self, _trace: go.Scatter, points: Any, _state: Any) -> None:
+        if points.xs and self.player is not None:  # plotly calls every trace, also those without a point near the click
+            self.player.seek(float(points.xs[0]))
+
+    def _say(self, said: str) -> None:
+        self._said.value = f'<span role="status">{html.escape(said)}</span>'
+
+    def __repr__(self) -> str:
+        return f"Explorer({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget, and the figure as it is now for a page without a kernel."""
+        figure = json.loads(self.drawn.to_json())
+        return {**super()._repr_mimebundle_(**kwargs), "application/vnd.plotly.v1+json": figure}
+
+
+class _Figure(go.FigureWidget):
+    """Opens when it is whole. Plotly's opens empty and sends the figure after it: a slow page draws the empty one."""
+
+    _whole = False
+
+    def __init__(self, figure: go.Figure):
+        super().__init__(figure)
+        self._whole = True
+        self.open()
+
+    def open(self) -> None:
+        if self._whole:
+            super().open()
+
+
+class _Stopped(BaseException):
+    """Raised in the worker's thread. No Exception, so that a drawing that catches those does not catch it."""
+
+
+def _follow(shown: Any, old: Any, new: Any) -> None:
+    """Set what differs between two drawings of a trace or a layout. The reader's own changes stay: zoom, legend."""
+    for name in {*old.to_plotly_json(), *new.to_plotly_json()}:
+        if not _same(old[name], new[name]):
+            shown[name] = new[name]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one == other
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,141 @@
+"""Every notebook as its reader meets it: run in JupyterLab, opened cold, and as a page without a kernel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator
+
+from lab.view.export import PLOTLY, export
+from tests.browser.lab import PICTURES, Notebook, Server
+from tests.notebooks.execute import FOLDER
+
+NAMES = [path.stem for path in sorted(FOLDER.glob("*.ipynb"))]
+LATENCY = PICTURES / "latency.json"
+
+SHOWN = "plot => JSON.stringify([plot.data, plot.layout])"
+MOVED = f"([plot, before]) => ({SHOWN})(plot) !== before"
+FITS = "plot => plot.data.length && plot._fullLayout.width >= 0.95 * plot.parentElement.clientWidth"
+PAINTED = """plot => {
+    window.painted = window.pressed = 0;
+    const paint = () => requestAnimationFrame(() => { window.painted = performance.now(); });
+    for (const done of ["plotly_afterplot", "plotly_update", "plotly_restyle", "plotly_relayout"]) plot.on(done, paint);
+    document.addEventListener("keydown", () => { window.pressed = performance.now(); }, true);
+}"""
+DRAWN = "count => document.querySelectorAll('.jp-OutputArea .js-plotly-plot:has(.main-svg)').length === count"
+PLAYABLE = """() => {
+    const clips = [...document.querySelectorAll(".jp-OutputArea-output audio")];
+    return clips.length && clips.every(clip => clip.readyState >= 1);
+}"""
+
+
+def stored(name: str) -> nbformat.NotebookNode:
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def ran(request: pytest.FixtureRequest, server: Server, browser: Browser) -> Iterator[tuple[str, Notebook, bool]]:
+    """A notebook after `Run all`: its name, its page, and whether all cells ran."""
+    shutil.copy(FOLDER / f"{request.param}.ipynb", server.root / "run.ipynb")
+    notebook = Notebook(browser, server, "run.ipynb")
+    notebook.page.set_default_timeout(240_000)
+    yield request.param, notebook, notebook.run_all()
+    notebook.close()
+
+
+def test_it_runs_in_jupyterlab(ran: tuple[str, Notebook, bool]):
+    name, notebook, finished = ran
+    assert notebook.errors() == [] and finished
+    assert notebook.console == [] and notebook.external == []
+    first = notebook.page.locator(".jp-OutputArea :is(.lab-player, .js-plotly-plot)").first
+    first.scroll_into_view_if_needed()
+    notebook.page.wait_for_timeout(500)  # a picture for people: let fonts and spectrograms settle
+    notebook.picture(name, first)
+
+
+def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
+    name, notebook, _ = ran
+    page = notebook.page
+    explorer = page.locator(".jp-OutputArea-output:has(.noUi-handle):has(.js-plotly-plot)")
+    assert explorer.count() == sum("explore(" in cell.source for cell in stored(name).cells if cell.cell_type == "code")
+    if not explorer.count():
+        return
+    plot, took = explorer.locator(".js-plotly-plot"), []
+    plot.scroll_into_view_if_needed()
+    plot.evaluate(PAINTED)
+    page.wait_for_function(FITS, arg=plot.element_handle())
+    for handle in explorer.locator(".noUi-handle").all():
+        back = float(handle.get_attribute("aria-valuenow") or 0) >= float(handle.get_attribute("aria-valuemax") or 0)
+        for key in ["ArrowLeft", "ArrowRight"] * 5 if back else ["ArrowRight", "ArrowLeft"] * 5:
+            before = plot.evaluate(SHOWN)
+            press(explorer, handle, key)
+            page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
+            page.wait_for_function("() => window.painted > window.pressed")
+            took.append(page.evaluate("() => window.painted - window.pressed"))
+    notebook.picture(f"{name}-explorer", explorer)
+    assert notebook.console == []
+    remember(name, took)
+
+
+def press(explorer: Locator, handle: Locator, key: str) -> None:
+    """A key on the handle of a slider; where a drawing has its price, the button as well."""
+    handle.focus()
+    handle.press(key)
+    draw = explorer.get_by_role("button", name="Draw (")
+    if draw.count():
+        draw.click()
+
+
+def remember(name: str, took: list[float]) -> None:
+    """From key to painted figure: out/browser/latency.json, for people; a busy machine fails no test."""
+    known = json.loads(LATENCY.read_text()) if LATENCY.exists() else {}
+    p50, p95 = np.percentile(took, [50, 95]).round(1)
+    LATENCY.parent.mkdir(parents=True, exist_ok=True)
+    LATENCY.write_text(json.dumps({**known, name: {"moves": len(took), "p50, ms": p50, "p95, ms": p95}}, indent=1))
+    print(f"{name}: slider to painted figure {p95:.0f} ms (95th percentile of {len(took)})")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_shows_and_plays_when_opened_cold(name: str, server: Server, browser: Browser):
+    """Nothing was run here, and nobody trusts it: as in a fresh clone."""
+    shutil.copy(FOLDER / f"{name}.ipynb", server.root / "cold.ipynb")
+    notebook = Notebook(browser, server, "cold.ipynb", kernel=False)
+    page = notebook.page
+    try:
+        page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
+        page.wait_for_function(PLAYABLE)
+        assert "Error displaying widget" not in page.inner_text(".jp-Notebook")
+        assert notebook.console == [] and notebook.external == []
+        notebook.picture(f"{name}-cold")
+    finally:
+        notebook.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("html")
+    export(sorted(FOLDER.glob("*.ipynb")), folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_page_needs_no_kernel_and_no_network(name: str, pages: Path, browser: Browser):
+    console: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(viewport={"width": 1100, "height": 1400}, offline=True)
+    page = context.new_page()
+    page.on("console", lambda message: console.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: console.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((pages / f"{name}.html").as_uri())
+    page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
+    page.wait_for_function(PLAYABLE)
+    page.screenshot(path=PICTURES / f"{name}-page.png")
+    assert console == [] and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    context.close()

@@ -1,0 +1,226 @@
+"""Controls and the figure that follows them, and the profile of a notebook; tests/browser moves them in a page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import comm
+import ipywidgets
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+
+from lab.errors import LabError
+from lab.view import explore, pick, start
+from lab.view.style import styled
+
+PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
+
+
+def tone(hertz: int, marks: bool = False) -> go.Figure:
+    times = np.arange(100) / 100
+    figure = go.Figure().add_scatter(x=times, y=np.sin(2 * np.pi * hertz * times), name="wave")
+    if marks:
+        figure.add_vline(0.5)
+        figure.add_bar(x=[0.5], y=[1.0])
+    return styled(figure, f"{hertz} Hz", 300).update_xaxes(title_text="seconds")
+
+
+def slider() -> ipywidgets.IntSlider:
+    return ipywidgets.IntSlider(5, 0, 50, description="frequency, Hz")
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether it comes true; the limit only ends a test that fails."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def seek(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+def click(figure: go.FigureWidget, trace: int, x: float) -> None:
+    """What the page sends when somebody clicks."""
+    points = {"trace_indexes": [trace], "point_indexes": [0], "xs": [x], "ys": [0.0]}
+    figure._js2py_pointsCallback = {"event_type": "plotly_click", "points": points, "device_state": None}
+
+
+def test_a_move_updates_the_figure_in_place():
+    hertz = slider()
+    explorer = explore(tone, hertz=hertz)
+    figure, trace = explorer.figure, explorer.figure.data[0]
+    hertz.value = 7
+    assert explorer.figure is figure and figure.data[0] is trace
+    np.testing.assert_allclose(trace.y, tone(7).data[0].y)
+    assert figure.layout.title.text == "7 Hz"
+
+
+def test_a_move_sends_one_message_of_what_differs():
+    hertz = slider()
+    explorer = explore(tone, hertz=hertz)
+    sent: list[dict] = []
+    explorer.figure.observe(lambda change: sent.append(change["new"]), "_py2js_update")
+    hertz.value = 7
+    (message,) = [each for each in sent if each]
+    assert list(message["style_data"]) == ["y"] and list(message["layout_data"]) == ["title"]
+
+
+def test_zoom_and_hidden_traces_outlive_a_move():
+    hertz = slider()
+    explorer = explore(tone, hertz=hertz)
+    explorer.figure.layout.xaxis.range = [0.2, 0.4]
+    explorer.figure.data[0].visible = "legendonly"
+    hertz.value = 7
+    assert explorer.figure.layout.xaxis.range == (0.2, 0.4)
+    assert explorer.figure.data[0].visible == "legendonly"
+
+
+def test_the_page_gets_the_whole_figure_at_once_and_then_its_width(monkeypatch: pytest.MonkeyPatch):
+    opened: list[dict] = []
+    create = comm.create_comm
+    monkeypatch.setattr(comm, "create_comm", lambda **args: opened.append(args["data"]["state"]) or create(**args))
+    figure = explore(tone, hertz=slider()).figure
+    (state,) = [each for each in opened if "_widget_data" in each]
+    assert len(state["_widget_data"]) == 1 and state["_widget_layout"]["title"]["text"] == "5 Hz"
+    sent: list[dict] = []
+    figure.observe(lambda change: sent.append(change["new"]), "_py2js_relayout")
+    figure._view_count = 1  # what the page says when it has made its view
+    assert sent[0]["relayout_data"] == {"autosize": True, "height": 300}
+
+
+def test_traces_and_lines_come_and_go():
+    marks = ipywidgets.Checkbox(description="marks")
+    explorer = explore(tone, hertz=slider(), marks=marks)
+    for shown in (True, False):
+        marks.value = shown
+        expected = tone(5, shown)
+        assert [trace.type for trace in explorer.figure.data] == [trace.type for trace in expected.data]
+        np.testing.assert_allclose(explorer.figure.data[0].y, expected.data[0].y)
+        assert explorer.figure.layout.shapes == expected.layout.shapes
+
+
+def test_a_click_plays_from_there_also_after_the_traces_changed():
+    marks, heard = ipywidgets.Checkbox(description="marks"), Heard()
+    explorer = explore(tone, player=heard, hertz=slider(), marks=marks)
+    assert explorer.figure.layout.hovermode == "x"
+    click(explorer.figure, 0, 0.25)
+    marks.value = True
+    click(explorer.figure, 1, 0.5)
+    assert heard.seconds == [0.25, 0.5]
+
+
+def test_an_error_is_said_and_the_figure_stays():
+    def draw(hertz: int) -> go.Figure:
+        if hertz == 0:
+            raise LabError("frequency is 0 Hz; choose <more>")
+        return tone(10 // hertz if hertz < 50 else hertz // 0)
+
+    hertz = slider()
+    explorer = explore(draw, hertz=hertz)
+    said = explorer.children[0].children[-1]
+    hertz.value = 0
+    assert "frequency is 0 Hz; choose &lt;more&gt;" in said.value and explorer.figure.layout.title.text == "2 Hz"
+    hertz.value = 50
+    assert "ZeroDivisionError" in said.value
+    hertz.value = 10
+    assert said.value == '<span role="status"></span>' and explorer.figure.layout.title.text == "1 Hz"
+
+
+def test_with_a_price_the_button_draws_in_a_thread_without_gradients():
+    ran: list[tuple[int, bool]] = []
+
+    def draw(hertz: int) -> go.Figure:
+        ran.append((threading.get_ident(), torch.is_grad_enabled()))
+        return tone(hertz)
+
+    hertz = slider()
+    explorer = explore(draw, price="about 3 s", hertz=hertz)
+    run, halt = explorer.children[0].children[1:3]
+    assert "about 3 s" in run.description and halt.disabled
+    hertz.value = 7
+    assert len(ran) == 1 and run.button_style == "warning"  # the figure is older than the slider
+    run.click()
+    assert within(10, lambda: not run.disabled)
+    assert explorer.figure.layout.title.text == "7 Hz" and run.button_style == ""
+    assert ran[1][0] != threading.get_ident() and not ran[1][1]
+
+
+def test_stop_ends_the_work_and_keeps_the_figure():
+    steps: list[int] = []
+
+    def draw(hertz: int) -> go.Figure:
+        for step in range(6000 if hertz > 5 else 0):
+            steps.append(step)
+            try:
+                time.sleep(0.01)
+            except Exception:  # a drawing that swallows errors must not swallow Stop
+                continue
+        return tone(hertz)
+
+    hertz = slider()
+    explorer = explore(draw, price="about 1 min", hertz=hertz)
+    run, halt = explorer.children[0].children[1:3]
+    hertz.value = 7
+    run.click()
+    assert within(10, lambda: len(steps) > 3) and run.disabled and not halt.disabled
+    halt.click()
+    assert within(10, lambda: not run.disabled)
+    assert len(steps) < 3000 and explorer.figure.layout.title.text == "5 Hz"
+    assert "stopped" in explorer.children[0].children[-1].value
+    hertz.value = 3
+    run.click()
+    assert within(10, lambda: not run.disabled) and explorer.figure.layout.title.text == "3 Hz"
+
+
+def test_an_error_in_the_thread_is_said():
+    def draw(hertz: int) -> go.Figure:
+        return tone(10 // hertz)
+
+    hertz = slider()
+    explorer = explore(draw, price="about 3 s", hertz=hertz)
+    run = explorer.children[0].children[1]
+    hertz.value = 0
+    run.click()
+    assert within(10, lambda: not run.disabled)
+    assert "ZeroDivisionError" in explorer.children[0].children[-1].value
+    assert explorer.figure.layout.title.text == "2 Hz"
+
+
+def test_a_cold_page_has_the_figure_as_it_is_now():
+    hertz = slider()
+    explorer = explore(tone, hertz=hertz)
+    hertz.value = 7
+    shown, _ = DisplayFormatter().format(explorer)
+    assert VIEW in shown and shown[PLOTLY]["layout"]["title"]["text"] == "7 Hz"
+    assert shown["text/plain"] == "Explorer(hertz=7)"
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, "b"), ("laptop", "b"), ("smoke", "a")])
+def test_pick_follows_the_profile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str | None, expected: str
+):
+    monkeypatch.delenv("LAB_PROFILE", raising=False)
+    if name:
+        monkeypatch.setenv("LAB_PROFILE", name)
+    assert pick("a", "b") == expected
+    start()
+    said = capsys.readouterr().out
+    assert said.endswith(f"profile {name or 'laptop'}\n") and said.count("\n") == 1
+    assert torch.__version__ in said and "lab 0." in said
+
+
+def test_another_profile_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LAB_PROFILE", "gpu")
+    with pytest.raises(LabError, match="LAB_PROFILE is 'gpu'; it can be smoke or laptop"):
+        pick(1, 2)
