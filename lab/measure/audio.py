@@ -56,13 +56,12 @@ def drift(waveform: np.ndarray, seconds: float = 60.0) -> float:
 
 
 @torch.inference_mode()
-def spectral_jumps(waveform: np.ndarray, seams: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """How far the log-mel spectrum of a waveform (N,) jumps at each seam, given in seconds, and elsewhere, in nepers.
+def spectral_change(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points 5 ms apart, in seconds, and how far the log-mel spectrum of a waveform (N,) jumps at each, in nepers.
 
     A jump is the distance of two adjacent frames of 20 ms, the mean over 40 bands. At a point it is the largest of
     the pairs whose border is within 10 ms of it: a cross-fade of 20 ms spreads what it joins, and a click is seen
-    best from the middle of a frame. Elsewhere: at each point 5 ms apart that is farther than 100 ms from every seam.
-    Raises LabError for a seam nearer than 30 ms to an end.
+    best from the middle of a frame.
     """
     spectrum = MultiScaleMel(SAMPLE_RATE, scales=(_FRAME,))
     whole = torch.from_numpy(waveform.astype(np.float32))
@@ -75,7 +74,14 @@ def spectral_jumps(waveform: np.ndarray, seams: Sequence[float]) -> tuple[np.nda
     pairs = (bands[step:] - bands[:-step]).abs().mean(1)  # pair k has its border at _FRAME + k _HOP
     near = _FRAME // 2 // _HOP
     jumps = pairs.unfold(0, 2 * near + 1, 1).amax(1).numpy()
-    points = (_FRAME + _HOP * (near + np.arange(len(jumps)))) / SAMPLE_RATE
+    return (_FRAME + _HOP * (near + np.arange(len(jumps)))) / SAMPLE_RATE, jumps
+
+
+def spectral_jumps(waveform: np.ndarray, seams: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """The `spectral_change` of a waveform (N,) at each seam, given in seconds, and elsewhere: at each point that is
+    farther than 100 ms from every seam. Raises LabError for a seam nearer than 30 ms to an end.
+    """
+    points, jumps = spectral_change(waveform)
     if not all(points[0] <= seam <= points[-1] for seam in seams):
         raise LabError(f"seams at {list(seams)} s are not all within {points[0]:.2f} and {points[-1]:.2f} s")
     at = [int(np.abs(points - seam).argmin()) for seam in seams]
