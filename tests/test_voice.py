@@ -141,6 +141,21 @@ def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     assert torch.equal(passes[-1].codes, codes)
 
 
+def test_a_pass_can_be_heard_before_the_last(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    tokens = torch.tensor(stream_of(30))
+    passes: list[Pass] = []
+    codes = soundstorm.generate(tokens, prompt, seeded(), iterations=(4, 2, 1), on_pass=passes.append)
+    for found in passes:
+        heard, known = found.filled(), found.codes[:, : found.level + 1]
+        assert heard.shape == (60, found.level + 1) and heard.max() < MASK
+        assert torch.equal(heard[known != MASK], known[known != MASK])
+    assert torch.equal(passes[-1].filled(), codes)
+    greedy = soundstorm.generate(tokens, prompt, seeded(), iterations=(1, 1, 1))
+    masked = passes[0].masked
+    assert torch.equal(passes[0].filled()[masked, 0], greedy[masked, 0])  # the rest is what one pass would say
+    assert torch.equal(codes, soundstorm.generate(tokens, prompt, seeded(), iterations=(4, 2, 1)))  # looking is free
+
+
 def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     tokens = torch.tensor(stream_of(20))
     first = soundstorm.generate(tokens, prompt, seeded(0))

@@ -24,6 +24,7 @@ _CEPSTRA = 19  # without the first, which is loudness
 # bands fade into a floor 20 dB under their mean. Enrolled by natural speech, the 24 narrators are then all known in
 # white noise at 20 dB; with 40 dB and a floor of 60 dB, 3 in 10 are.
 _ACTIVE, _FLOOR = 10**-2.5, 1e-2
+_VOICED = 0.5  # of the energy of a frame comes again after a period
 
 
 def embedding(waveform: np.ndarray) -> np.ndarray:
@@ -32,20 +33,36 @@ def embedding(waveform: np.ndarray) -> np.ndarray:
 
     Raises LabError for silence.
     """
-    if len(waveform) < _FRAME or audio.level(waveform) == -np.inf:
-        raise LabError(f"nobody speaks in {len(waveform) / SAMPLE_RATE:.2f} s of silence; give a second of speech")
-    frames = librosa.util.frame(waveform, frame_length=_FRAME, hop_length=_HOP, axis=0)  # (F, 640)
-    power = np.square(frames, dtype=np.float64).mean(1)
-    active = power >= _ACTIVE * power.max()
+    frames, active = _frames(waveform)
     bands = librosa.feature.melspectrogram(
         y=waveform, sr=SAMPLE_RATE, n_fft=_FRAME, hop_length=_HOP, n_mels=40, center=False
     )[:, active]
     decibels = 10 * np.log10(bands + _FLOOR * bands.mean())
     cepstra = librosa.feature.mfcc(S=decibels, n_mfcc=_CEPSTRA + 1)[1:]  # (19, F)
-    pitch, strength = _pitch(frames[active])
-    voiced = strength >= min(0.5, strength.max())
-    low, middle, high = np.percentile(np.log(pitch[voiced]), (25, 50, 75))  # a frame may be taken for its octave
+    f0, strength = _pitch(frames[active])
+    voiced = strength >= min(_VOICED, strength.max())
+    low, middle, high = np.percentile(np.log(f0[voiced]), (25, 50, 75))  # a frame may be taken for its octave
     return np.concatenate([cepstra.mean(1), cepstra.std(1), [middle, high - low, voiced.mean()]])
+
+
+def pitch(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Waveform (N,) -> the middles of frames of 40 ms, every 10 ms, in seconds, and f0 in Hz (F,), both.
+
+    f0 is nan where a frame is soft (25 dB under the loudest) or not voiced. Raises LabError for silence.
+    """
+    frames, active = _frames(waveform)
+    f0, strength = _pitch(frames)
+    times = (_FRAME / 2 + _HOP * np.arange(len(frames))) / SAMPLE_RATE
+    return times, np.where(active & (strength >= _VOICED), f0, np.nan)
+
+
+def _frames(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Waveform (N,) -> frames (F, 640) and which of them are active (F,)."""
+    if len(waveform) < _FRAME or audio.level(waveform) == -np.inf:
+        raise LabError(f"nobody speaks in {len(waveform) / SAMPLE_RATE:.2f} s of silence; give a second of speech")
+    frames = librosa.util.frame(waveform, frame_length=_FRAME, hop_length=_HOP, axis=0)
+    power = np.square(frames, dtype=np.float64).mean(1)
+    return frames, power >= _ACTIVE * power.max()
 
 
 def _pitch(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,3 +98,20 @@ def enrol(waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> LinearDi
 def top1(gallery: LinearDiscriminantAnalysis, waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> float:
     """The share of waveforms (N,) that are taken for the narrator that they should be by, out of all enrolled."""
     return float(gallery.score([embedding(waveform) for waveform in waveforms], narrators))
+
+
+def similarity(
+    gallery: LinearDiscriminantAnalysis, spoken: Sequence[np.ndarray], natural: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Waveforms (N,) and other waveforms (N,) -> the cosine of each of the first with each of the others.
+
+    The paper's SpkrSim, with embeddings on the gallery's axes, centred on the mean of the narrators enrolled: around 0
+    for any two of them. Cosines of another embedder, the paper's among them, do not compare.
+    """
+
+    def directions(waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        centred = np.array([embedding(waveform) for waveform in waveforms]) - gallery.means_.mean(0)
+        axes = gallery.transform(centred)
+        return axes / np.linalg.norm(axes, axis=1, keepdims=True)
+
+    return directions(spoken) @ directions(natural).T

@@ -86,6 +86,13 @@ class Pass(NamedTuple):
     codes: Tensor  # (F, Q); `config.codes` where still masked
     masked: Tensor  # (F,) bool, this level
     confidence: Tensor  # (F,) log-probability of the code that this pass proposed, without noise
+    likeliest: Tensor  # (F,) the code that this pass finds likeliest
+
+    def filled(self) -> Tensor:
+        """Codes (F, q) of levels 1 to this one as they can be heard now: where still masked, the likeliest."""
+        known = self.codes[:, : self.level + 1].clone()
+        known[:, -1] = torch.where(self.masked, self.likeliest, known[:, -1])
+        return known
 
 
 class SoundStorm(nn.Module):
@@ -172,7 +179,7 @@ class SoundStorm(nn.Module):
                 else:
                     masked = torch.zeros_like(masked)
                 if on_pass is not None:
-                    on_pass(Pass(level, number, fresh[0].clone(), masked[0], confidence[0]))
+                    on_pass(Pass(level, number, fresh[0].clone(), masked[0], confidence[0], logits[0].argmax(-1)))
         return fresh if tokens.ndim == 2 else fresh[0]
 
     def _check(self, tokens: Tensor, prompt: VoicePrompt, iterations: Sequence[int]) -> None:

@@ -1,0 +1,151 @@
+"""Pictures of the voice: what codec levels add, how codes are decided, what a prompt changes, who is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sequential
+from plotly.subplots import make_subplots
+
+from lab.errors import LabError
+from lab.measure import audio as audio_measures
+from lab.measure import speaker
+from lab.tokens import RATE
+from lab.view import style
+from lab.voice.soundstorm import FRAMES, Pass
+
+_FRAME_RATE = FRAMES * RATE  # codec frames a second
+
+
+def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float, height: int = 320) -> go.Figure:
+    """`measure.audio.of_codec` with 1, 2, ... levels: each measure over the levels.
+
+    spoken: how many of the levels the voice speaks; bits: what a level costs, a second.
+    """
+    figure = make_subplots(1, 2, horizontal_spacing=0.12)
+    depths = list(range(1, len(scores) + 1))
+    colours = [style.CONTINUATION if depth <= spoken else style.TRUTH for depth in depths]
+    for column, (name, title) in enumerate(
+        {"log-mel L1": "log-mel L1, nepers (less is nearer)", "STOI": "STOI, 0 to 1 (more is clearer)"}.items(), 1
+    ):
+        figure.add_scatter(
+            x=depths, y=[round(score[name], 4) for score in scores], mode="lines+markers", showlegend=False,
+            marker={"size": 9, "color": colours}, line={"color": "#bbb", "width": 1}, row=1, col=column,
+            hovertemplate=f"%{{x}} levels: {name} %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+        figure.update_yaxes(title_text=title, row=1, col=column)
+    figure.update_xaxes(title_text=f"levels, {bits / 1000:g} kbit/s each", dtick=1)
+    message = f"Each level corrects what those before it left; the voice speaks {spoken} of {len(scores)} (green)"
+    return style.styled(figure, message, height)
+
+
+def confidence_map(passes: Sequence[Pass], level: int) -> np.ndarray:
+    """What `generate` showed of one window -> how its level (1, 2, ...) was filled: (passes of that level, frames).
+
+    uint8: 0 where a frame is still masked; else 1 + 254 p, p the probability of its code when it was accepted.
+    Raises LabError unless all passes of that level are there, once.
+    """
+    chosen = [found for found in passes if found.level == level - 1]
+    if not chosen or [found.number for found in chosen] != list(range(1, len(chosen) + 1)):
+        raise LabError(f"{len(chosen)} passes of level {level} are not those of one window; watch one of at most 27 s")
+    rows, accepted = [], np.zeros(len(chosen[0].masked), np.uint8)
+    for found in chosen:
+        probability = np.rint(1 + 254 * found.confidence.exp().numpy()).astype(np.uint8)
+        accepted = np.where(found.masked.numpy(), 0, np.where(accepted > 0, accepted, probability))
+        rows.append(accepted)
+    return np.stack(rows)
+
+
+def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1, height: int = 480) -> go.Figure:
+    """How one level of a window of speech was filled: every pass above, below what pass `number` (or the last) did.
+
+    passes: what `on_pass` was given. Above: `confidence_map`. Below: accepted before, in this pass, and masked again.
+    """
+    picture = confidence_map(passes, level)
+    number = min(number, len(picture))
+    chosen = next(found for found in passes if (found.level, found.number) == (level - 1, number))
+    frames = picture.shape[1]
+    now, before = picture[number - 1] > 0, (picture[number - 2] if number > 1 else np.zeros(frames)) > 0
+    heights = np.where(before, (picture[number - 1] - 1.0) / 254, chosen.confidence.exp().numpy())
+    figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.55, 0.45], vertical_spacing=0.06)
+    lightness = np.linspace(0.002, 1, len(sequential.Cividis))  # 0 alone is white: 1 of 255 is 0.0039
+    scale = [(0.0, "white"), (0.002, "white"), *zip(lightness, sequential.Cividis, strict=True)]
+    figure.add_heatmap(
+        z=picture, x0=0.5 / _FRAME_RATE, dx=1 / _FRAME_RATE, y0=1, dy=1, zmin=0, zmax=255, colorscale=scale,
+        colorbar={"title": "accepted<br>at", "tickvals": [1, 128, 255], "ticktext": ["0 %", "50 %", "100 %"],
+                  "len": 0.55, "y": 1, "yanchor": "top", "thickness": 12},
+        hovertemplate="%{x:.2f} s, pass %{y}<extra></extra>", row=1, col=1,
+    )  # fmt: skip
+    times = np.round((np.arange(frames) + 0.5) / _FRAME_RATE, 2)
+    for name, where, colour, symbol in (
+        ("accepted before", before, "#bbbbbb", "circle"),
+        ("accepted in this pass", now & ~before, style.CONTINUATION, "circle"),
+        ("masked again", ~now, style.SEAM, "circle-open"),
+    ):
+        figure.add_scatter(
+            x=times[where], y=np.round(100 * heights[where], 1), mode="markers", name=name,
+            marker={"size": 5, "color": colour, "symbol": symbol}, row=2, col=1,
+            hovertemplate="%{x:.2f} s: %{y:.0f} %<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(number, line={"color": style.SEAM, "width": 1}, row=1, col=1)
+    figure.update_yaxes(title_text="pass", autorange="reversed", dtick=max(1, len(picture) // 4), row=1, col=1)
+    figure.update_yaxes(title_text="probability, %", range=[-3, 103], row=2, col=1)
+    figure.update_xaxes(title_text="seconds of speech", row=2, col=1)
+    message = f"Level {level}, pass {number} of {len(picture)}: {now.mean():.0%} of {frames} frames decided"
+    return style.styled(figure, message, height)
+
+
+def prompt_swap(
+    first: np.ndarray, second: np.ndarray, swapped: np.ndarray, names: tuple[str, str], seam: float, height: int = 420
+) -> go.Figure:
+    """Three renderings (N,) of the same tokens, by two prompts and by one after the other from `seam` seconds on:
+    f0, which is the prompt's, and loudness in each token's 40 ms, which is the tokens'."""
+    figure = make_subplots(2, 1, shared_xaxes=True, vertical_spacing=0.08)
+    for name, waveform, colour, size in (
+        ("swapped", swapped, style.CONTINUATION, 8),
+        (names[0], first, style.PROMPT, 2),
+        (names[1], second, style.OTHER_PROMPT, 2),
+    ):
+        times, f0 = speaker.pitch(waveform)
+        loud = audio_measures.loudness(waveform, 1 / RATE).clip(min=-60)
+        shared = {"name": name, "legendgroup": name, "opacity": 0.35 if name == "swapped" else 1, "col": 1}
+        figure.add_scatter(
+            x=np.round(times, 3).astype(np.float32), y=np.round(f0, 1).astype(np.float32), mode="markers", row=1,
+            marker={"size": size + 1, "color": colour}, hovertemplate="%{x:.2f} s: %{y:.0f} Hz", **shared,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=np.round((np.arange(len(loud)) + 0.5) / RATE, 2), y=np.round(loud, 1).astype(np.float32), mode="lines",
+            line={"width": size, "color": colour, "dash": "dot" if waveform is second else "solid"}, row=2,
+            showlegend=False, hovertemplate="%{x:.2f} s: %{y:.0f} dBFS", **shared,
+        )  # fmt: skip
+    figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
+    figure.update_yaxes(title_text="f0, Hz", type="log", tickvals=[75, 100, 150, 200, 300, 400], row=1, col=1)
+    figure.update_yaxes(title_text="level, dBFS", row=2, col=1)
+    figure.update_xaxes(title_text="seconds of speech", row=2, col=1)
+    return style.styled(figure, f"At {seam:.1f} s the voice changes; what is said goes on", height)
+
+
+def speaker_similarity(
+    cosines: np.ndarray, prompts: Sequence[str], narrators: Sequence[str], height: int = 440
+) -> go.Figure:
+    """Cosines (prompts, narrators) of speech in each prompt's voice with each narrator's own, as a map.
+
+    The narrator nearest to a prompt's speech is ringed: the prompt's own, if the voice does what it should.
+    """
+    nearest = [narrators[column] for column in cosines.argmax(1)]
+    right = sum(prompt == found for prompt, found in zip(prompts, nearest, strict=True))
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=np.round(100 * cosines).astype(np.int8), x=list(narrators), y=list(prompts), zmin=-100, zmax=100,
+        colorscale="Cividis", colorbar={"title": "cosine, %", "thickness": 12}, texttemplate="%{z}",
+        hovertemplate="prompt of %{y}, beside %{x}: %{z} %<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=nearest, y=list(prompts), mode="markers", hoverinfo="skip",
+        marker={"size": 34, "color": style.SEAM, "symbol": "circle-open", "line": {"width": 3}},
+    )  # fmt: skip
+    figure.update_xaxes(title_text="natural speech of the narrator")
+    figure.update_yaxes(title_text="prompt of the voice", autorange="reversed", showgrid=False)
+    return style.styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", height)
