@@ -336,6 +336,32 @@ def test_the_pitch_of_a_voice(pitch: float) -> None:
     assert speaker.embedding(hiss())[-1] < 0.1
 
 
+def test_pitch_over_time_is_that_of_voiced_frames_alone() -> None:
+    low, high, pause = voice(110, LOW[1], 0, 1), voice(220, LOW[1], 1, 1), np.zeros(8000, np.float32)
+    times, f0 = speaker.pitch(np.concatenate([low, pause, high, hiss(1)]))
+    assert times[0] == 0.02 and np.allclose(np.diff(times), 0.01) and len(times) == len(f0)
+    assert np.isnan(f0[(times > 1.05) & (times < 1.45)]).all() and np.isnan(f0[times > 2.55]).mean() > 0.9
+    for pitch, start in ((110, 0.05), (220, 1.55)):
+        there = f0[(times > start) & (times < start + 0.9)]
+        assert np.nanmedian(there) == pytest.approx(pitch, rel=0.03) and np.isfinite(there).mean() > 0.9
+
+
+def test_similarity_is_a_cosine_around_the_mean_narrator(monkeypatch: pytest.MonkeyPatch) -> None:
+    who = (LOW, HIGH, (190, (550, 1400, 2800)))
+    enrolled, names = [voice(*each, seed) for seed in range(4) for each in who], 4 * ["long", "short", "third"]
+    first, second = ([voice(*each, seed + k) for k, each in enumerate(who)] for seed in (10, 20))
+    gallery = speaker.enrol(enrolled, names)
+    cosines = speaker.similarity(gallery, first, second[:2])
+    assert cosines.shape == (3, 2) and np.abs(cosines).max() <= 1 + 1e-9
+    assert cosines[0, 0] > 0.9 and cosines[1, 1] > 0.9  # themselves, another time
+    assert max(cosines[0, 1], *cosines[1:, 0], cosines[2, 1]) < 0.5
+    np.testing.assert_allclose(speaker.similarity(gallery, second[:2], first), cosines.T)
+    plain = speaker.embedding
+    monkeypatch.setattr(speaker, "embedding", lambda waveform: plain(waveform) + 100)
+    again = speaker.similarity(speaker.enrol(enrolled, names), first, second[:2])
+    np.testing.assert_allclose(again, cosines, atol=1e-6)  # what all voices share is no likeness
+
+
 def test_a_speaker_is_not_how_loud_he_is_nor_his_pauses() -> None:
     spoken = voice(*LOW, 0)
     first = speaker.embedding(spoken)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,17 +19,18 @@ from torch import Tensor
 
 from lab import audio, bundle
 from lab.corpora import Utterance, librispeech, narration, narrators, phones, storyworld
+from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
+from lab.measure import coherence
 from lab.measure import speaker as speaker_measures
 from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
+from lab.measure.coherence import PROMPT_SECONDS
+from lab.measure.embedding import embedder
 from lab.speech import SpeechSSM
 
-HELD_OUT_CHAPTER = (
-    "158079"  # of reader 4088, whose other chapter is in training; the one lossless chapter of our excerpt
-)
-PROMPT_SECONDS = 10.0  # the paper's long-form prompts
+LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Figure:
     model: str  # whose card it belongs to
     name: str
     value: float
+    report: coherence.Report | None = None  # the series it was read from, kept in data/measured
 
 
 def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -170,6 +172,24 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     ]
 
 
+def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
+    """Held-out stories that each language model of the bundle in use goes on with: is the hero still right?"""
+    root = bundle.folder()
+    models = {name: bundle.load(root, name) for name in bundle.index(root) if name in LANGUAGES}
+    report = coherence.measure(ssm.tokenizer, models, range(count), embedder(), minutes)  # type: ignore[arg-type]
+    figures = []
+    for teller, accounts in report.accounts.items():
+        shares = coherence.curve(accounts, "hero").value
+        for minute in (1, 4, 16):
+            if minute <= minutes and np.isfinite(shares[minute - 1]):
+                name = f"hero still right, minute {minute} of {minutes}-minute stories"
+                if teller == coherence.TRUTH:
+                    figures.append(Figure("tokenizer", f"{name} as narrated", float(shares[minute - 1]), report))
+                else:
+                    figures.append(Figure(teller, name, float(shares[minute - 1]), report))
+    return figures
+
+
 def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
     """What length does to the sound of a story: loudness from the first minute to the last, and jumps at the seams."""
     drifts, at_seams, elsewhere = [], [], []
@@ -244,6 +264,7 @@ MEASURES: dict[str, tuple[Measure, int]] = {  # and how many held-out stories ea
     "voice": (of_voice, 12),
     "speaker": (of_speaker, 48),
     "stories": (of_stories, 6),
+    "coherence": (of_coherence, 16),
     "seams": (of_seams, 2),
     "making": (of_making, 4),
     "speed": (of_speed, 1),
@@ -267,7 +288,9 @@ def measure(what: str, root: Path, speech: Path | None, count: int | None = None
 
 
 def record(root: Path, what: str, figures: list[Figure], machine: str) -> None:
-    """Put figures into the models' cards in bundle.json, each with the command that prints it."""
+    """Put figures into the models' cards in bundle.json, each with the command that prints it; keep their reports."""
+    for report in {id(figure.report): figure.report for figure in figures if figure.report}.values():
+        replace(report, command=f"lab measure {what}", machine=machine).save()
     entries = bundle.index(root)
     for figure in figures:
         card = entries[figure.model]["card"].setdefault("figures", {})

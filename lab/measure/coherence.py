@@ -1,0 +1,408 @@
+"""Does a story keep its thread? What long continuations say, minute by minute and span by span.
+
+The words are what the tokenizer reads in the tokens, those of the ground truth too: what it mishears lowers all alike.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import curve_fit
+from torch import Tensor
+
+from lab.audio import SAMPLE_RATE
+from lab.corpora import narration, storyworld
+from lab.errors import LabError
+from lab.language import Griffin, SpeechTransformer, generate
+from lab.language.decode import MAX_ROWS
+from lab.measure.embedding import Embed
+from lab.speech import SLIDE
+from lab.tokens import RATE, Tokenizer
+
+FOLDER = Path(__file__).parents[2] / "data" / "measured"
+PUBLISHED = Path(__file__).parents[2] / "data" / "published" / "coherence.json"
+PROMPT_SECONDS = 10.0  # the paper's long-form prompts
+MINUTES = 16  # its longest continuations
+SPAN = 100  # words, its spans of SC-L: about 30 s
+TRUTH = "ground truth"
+POINTS = 4  # the least that a decay of three numbers is fitted to
+_OPENINGS = tuple(range(9000, 9008))  # held-out stories that no measure continues
+_SENTENCES = 30  # more than any held-out narrator reads in a minute
+
+Words = Sequence[tuple[float, float, str]]  # of `Tokenizer.words`: seconds, seconds, word
+
+
+class Minute(NamedTuple):
+    """A minute of one story, in counts, so that stories can be taken together."""
+
+    hero_right: int  # sentences that name the hero of the prompt
+    hero_named: int  # sentences that name any hero
+    words: int
+    existing: int  # words of the story world
+    parsed: int  # words in sentences of the story world
+    repetition: float
+    auto_bleu: float
+
+
+class Span(NamedTuple):
+    """Some words in a row; seconds since the prompt."""
+
+    start: float
+    stop: float
+    likeness: float  # cosine of the span and the prompt: SC-L
+    elsewhere: float  # and of the span and the openings of other stories, the mean
+
+
+@dataclass(frozen=True)
+class Account:
+    """What one story held on to."""
+
+    story: int  # number of the held-out story whose opening is the prompt
+    hero: str
+    minutes: tuple[Minute, ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Accounts of the same prompts by who went on: names of the bundle's language models, and the ground truth."""
+
+    minutes: int
+    embedder: str
+    accounts: Mapping[str, tuple[Account, ...]]
+    command: str = ""
+    machine: str = ""
+
+    def save(self, folder: Path | None = None) -> Path:
+        """coherence.json in `folder`, by default data/measured. Raises LabError if it cannot be written."""
+        path = (folder or FOLDER) / "coherence.json"
+        part = path.with_name(".coherence.part")
+        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda digits: round(float(digits), 4))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(rounded, separators=(",", ":")) + "\n")
+            part.replace(path)
+        except OSError as error:
+            raise LabError(f"cannot write {path}: {error.strerror}; give a folder you can write to") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> Report:
+        """What `save` wrote. Raises LabError where there is nothing or something else."""
+        path = path or FOLDER / "coherence.json"
+        try:
+            told = json.loads(path.read_text())
+            told["accounts"] = {
+                name: tuple(
+                    Account(
+                        account["story"],
+                        account["hero"],
+                        tuple(Minute(*minute) for minute in account["minutes"]),
+                        tuple(Span(*span) for span in account["spans"]),
+                    )
+                    for account in accounts
+                )
+                for name, accounts in told["accounts"].items()
+            }
+            return cls(**told)
+        except FileNotFoundError:
+            raise LabError(f"there is no {path}; `lab measure coherence --save` makes it") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{path} is damaged ({error}); `lab measure coherence --save` makes it anew") from None
+
+
+# One text
+
+
+def repetition(words: Sequence[str], n: int = 4) -> float:
+    """Share of n-grams that are copies, 1 - different / all (seq-rep-n, Welleck et al. 2019); 0 without any."""
+    grams = _grams(words, n)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def auto_bleu(words: Sequence[str], order: int = 2) -> float:
+    """Geometric mean, over n from 1 to `order`, of the share of n-grams that occur elsewhere too, not overlapping.
+
+    auto-BLEU-2 of Lakhotia et al. 2021 (GSLM), as in fairseq; 0 for fewer words than make an n-gram or two.
+    """
+    if len(words) < max(order, 2):
+        return 0.0
+    shares = []
+    for n in range(1, order + 1):
+        grams = _grams(words, n)
+        last = {gram: at for at, gram in enumerate(grams)}
+        first = {gram: at for at, gram in reversed(list(enumerate(grams)))}
+        shares.append(np.mean([first[gram] <= at - n or last[gram] >= at + n for at, gram in enumerate(grams)]))
+    return float(np.prod(shares) ** (1 / order))
+
+
+def _grams(words: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
+
+
+# One story
+
+
+def heroes(words: Words, cast: storyworld.Cast) -> list[tuple[float, bool]]:
+    """When a sentence names a hero, in seconds, and whether it is the cast's."""
+    return _heroes(words, storyworld.check(_text(words), cast))
+
+
+def _heroes(words: Words, check: storyworld.Check) -> list[tuple[float, bool]]:
+    named = [heard for heard in check.heard if "hero" in heard.kept or "hero" in heard.broken]
+    return [(words[heard.start][0], "hero" in heard.kept) for heard in named]
+
+
+def by_minute(
+    words: Words, cast: storyworld.Cast, minutes: int = MINUTES, prompt_seconds: float = PROMPT_SECONDS
+) -> tuple[Minute, ...]:
+    """What the minutes after the prompt say, words by when they begin and sentences by their first word."""
+    check = storyworld.check(_text(words), cast)
+    parsed = np.zeros(len(words), bool)
+    for heard in check.heard:
+        parsed[heard.start : heard.stop] = heard.parse is not None
+    minute = np.floor([(start - prompt_seconds) / 60 for start, _, _ in words])
+    named = [(int((second - prompt_seconds) // 60), right) for second, right in _heroes(words, check)]
+    rows = []
+    for number in range(minutes):
+        within = np.flatnonzero(minute == number)
+        said = [words[at][2] for at in within.tolist()]
+        mentions = [right for at, right in named if at == number]
+        existing = sum(word in storyworld.VOCABULARY for word in said)
+        counts = sum(mentions), len(mentions), len(said), existing, int(parsed[within].sum())
+        rows.append(Minute(*counts, repetition(said), auto_bleu(said)))
+    return tuple(rows)
+
+
+def by_span(
+    words: Words, embed: Embed, size: int = SPAN, hop: int | None = None, prompt_seconds: float = PROMPT_SECONDS
+) -> tuple[Span, ...]:
+    """SC-L (Park et al. 2025): the cosine of the prompt and each span of `size` words after it, `hop` words apart.
+
+    hop: `size` by default, spans side by side. A last span of fewer words is left out: the paper does not say.
+    """
+    new = [word for word in words if word[0] >= prompt_seconds]
+    spans = [new[at : at + size] for at in range(0, len(new) - size + 1, hop or size)]
+    if not spans:
+        return ()
+    prompt = _text(words[: len(words) - len(new)])
+    vectors = embed([prompt, *openings(), *map(_text, spans)])
+    others = len(openings())
+    cosines = vectors[1 + others :] @ vectors[: 1 + others].T  # (spans, 1 + others)
+    return tuple(
+        Span(span[0][0] - prompt_seconds, span[-1][1] - prompt_seconds, float(row[0]), float(row[1:].mean()))
+        for span, row in zip(spans, cosines, strict=True)
+    )
+
+
+def account(number: int, words: Words, embed: Embed, minutes: int = MINUTES) -> Account:
+    """Of a continuation of the opening of held-out story `number`, or of that story itself, prompt and all."""
+    cast = cast_of(number)
+    return Account(number, cast.hero, by_minute(words, cast, minutes), by_span(words, embed))
+
+
+def cast_of(number: int) -> storyworld.Cast:
+    """Who held-out story `number` is about."""
+    return storyworld.story(narration.held_out_seed(number), 3).cast
+
+
+@cache
+def openings() -> tuple[str, ...]:
+    """How eight other held-out stories begin: four sentences, about 10 s."""
+    stories = (storyworld.story(narration.held_out_seed(number), 40) for number in _OPENINGS)
+    return tuple(storyworld.normalize(" ".join(story.sentences[:4])) for story in stories)
+
+
+def _text(words: Words) -> str:
+    return " ".join(word for _, _, word in words)
+
+
+# Many stories
+
+
+def narrated(number: int, minutes: int = MINUTES) -> np.ndarray:
+    """Waveform (N,): the first 10 s of held-out story `number`, read by a held-out narrator, and the minutes after."""
+    seconds = PROMPT_SECONDS + 60 * minutes
+    sentences = max(40, math.ceil(_SENTENCES * seconds / 60))  # of 40 the last 30 may be its ending
+    samples = narration.held_out_story(number, sentences=sentences).samples()
+    if len(samples) < seconds * SAMPLE_RATE:
+        lasts = len(samples) / SAMPLE_RATE
+        raise LabError(
+            f"held-out story {number} lasts {lasts:.0f} s in {sentences} sentences; {seconds:.0f} s are needed"
+        )
+    return samples[: round(seconds * SAMPLE_RATE)]
+
+
+def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: int = MINUTES, seed: int = 0) -> Tensor:
+    """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes), at temperature 1 as in the paper.
+
+    SpeechTransformer goes on beyond its length by slide-and-prompt, from the newest 3 s.
+    """
+    slide = SLIDE if isinstance(language, SpeechTransformer) else None
+    stories: list[Tensor] = []
+    for rows in prompts.split(MAX_ROWS):
+        generator = torch.Generator(language.embedding.device).manual_seed(seed + len(stories))
+        new = generate(language, rows, generator=generator, max_tokens=60 * RATE * minutes, slide=slide)
+        stories.append(torch.cat([rows, torch.stack(list(new), 1).cpu()], 1))
+    return torch.cat(stories)
+
+
+def measure(
+    tokenizer: Tokenizer,
+    languages: Mapping[str, Griffin | SpeechTransformer],
+    numbers: Sequence[int],
+    embed: Embed,
+    minutes: int = MINUTES,
+) -> Report:
+    """Every language model goes on from the first 10 s of the same held-out stories, beside those stories."""
+    stories = [narrated(number, minutes) for number in numbers]
+    # Alone, as `lab story` hears them: tokens know what comes next for about 1.4 s.
+    prompts = torch.stack([tokenizer.encode(story[: round(PROMPT_SECONDS * SAMPLE_RATE)]) for story in stories])
+    told = {TRUTH: torch.stack([tokenizer.encode(story) for story in stories])}
+    told |= {name: continued(language, prompts, minutes) for name, language in languages.items()}
+    accounts = {
+        name: tuple(
+            account(number, tokenizer.words(tokens), embed, minutes)
+            for number, tokens in zip(numbers, streams, strict=True)
+        )
+        for name, streams in told.items()
+    }
+    return Report(minutes, embed.name, accounts)
+
+
+def published() -> dict[str, dict[int, float]]:
+    """SC-L as Park et al. 2025 have it: who went on -> word after the prompt at which the span starts -> cosine."""
+    curves = json.loads(PUBLISHED.read_text())["figures"]["Fig. 5"]["curves"]
+    return {name: {point["word"]: point["value"] for point in points} for name, points in curves.items()}
+
+
+# Curves with intervals, and their decay
+
+
+@dataclass(frozen=True)
+class Series:
+    """A number that stories have at every minute or span: a share of the counts of all stories, or a mean over them."""
+
+    label: str
+    axis: str
+    step: float  # between points, on the axis
+    pairs: Callable[[Account], list[tuple[float, float]]]  # numerator and denominator of each point
+
+
+_AFTER, _WORD = "minute after the prompt", "word after the prompt at which the span starts"
+SERIES = {
+    "hero": Series(
+        "hero still right, share of mentions",
+        _AFTER,
+        1,
+        lambda told: [(m.hero_right, m.hero_named) for m in told.minutes],
+    ),
+    "SC-L": Series("SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: [(s.likeness, 1) for s in told.spans]),
+    "SC-L, own": Series(
+        "SC-L above that of other stories' openings",
+        _WORD,
+        SPAN,
+        lambda told: [(s.likeness - s.elsewhere, 1) for s in told.spans],
+    ),
+    "words": Series("words that exist, share", _AFTER, 1, lambda told: [(m.existing, m.words) for m in told.minutes]),
+    "sentences": Series(
+        "words in sentences that parse, share", _AFTER, 1, lambda told: [(m.parsed, m.words) for m in told.minutes]
+    ),
+    "repetition": Series(
+        "4-grams said before in the minute, share", _AFTER, 1, lambda told: [(m.repetition, 1) for m in told.minutes]
+    ),
+    "auto-BLEU": Series("auto-BLEU-2 of the minute", _AFTER, 1, lambda told: [(m.auto_bleu, 1) for m in told.minutes]),
+}
+
+
+class Curve(NamedTuple):
+    """Arrays (M,): nan where no story has anything to count."""
+
+    x: np.ndarray
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Decay(NamedTuple):
+    """floor + (start - floor) 2^(-x / half): `half` is in the units of x, minutes or words."""
+
+    start: float
+    floor: float
+    half: float
+
+    def at(self, x: np.ndarray) -> np.ndarray:
+        return self.floor + (self.start - self.floor) * 0.5 ** (np.asarray(x) / self.half)
+
+
+def curve(accounts: Sequence[Account], series: str, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Curve:
+    """The series of these stories, with percentile intervals of a bootstrap over stories.
+
+    Points that fewer than half of the stories reach are left out. Raises LabError for no story.
+    """
+    x, value, drawn = _resampled(accounts, series, draws, seed)
+    bounds = np.full((2, len(x)), np.nan)
+    known = ~np.isnan(value)
+    bounds[:, known] = np.nanquantile(drawn[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Curve(x, value, *bounds)
+
+
+def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Decay:
+    """Least squares; start and floor are in [0, 1], the half-life between a tenth of a step and twice the length.
+
+    A half-life at its upper bound means that no floor is in sight. Raises LabError for fewer than POINTS points.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = x[~np.isnan(y)], y[~np.isnan(y)]
+    if len(x) < POINTS:
+        raise LabError(f"{len(x)} points do not show a decay; give {POINTS} or more")
+    length = x[-1] - x[0]
+    low, high = (0, 0, 0.1 * length / len(x)), (1, 1, 2 * length)
+    begin = np.clip((y[0], y[-1], length / 4), low, high)
+    best, _ = curve_fit(lambda x, *p: Decay(*p).at(x), x, y, begin, bounds=(low, high))
+    return Decay(*map(float, best))
+
+
+def decay(
+    accounts: Sequence[Account], series: str, draws: int = 200, level: float = 0.95, seed: int = 0
+) -> tuple[Decay, Decay, Decay]:
+    """The fit of a series, and the low and the high end of each of its numbers in a bootstrap over stories."""
+    x, value, drawn = _resampled(accounts, series, draws, seed)
+    found = fit(x, value)
+    again = [fit(x, row) for row in drawn if np.isfinite(row).sum() >= POINTS] or [found]
+    bounds = np.quantile(again, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return found, Decay(*bounds[0]), Decay(*bounds[1])
+
+
+def _resampled(
+    accounts: Sequence[Account], name: str, draws: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x (M,), the series of all stories (M,), and of as many stories drawn from them with replacement (draws, M)."""
+    if not accounts:
+        raise LabError("there is no story to take the curve of; give one or more")
+    series = SERIES[name]
+    pairs = [series.pairs(account) for account in accounts]
+    reached = sorted(map(len, pairs))[len(pairs) // 2]
+    table = np.zeros((len(pairs), reached, 2))
+    for row, points in zip(table, pairs, strict=True):
+        row[: len(points)] = points[:reached]
+    picked = np.random.default_rng(seed).multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), draws)
+    first = 1 if series.axis == _AFTER else 0
+    return first + series.step * np.arange(reached), _share(table.sum(0)), _share(np.tensordot(picked, table, 1))
+
+
+def _share(pairs: np.ndarray) -> np.ndarray:
+    """(..., 2) -> numerator over denominator, nan where that is 0."""
+    return np.divide(pairs[..., 0], pairs[..., 1], out=np.full(pairs.shape[:-1], np.nan), where=pairs[..., 1] > 0)

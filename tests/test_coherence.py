@@ -1,0 +1,429 @@
+"""lab.measure.coherence and its pictures: on texts made by hand, and with models that have learnt nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from lab import bundle, cli
+from lab.corpora import narration, storyworld
+from lab.errors import LabError
+from lab.language import generate
+from lab.measure import coherence, figures
+from lab.measure.coherence import TRUTH, Account, Decay, Minute, Report, Span
+from lab.measure.embedding import embedder
+from lab.view import coherence as pictures
+from lab.view import style
+from lab.view.player import Marks, Words
+
+NUMBER = 3  # a held-out story
+STORY = storyworld.story(narration.held_out_seed(NUMBER), 96)
+
+
+def spoken(sentences: Sequence[str], seconds: float = 2.5, start: float = 0.0) -> list[tuple[float, float, str]]:
+    """Words with times, as if each sentence took so many seconds: 24 a minute by default."""
+    words = []
+    for k, sentence in enumerate(sentences):
+        said = storyworld.normalize(sentence).split()
+        at = start + seconds * (k + np.arange(len(said) + 1) / len(said))
+        words += [(float(a), float(b), word) for a, b, word in zip(at, at[1:], said, strict=False)]
+    return words
+
+
+class Bag:
+    """Texts by the words that are in them, whatever their order."""
+
+    name = "bag of words"
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        known = sorted({word for text in texts for word in text.split()})
+        counts = np.array([[text.split().count(word) for word in known] for text in texts], float)
+        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+
+
+# Repetition
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [("a b c", 0.0), ("a b c d", 0.0), ("a b c d a b c d", 1 / 5), ("a a a a a a", 2 / 3), ("", 0.0)],
+)
+def test_repeated_four_grams(words: str, share: float) -> None:
+    assert coherence.repetition(words.split()) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("words", "score"), [("a", 0.0), ("", 0.0), ("a b c", 0.0), ("a a", 0.0), ("a b a b", (2 / 3) ** 0.5)]
+)
+def test_auto_bleu_by_hand(words: str, score: float) -> None:
+    assert coherence.auto_bleu(words.split()) == pytest.approx(score)
+
+
+def auto_bleu_as_defined(words: Sequence[str], order: int) -> float:
+    shares = []
+    for n in range(1, order + 1):
+        positions = range(len(words) - n + 1)
+        grams = {at: tuple(words[at : at + n]) for at in positions}
+        elsewhere = [any(abs(at - other) >= n and grams[at] == grams[other] for other in positions) for at in positions]
+        shares.append(sum(elsewhere) / len(positions))
+    return float(np.prod(shares)) ** (1 / order)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=3, max_size=30), st.integers(1, 3))
+def test_auto_bleu_is_what_it_is_defined_to_be(words: list[str], order: int) -> None:
+    assert coherence.auto_bleu(words, order) == pytest.approx(auto_bleu_as_defined(words, order))
+
+
+# One story
+
+
+def test_a_true_story_keeps_its_hero_and_all_its_words() -> None:
+    words = spoken(STORY.sentences)
+    minutes = coherence.by_minute(words, STORY.cast, minutes=4)
+    assert all(m.hero_right == m.hero_named > 5 for m in minutes[:3])
+    assert all(m.words == m.existing == m.parsed for m in minutes)
+    assert sum(m.words for m in minutes) == sum(start >= 10 for start, _, _ in words)
+    assert minutes[-1].words < minutes[0].words  # 96 sentences end 10 s before the fourth minute does
+
+
+def test_another_hero_is_counted_in_the_minute_that_names_it() -> None:
+    other = "finn" if STORY.cast.hero != "finn" else "ivy"
+    first, then = STORY.sentences[:28], STORY.sentences[28:]  # 28 sentences: the prompt and the first minute
+    words = spoken([*first, *(sentence.replace(STORY.cast.hero, other) for sentence in then)])
+    minutes = coherence.by_minute(words, STORY.cast, minutes=4)
+    assert minutes[0].hero_right == minutes[0].hero_named > 5
+    assert minutes[1].hero_right == 0 and minutes[1].hero_named > 5
+    named = coherence.heroes(words, STORY.cast)
+    assert [right for _, right in named] == [second < 70 for second, _ in named]
+    assert sum(second >= 10 for second, _ in named) == sum(m.hero_named for m in minutes)
+
+
+def test_words_that_are_none_are_neither_existing_nor_parsed() -> None:
+    words = spoken([*STORY.sentences[:10], "xqzjk vvvwq"], start=10)
+    (minute,) = coherence.by_minute(words, STORY.cast, minutes=1)
+    assert minute.words - minute.existing == minute.words - minute.parsed == 2
+    silent = coherence.by_minute(words, STORY.cast, minutes=3)[2]
+    assert silent == Minute(0, 0, 0, 0, 0, 0.0, 0.0)
+
+
+def test_likeness_of_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherence, "openings", lambda: ("c", "d"))
+    words = [(float(k), k + 0.5, word) for k, word in enumerate("aaaaaaaaaa aaaa bbbb acac aa".replace(" ", ""))]
+    spans = coherence.by_span(words, Bag(), size=4)  # ten words of prompt; the last two words are no span
+    assert [(span.start, span.stop) for span in spans] == [(0, 3.5), (4, 7.5), (8, 11.5)]
+    assert [span.likeness for span in spans] == pytest.approx([1, 0, 0.5**0.5])
+    assert [span.elsewhere for span in spans] == pytest.approx([0, 0, 0.5**0.5 / 2])
+    assert len(coherence.by_span(words, Bag(), size=4, hop=1)) == 11
+    assert coherence.by_span(words, Bag(), size=15) == ()
+
+
+def test_openings_and_casts_are_of_held_out_stories() -> None:
+    assert len(set(coherence.openings())) == 8
+    for opening in coherence.openings():
+        assert set(opening.split()) <= storyworld.VOCABULARY and 20 < len(opening.split()) < 60
+    assert coherence.cast_of(NUMBER) == STORY.cast
+
+
+# Many stories
+
+
+@pytest.fixture(scope="module")
+def tokenizer(models: dict[str, nn.Module]) -> Any:
+    return models["tokenizer"]
+
+
+def test_a_narrated_story_is_as_long_as_asked_for() -> None:
+    short, long = coherence.narrated(NUMBER, 0), coherence.narrated(NUMBER, 2)
+    assert len(short) == 160_000 and len(long) == 130 * 16_000
+    # the same reading: only the level is of the whole
+    assert np.corrcoef(short, long[: len(short)])[0, 1] > 0.999
+
+
+def test_prompts_are_continued_in_groups(models: dict[str, nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coherence, "MAX_ROWS", 2)
+    monkeypatch.setattr(coherence, "RATE", 3)  # a minute of 180 tokens
+    prompts = torch.arange(15).view(3, 5)
+    for name, slide in (("griffin", None), ("transformer", 75)):
+        language: Any = models[name]
+        streams = coherence.continued(language, prompts, minutes=1, seed=4)
+        assert streams.shape == (3, 5 + 180) and torch.equal(streams[:, :5], prompts)
+        for seed, rows in ((4, slice(0, 2)), (5, slice(2, 3))):
+            generator = torch.Generator().manual_seed(seed)
+            new = generate(language, prompts[rows], generator=generator, max_tokens=180, slide=slide)
+            assert torch.equal(streams[rows, 5:], torch.stack(list(new), 1))
+
+
+def test_every_model_goes_on_from_the_same_prompts(
+    models: dict[str, nn.Module], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Tensor] = []
+
+    def words(tokens: Tensor) -> list[tuple[float, float, str]]:
+        heard.append(tokens)
+        return spoken(STORY.sentences[:30])
+
+    ear: Any = SimpleNamespace(encode=tokenizer.encode, words=words)
+    language: Any = models["griffin"]
+    report = coherence.measure(ear, {"griffin": language}, [NUMBER, 5], Bag(), minutes=1)
+    assert list(report.accounts) == [TRUTH, "griffin"] and report.minutes == 1 and report.embedder == "bag of words"
+    assert [account.story for account in report.accounts["griffin"]] == [NUMBER, 5]
+    assert report.accounts[TRUTH][0].hero == STORY.cast.hero
+    assert report.accounts[TRUTH][0].minutes[0].hero_right > 5
+    assert [len(tokens) for tokens in heard] == 4 * [70 * 25]
+    prompt = tokenizer.encode(coherence.narrated(NUMBER, 1)[:160_000])
+    assert torch.equal(heard[2][:250], prompt)
+    assert not torch.equal(heard[2], heard[0])
+
+
+# Reports
+
+
+def told(hero: Sequence[tuple[int, int]], likeness: Sequence[float] = (), number: int = 0) -> Account:
+    minutes = tuple(Minute(right, named, 10, 5, 4, 0.25, 0.5) for right, named in hero)
+    return Account(number, "leo", minutes, tuple(Span(30.0 * k, 30.0 * k + 29, x, 0.1) for k, x in enumerate(likeness)))
+
+
+def reported() -> Report:
+    right = [(10, 10)] * 16
+    fading = [(16 - k, 16) for k in range(16)]
+    falling = [0.4 + 0.3 * 0.5**k for k in range(6)]
+    return Report(
+        16,
+        "bag of words",
+        {
+            TRUTH: (told(right, falling), told(right, falling, 1)),
+            "griffin": (told(right, falling), told(fading, falling, 1)),
+            "transformer": (told(fading, falling), told([(0, 0)] * 16, falling, 1)),
+        },
+    )
+
+
+def test_a_report_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    report = replace(reported(), command="lab measure coherence", machine="a machine")
+    path = report.save(tmp_path / "new")
+    assert Report.load(path) == replace(report, accounts=Report.load(path).accounts)
+    assert Report.load(path).accounts["griffin"][1].minutes == report.accounts["griffin"][1].minutes
+    assert Report.load(path).accounts["griffin"][0].spans[1].likeness == pytest.approx(0.55)
+    assert [entry.name for entry in path.parent.iterdir()] == ["coherence.json"]
+
+
+def test_reports_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "coherence.json"
+    with pytest.raises(LabError, match="lab measure coherence --save"):
+        Report.load(path)
+    for text in ("{", "[]", '{"accounts": {"griffin": [{"story": 1}]}}', '{"minutes": 1, "accounts": {}}'):
+        path.write_text(text)
+        with pytest.raises(LabError, match="is damaged"):
+            Report.load(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot write"):
+        reported().save(tmp_path / "file")
+
+
+# Curves
+
+
+def test_a_share_is_of_the_mentions_of_all_stories() -> None:
+    curve = coherence.curve([told([(1, 1), (0, 0)]), told([(0, 3), (0, 0)])], "hero")
+    assert list(curve.x) == [1, 2]
+    assert curve.value[0] == 1 / 4 and np.isnan([curve.value[1], curve.low[1], curve.high[1]]).all()
+    assert (curve.low[0], curve.high[0]) == (0, 1)  # one of the two stories drawn twice
+
+
+def test_stories_that_agree_leave_no_doubt() -> None:
+    curve = coherence.curve([told([(3, 4)])] * 5, "hero")
+    assert curve.value[0] == curve.low[0] == curve.high[0] == 0.75
+    with pytest.raises(LabError, match="no story"):
+        coherence.curve([], "hero")
+
+
+def test_points_that_half_of_the_stories_reach() -> None:
+    stories = [told([], [0.5] * reached) for reached in (1, 2, 4, 8)]
+    curve = coherence.curve(stories, "SC-L")
+    assert list(curve.x) == [0, 100, 200, 300] and list(curve.value) == [0.5] * 4
+    assert list(coherence.curve(stories, "SC-L, own").value) == pytest.approx([0.4] * 4)
+
+
+def test_an_interval_is_that_of_a_mean() -> None:
+    draws = np.random.default_rng(0).normal(0.5, 0.1, 200)
+    curve = coherence.curve([told([], [x]) for x in draws], "SC-L")
+    assert curve.high[0] - curve.low[0] == pytest.approx(2 * 1.96 * 0.1 / 200**0.5, rel=0.15)
+    narrow = coherence.curve([told([], [x]) for x in draws], "SC-L", level=0.5)
+    assert narrow.high[0] - narrow.low[0] == pytest.approx(2 * 0.674 * 0.1 / 200**0.5, rel=0.15)
+
+
+def test_every_series_is_read_from_its_own_number() -> None:
+    minute = Minute(1, 2, 10, 7, 4, 0.25, 0.5)
+    account = Account(0, "leo", (minute,), (Span(0, 1, 0.6, 0.2),))
+    values = {name: coherence.curve([account], name).value[0] for name in coherence.SERIES}
+    expected = {"hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.4}
+    assert values == pytest.approx(expected | {"repetition": 0.25, "auto-BLEU": 0.5})
+
+
+# Decay
+
+
+@given(start=st.floats(0.5, 1), drop=st.floats(0.1, 0.5), half=st.floats(0.5, 8), hole=st.integers(0, 15))
+def test_a_decay_is_found_again(start: float, drop: float, half: float, hole: int) -> None:
+    x = np.arange(1, 17)
+    decay = Decay(start, start - drop, half)
+    y = decay.at(x)
+    y[hole] = np.nan
+    found = coherence.fit(x, y)
+    assert found == pytest.approx(decay, rel=0.02, abs=0.005)
+
+
+def test_a_half_life_is_where_half_is_gone() -> None:
+    assert Decay(1.0, 0.5, 3.0).at(np.array([0.0, 3.0, 1e9])) == pytest.approx([1, 0.75, 0.5])
+
+
+def test_what_is_no_decay() -> None:
+    flat = coherence.fit(range(8), [0.5] * 8)
+    assert flat.at(np.arange(8)) == pytest.approx(0.5, abs=1e-3)
+    with pytest.raises(LabError, match="3 points"):
+        coherence.fit(range(4), [1, 0.5, np.nan, 0.2])
+
+
+def test_a_decay_has_intervals() -> None:
+    rng = np.random.default_rng(1)
+    truth = Decay(0.8, 0.4, 300.0)
+    points = truth.at(100 * np.arange(20))
+    stories = [told([], points + rng.normal(0, 0.03, 20)) for _ in range(12)]
+    found, low, high = coherence.decay(stories, "SC-L", draws=100)
+    for part in range(3):
+        assert low[part] < found[part] < high[part] and abs(found[part] - truth[part]) < high[part] - low[part]
+
+
+def test_what_was_published() -> None:
+    published = coherence.published()
+    table5 = {"SpeechSSM-2B": (0.549, 0.482, 0.471, 0.470), "Transformer": (0.533, 0.491, 0.464, 0.445)}
+    for name, values in table5.items():
+        assert tuple(published[name][word] for word in (0, 600, 1200, 1800)) == values
+    assert all(max(points) <= 2000 and list(points)[:4] == [0, 200, 400, 600] for points in published.values())
+
+
+# Embeddings
+
+
+def test_embeddings_know_what_a_text_is_about() -> None:
+    embed = embedder()
+    texts = ["a fox ran to the river", "the fox went to the water", "stock prices rose in the second quarter", ""]
+    vectors = embed(texts)
+    assert vectors.shape == (4, 384) and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+    assert embed(texts[2:3])[0] == pytest.approx(vectors[2], abs=1e-5)  # whatever it is padded beside
+    long = "the fox met a bear at the river and gave the bear some honey " * 8  # 104 words: more than a span
+    assert embed([long + "zebra"])[0] @ embed([long + "piano"])[0] < 0.9999  # not cut off
+
+
+def test_an_embedding_that_is_not_to_be_had(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no sentence-transformers model .*nothing"):
+        embedder(str(tmp_path / "nothing"))
+
+
+# The command
+
+
+def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def measured(tokenizer: Any, models: dict[str, Any], numbers: range, embed: Any, minutes: int) -> Report:
+        asked.update(models=sorted(models), numbers=list(numbers), minutes=minutes)
+        return reported()
+
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr(coherence, "measure", measured)
+    monkeypatch.setattr(figures, "embedder", Bag)
+    monkeypatch.setattr(coherence, "FOLDER", tmp_path)
+    ssm: Any = SimpleNamespace(tokenizer=None)
+    rows = figures.of_coherence(ssm, None, 2)
+    assert asked == {"models": ["griffin", "griffin30", "transformer"], "numbers": [0, 1], "minutes": 16}
+    values = {(row.model, row.name): row.value for row in rows}
+    name = "hero still right, minute {} of 16-minute stories"
+    assert values["griffin", name.format(4)] == (10 + 13) / (10 + 16)
+    assert values["transformer", name.format(16)] == 1 / 16
+    assert values["tokenizer", name.format(1) + " as narrated"] == 1
+    assert len(values) == 9
+
+    root = tmp_path / "bundle"
+    root.mkdir()
+    bundle.write_index(root, {name: {"config": {}, "card": {}} for name in ("griffin", "transformer", "tokenizer")})
+    figures.record(root, "coherence", rows, "a machine")
+    saved = Report.load(tmp_path / "coherence.json")
+    assert (saved.command, saved.machine) == ("lab measure coherence", "a machine")
+    card = json.loads((root / "bundle.json").read_text())["transformer"]["card"]["figures"]
+    assert card[name.format(16)]["value"] == 0.0625
+
+
+def test_help_names_every_measure() -> None:
+    shown = " ".join(re.sub(r"[│\s]+", " ", CliRunner().invoke(cli.app, ["measure", "--help"]).stdout).split())
+    assert f"{', '.join(figures.MEASURES)} or all" in shown
+
+
+# Pictures
+
+
+def test_a_curve_with_its_interval_and_its_decay() -> None:
+    figure = pictures.coherence_decay(reported(), "hero")
+    curves = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
+    assert list(curves) == ["ground truth", "Griffin", "SpeechTransformer, slide-and-prompt"]
+    expected = coherence.curve(reported().accounts["griffin"], "hero")
+    assert list(curves["Griffin"].y) == pytest.approx(expected.value, abs=1e-3)
+    assert curves["Griffin"].line.color == style.CONTINUATION
+    bands = [trace for trace in figure.data if trace.fill == "tonexty"]
+    assert list(bands[1].y) == pytest.approx(expected.low, abs=1e-3)
+    assert sum("half of the way in" in (trace.name or "") for trace in figure.data) == 3
+    assert figure.layout.title.text == (
+        "Hero still right, at the end: ground truth 1.00, Griffin 0.42, SpeechTransformer 0.06"
+    )
+    assert figure.layout.xaxis.title.text == "minute after the prompt"
+    plain = pictures.coherence_decay(reported(), "SC-L", fitted=False)
+    assert not any("fitted" in (trace.name or "") for trace in plain.data)
+    assert pictures.told(Decay(1, 0.5, 250), "SC-L") == "1.00 to 0.50, half of the way in 250 words"
+    assert pictures.told(Decay(1, 0.5, 2.54), "hero") == "1.00 to 0.50, half of the way in 2.5 minutes"
+    with pytest.raises(LabError, match="no series 'beauty'; there are hero"):
+        pictures.coherence_decay(reported(), "beauty")
+
+
+def test_fits_as_a_table() -> None:
+    rows = pictures.coherence_fits(reported(), "SC-L", draws=20).splitlines()
+    assert rows[0].endswith("| half of the way in, words |")
+    assert rows[3] == "| Griffin | 0.70 (0.70 to 0.70) | 0.40 (0.40 to 0.40) | 100 (100 to 100) |"
+    nameless = Report(16, "", {"griffin": (told([(0, 0)] * 16),)})
+    assert "0 points do not show a decay" in pictures.coherence_fits(nameless)
+    assert "Griffin nothing to count" in pictures.coherence_decay(nameless).layout.title.text
+
+
+def test_published_curves_are_called_published() -> None:
+    figure = pictures.coherence_published(reported())
+    for trace in figure.data:
+        assert trace.legendgroup == ("published" if trace.xaxis == "x2" else "here")
+    right = {trace.name: list(trace.y) for trace in figure.data if trace.xaxis == "x2"}
+    assert len(right) == len(coherence.published())
+    assert right["SpeechSSM-2B"] == list(coherence.published()["SpeechSSM-2B"].values())
+    assert "published" in figure.layout.annotations[1].text and "bag of words" in figure.layout.annotations[0].text
+
+
+def test_tracks_are_on_the_clock_of_the_waveform() -> None:
+    words = spoken(STORY.sentences[:20])
+    other = [(start, stop, "finn" if word == STORY.cast.hero and start > 30 else word) for start, stop, word in words]
+    spans = [Span(0.0, 10.0, 0.5, 0.1), Span(10.0, 20.0, 0.25, 0.1)]
+    curves, right, wrong, text = pictures.coherence_tracks(other, STORY.cast, spans)
+    assert isinstance(curves, tuple) and [list(curve.times) for curve in curves] == [[15, 25]] * 2
+    assert [list(curve.values) for curve in curves] == [[0.5, 0.25], [0.1, 0.1]]
+    assert isinstance(right, Marks) and isinstance(wrong, Marks)
+    assert max(right.times) <= 30 < min(wrong.times)
+    assert isinstance(text, Words) and text.spans == other
