@@ -1,0 +1,162 @@
+"""Pictures of training: the learning rate of a schedule, the curves in log.csv, and a run watched while it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import html
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import ipywidgets
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from lab.errors import LabError
+from lab.train.loop import Compute, Schedule
+from lab.view import style
+
+# Of each model the curve that says most, and its unit.
+CURVES = {
+    "tokenizer": ("ctc", "CTC, nats a character"),
+    "codec": ("log-mel", "log-mel L1, nepers"),
+    "griffin": ("loss", "cross-entropy, nats a token"),
+    "soundstorm": ("loss", "cross-entropy, nats a code"),
+}
+T = TypeVar("T")
+
+
+def learning_rate(steps: int = 1560, warmup: int = 150, floor: float = 0.05, peak: float = 2e-3) -> go.Figure:
+    """The learning rate of every step; by default the laptop's schedule of the language models."""
+    schedule = Schedule(steps, learning_rate=peak, warmup=warmup, floor=floor)
+    at = np.unique(np.linspace(0, steps - 1, 300).round().astype(int))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=at, y=[schedule.rate(int(step)) for step in at], line={"color": style.CONTINUATION, "width": 3},
+        hovertemplate="step %{x}: %{y:.2e}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title_text="step")
+    figure.update_yaxes(title_text="learning rate", rangemode="tozero", exponentformat="power")
+    last = schedule.rate(steps) / peak
+    return style.styled(figure, f"Up in {warmup} steps, then down a cosine to {last:.3g} of the peak", 320)
+
+
+def read_log(folder: Path) -> dict[str, np.ndarray]:
+    """log.csv of a run: for each name (N, 3) of step, seconds and value; nothing where there is none yet."""
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    path = Path(folder) / "log.csv"
+    if path.exists():
+        with path.open(newline="") as file:
+            for row in csv.reader(file):
+                if len(row) == 4:  # the last line may be on its way
+                    rows.setdefault(row[2], []).append((float(row[0]), float(row[1]), float(row[3])))
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def curves(work: Path, height: int = 440) -> go.Figure:
+    """The curve of each model of CURVES that was trained below `work`. Raises LabError where there is none."""
+    found = {name: read_log(Path(work) / name) for name in CURVES}
+    found = {name: told for name, told in found.items() if CURVES[name][0] in told}
+    if not found:
+        raise LabError(f"there is no log.csv of a model below {work}; train one first")
+    columns = min(2, len(found))
+    figure = make_subplots(-(-len(found) // columns), columns, subplot_titles=list(found), vertical_spacing=0.22)
+    for number, (name, told) in enumerate(found.items()):
+        place = {"row": number // columns + 1, "col": number % columns + 1}
+        steps, seconds, values = told[CURVES[name][0]].T
+        figure.add_scatter(
+            x=steps.astype(int), y=values.round(3), customdata=seconds.round(1), mode="lines", showlegend=False,
+            line={"color": style.CONTINUATION, "width": 2},
+            hovertemplate="step %{x}, %{customdata} s: %{y}<extra></extra>", **place,
+        )  # fmt: skip
+        figure.update_xaxes(title_text="step", **place)
+        figure.update_yaxes(title_text=CURVES[name][1], **place)
+    minutes = sum(told[CURVES[name][0]][-1, 1] for name, told in found.items()) / 60
+    return style.styled(figure, f"{len(found)} losses fall in {minutes:.1f} minutes of training, all told", height)
+
+
+class Watch(ipywidgets.VBox, Generic[T]):
+    """Training in a thread of its own, seen as it goes: steps, the last loss and its curve, and a button that stops it.
+
+    work(compute) is to hand `compute` to `fit`, which logs into `folder / name` for each name of `steps`. A run that
+    was stopped has saved.
+    """
+
+    def __init__(self, work: Callable[[Compute], T], folder: Path, steps: Mapping[str, int], seconds: float = 0.5):
+        self.folder, self.steps, self.seconds = Path(folder), dict(steps), seconds
+        self._work = work
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self._compute = Compute(log_every=max(1, min(steps.values()) // 40), progress=False)
+        self._told = ipywidgets.HTML(self._drawn())
+        self.halt = ipywidgets.Button(description="Stop", layout={"width": "auto"})
+        self.halt.on_click(lambda _: self.stop())
+        super().__init__([self._told, self.halt])
+        self._worker = threading.Thread(target=self._run, daemon=True)
+        self._worker.start()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def stop(self) -> None:
+        """End the run after the step that is on its way."""
+        self._compute.stop.set()
+
+    async def done(self) -> T:
+        """What `work` returned, when it has; the page is alive meanwhile. Raises what `work` raised.
+
+        Raises LabError for a run that was stopped.
+        """
+        while self._worker.is_alive():
+            await asyncio.sleep(0.1)
+        self._told.value = self._drawn()
+        if isinstance(self._error, KeyboardInterrupt):
+            raise LabError("the run was stopped; run the cell that began it again, and it goes on")
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    def _run(self) -> None:
+        try:
+            self._result.append(self._work(self._compute))
+        except BaseException as error:  # done() raises it where somebody sees it
+            self._error = error
+
+    def _look(self) -> None:
+        while self._worker.is_alive():
+            self._worker.join(self.seconds)
+            self._told.value = self._drawn()
+        self.halt.disabled = True
+
+    def _drawn(self, curve: bool = True) -> str:
+        lines = []
+        for name, steps in self.steps.items():
+            told = read_log(self.folder / name).get(CURVES[name][0], np.zeros((0, 3)))
+            step = int(told[-1, 0]) if len(told) else 0
+            last = f"{told[-1, 2]:.3g} {html.escape(CURVES[name][1])}" if len(told) else ""
+            lines.append(
+                f'<tr><td>{name}</td><td><progress aria-label="{name}" max="{steps}" value="{step}"></progress></td>'
+                f"<td>{step} of {steps} steps</td><td>{_spark(told[:, 2]) if curve else ''}</td><td>{last}</td></tr>"
+            )
+        return f'<table role="status">{"".join(lines)}</table>'
+
+    def __repr__(self) -> str:
+        return f"Watch({', '.join(f'{name}: {steps} steps' for name, steps in self.steps.items())})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget, and a table for a page without a kernel."""
+        return {**super()._repr_mimebundle_(**kwargs), "text/html": self._drawn(curve=False)}
+
+
+def _spark(values: np.ndarray, width: int = 160, height: int = 24) -> str:
+    """A curve without axes, as SVG."""
+    if len(values) < 2:
+        return ""
+    low, span = values.min(), max(float(np.ptp(values)), 1e-9)
+    points = [
+        f"{number * width / (len(values) - 1):.0f},{height - 1 - (value - low) / span * (height - 2):.1f}"
+        for number, value in enumerate(values)
+    ]
+    line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{style.CONTINUATION}" stroke-width="2"/>'
+    return f'<svg width="{width}" height="{height}" aria-hidden="true">{line}</svg>'
