@@ -456,6 +456,15 @@ def test_seams_of_long_stories() -> None:
     assert found["spectral jump at seams against elsewhere, 2-minute stories"] > 1.5
 
 
+def test_sentences_of_stories_that_parse() -> None:
+    spoken = telling(hiss(1), torch.zeros(6001), [])
+    spoken.tokenizer.transcribe = lambda _: (
+        "good night finn once upon a time there was a brave panda named finn " + 8 * "xyz "
+    )
+    found = values(figures.of_stories(spoken, None, 1))
+    assert found["share of sentences that parse, 4-minute stories, from the tokens"] == pytest.approx(2 / 3)
+
+
 def test_words_of_stories_by_minute() -> None:
     tokens = torch.arange(5).repeat_interleave(1500)[1499:]
     found = values(figures.of_stories(telling(hiss(1), tokens, []), None, 1))

@@ -154,12 +154,16 @@ def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 
 
 def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
-    """Four-minute stories from 10 s of held-out stories: words that exist in the world, by the tokens and by ear."""
+    """Four-minute stories from 10 s of held-out stories: words that exist in the world, by the tokens and by ear, and
+    sentences that its grammar can parse."""
     score = partial(token_measures.words_that_exist, vocabulary=storyworld.VOCABULARY)
     meant: list[list[float]] = []
     heard: list[list[float]] = []
+    parsed: list[float] = []
     for number in range(count):
         story = ssm.continue_(prompt(number), 240.0, seed=number)
+        spelled = ssm.tokenizer.transcribe(story.tokens[story.prompt_tokens :])
+        parsed.append(storyworld.check(spelled).sentences_that_parse)
         again = ssm.tokenizer.encode(story.waveform)
         for tokens, found in ((story.tokens, meant), (again, heard)):
             found.append(story_measures.by_minute(ssm.tokenizer, tokens[story.prompt_tokens :], score))
@@ -168,6 +172,7 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     return [
         Figure("griffin", f"{name}, from the tokens", float(np.mean(meant))),
         Figure("griffin", f"{name}, heard again", float(np.mean(heard))),
+        Figure("griffin", "share of sentences that parse, 4-minute stories, from the tokens", float(np.mean(parsed))),
         *(Figure("griffin", f"{name}, minute {n}", float(share)) for n, share in enumerate(minutes, 1)),
     ]
 

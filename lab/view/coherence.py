@@ -85,7 +85,7 @@ def coherence_published(report: Report, height: int = 420) -> go.Figure:
             legendgrouptitle_text="published", row=1, col=2,
         )  # fmt: skip
     for column in (1, 2):
-        figure.update_xaxes(title_text="start of the span, words after the prompt", row=1, col=column)
+        figure.update_xaxes(title_text="words after the prompt", row=1, col=column)
     figure.update_yaxes(title_text=SERIES["SC-L"].label, row=1, col=1)
     message = "As published, SpeechSSM levels off at 0.47, and the Transformer goes on falling"
     styled = style.styled(figure, message, height)
