@@ -25,6 +25,7 @@ from lab.voice import Synthesizer, VoicePrompt
 Source = str | Path | BinaryIO | np.ndarray
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
 SLIDE = 3 * RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
+TEMPERATURE = 0.7  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class SpeechSSM:
         *,
         speaker: Source | None = None,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
     ) -> Story:
         """Continue `prompt` by `seconds` of new speech, in its own voice or that of `speaker` (3 s or more).
 
@@ -120,7 +121,7 @@ class SpeechSSM:
         return Story(waveform, tokens, telling.prompt_tokens, self.voice.seams(len(tokens)), timings)
 
     def stream(
-        self, prompt: Source, *, speaker: Source | None = None, seed: int = 0, temperature: float = 1.0
+        self, prompt: Source, *, speaker: Source | None = None, seed: int = 0, temperature: float = TEMPERATURE
     ) -> Iterator[Piece]:
         """Pieces of audio for ever, in constant memory."""
         return self.tell(prompt, None, speaker=speaker, seed=seed, temperature=temperature, keep_tokens=False)
@@ -132,7 +133,7 @@ class SpeechSSM:
         *,
         speaker: Source | None = None,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float = TEMPERATURE,
         keep_tokens: bool = True,
     ) -> Telling:
         """A story in the making: an iterator of pieces, for `seconds` of new speech or without end."""

@@ -25,7 +25,7 @@ from lab.errors import LabError
 from lab.language import Griffin, SpeechTransformer, generate
 from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
-from lab.speech import SLIDE
+from lab.speech import SLIDE, TEMPERATURE
 from lab.tokens import RATE, Tokenizer
 
 FOLDER = Path(__file__).parents[2] / "data" / "measured"
@@ -246,7 +246,7 @@ def narrated(number: int, minutes: int = MINUTES) -> np.ndarray:
 
 
 def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: int = MINUTES, seed: int = 0) -> Tensor:
-    """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes), at temperature 1 as in the paper.
+    """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes), at the temperature of `lab story`.
 
     SpeechTransformer goes on beyond its length by slide-and-prompt, from the newest 3 s.
     """
@@ -254,7 +254,14 @@ def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: i
     stories: list[Tensor] = []
     for rows in prompts.split(MAX_ROWS):
         generator = torch.Generator(language.embedding.device).manual_seed(seed + len(stories))
-        new = generate(language, rows, generator=generator, max_tokens=60 * RATE * minutes, slide=slide)
+        new = generate(
+            language,
+            rows,
+            generator=generator,
+            temperature=TEMPERATURE,
+            max_tokens=60 * RATE * minutes,
+            slide=slide,
+        )
         stories.append(torch.cat([rows, torch.stack(list(new), 1).cpu()], 1))
     return torch.cat(stories)
 
