@@ -25,6 +25,7 @@ from lab.language import generate
 from lab.measure import coherence, figures
 from lab.measure.coherence import TRUTH, Account, Decay, Minute, Report, Span
 from lab.measure.embedding import embedder
+from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
 from lab.view.player import Marks, Words
@@ -162,7 +163,8 @@ def test_prompts_are_continued_in_groups(models: dict[str, nn.Module], monkeypat
         assert streams.shape == (3, 5 + 180) and torch.equal(streams[:, :5], prompts)
         for seed, rows in ((4, slice(0, 2)), (5, slice(2, 3))):
             generator = torch.Generator().manual_seed(seed)
-            new = generate(language, prompts[rows], generator=generator, max_tokens=180, slide=slide)
+            options: dict[str, Any] = {"temperature": TEMPERATURE, "max_tokens": 180, "slide": slide}
+            new = generate(language, prompts[rows], generator=generator, **options)
             assert torch.equal(streams[rows, 5:], torch.stack(list(new), 1))
 
 

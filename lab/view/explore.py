@@ -46,6 +46,7 @@ class Explorer(ipywidgets.VBox):
     def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None, price: str | None):
         self.draw, self.controls, self.player, self.price = draw, controls, player, price
         self.drawn = draw(**self.values)
+        self._fitted = False  # since a move: a cell that is out of sight when it is drawn has no width
         figure = go.Figure(self.drawn)
         if player is not None:
             figure.update_layout(hovermode="x")  # a click then finds the nearest x, anywhere in the plot
@@ -116,6 +117,9 @@ class Explorer(ipywidgets.VBox):
 
     def _show(self, figure: go.Figure) -> None:
         before, self.drawn = self.drawn, figure
+        if not self._fitted:
+            self._fitted = True
+            self._fit(None)
         with self.figure.batch_update():  # one message
             if same := [trace.type for trace in before.data] == [trace.type for trace in figure.data]:
                 for shown, old, new in zip(self.figure.data, before.data, figure.data, strict=True):
