@@ -209,6 +209,7 @@ def test_switching_keeps_the_place_and_makes_no_click(notebook: Notebook):
     pair, page = Shown(notebook, PAIR), notebook.page
     pair.button("Play").click()
     pair.hears(200)
+    page.wait_for_timeout(400)  # the pitch is heard before the gains have come to rest
     low = pair["level"]
     # by the clock of the sound card, in one frame
     measure = """root => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() =>
@@ -217,6 +218,7 @@ def test_switching_keeps_the_place_and_makes_no_click(notebook: Notebook):
     for _ in range(3):
         pair.root.get_by_role("radio", name="high").click()
         pair.hears(300)
+        page.wait_for_timeout(400)
         high = pair["level"]
         page.keyboard.press("1")
         pair.hears(200)
