@@ -127,8 +127,9 @@ def cast(rng: np.random.Generator) -> Narrator:
 
 
 def double(narrator: Narrator, rng: np.random.Generator) -> Narrator:
-    """The same reading by another voice: accent and rate kept, so that most doubles speak in step with the original."""
-    voice = f"{narrator.voice.split('+')[0]}+{rng.choice(variants())}"
+    """Another voice at the same rate, half of the time in the same accent."""
+    accent = narrator.voice.split("+")[0] if rng.random() < 0.5 else rng.choice(ACCENTS)
+    voice = f"{accent}+{rng.choice(variants())}"
     return _anyone(voice, narrator.rate, int(rng.integers(25, 76)), narrator.size)
 
 
@@ -145,8 +146,8 @@ def named(name: str) -> Narrator:
 
 
 def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int]:
-    """Samples and their rate, by an espeak-ng opened anew (4 ms): the flutter of its pitch runs on from text to text,
-    no call resets it, and the same text must give the same samples whatever was read before.
+    """Samples and their rate, by an espeak-ng opened anew (4 ms) with chance of its own: the flutter of its pitch runs
+    on from text to text, no call resets it, and the same text must give the same samples whatever was read before.
     """
     _, _, variant = voice.partition("+")
     if variant and not (_variants_folder() / variant).is_file():  # espeak-ng would read on without it
@@ -165,6 +166,8 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
         sample_rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
         if sample_rate <= 0:
             raise LabError(f"espeak-ng did not start with the data in {data.decode()}; reinstall espeakng-loader")
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath and echo, which it seeds with the time,
+        ctypes.CDLL(None).srand(1)  # and the noise of its Klatt voices
         library.espeak_SetSynthCallback(listen)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise LabError(f"espeak-ng has no voice {voice!r}; voices are accent+variant, such as en-us+f2")
