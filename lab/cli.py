@@ -198,6 +198,9 @@ def train(
     length: Annotated[
         str | None, typer.Option(help="Of the pieces they learn from: 30s, 1min, 2min, 4min or 16min.")
     ] = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Begin with the weights that the bundle has: go on, or fit them to new data.")
+    ] = False,
     devices: Annotated[
         int, typer.Option(help="GPUs of this machine, or processes.", envvar="LOCAL_WORLD_SIZE", show_envvar=False)
     ] = 1,
@@ -225,6 +228,7 @@ def train(
         seed,
         preset,
         length,
+        warm,
         Compute(devices, nodes, strategy, accumulate, tensorboard),
     )
     say = rank_zero_only(told.print)

@@ -62,7 +62,7 @@ def test_held_out_narrators_are_never_cast(seed: int) -> None:
     who = narrators.cast(rng)
     double = narrators.double(who, rng)
     assert {variant(who), variant(double)} <= set(narrators.variants())
-    assert double.rate == who.rate and double.voice.split("+")[0] == who.voice.split("+")[0]
+    assert double.rate == who.rate
     assert narrators.cast(np.random.default_rng(seed)) == who
 
 
@@ -104,15 +104,13 @@ def test_passages_last_a_few_words_of_the_world(seed: int) -> None:
     assert set(words) <= storyworld.VOCABULARY
 
 
-def test_most_pairs_are_in_step() -> None:
+def test_pairs_are_one_text_by_two_voices_in_the_same_accent_and_another() -> None:
     pairs = [narration.pair(number) for number in range(16)]
     for first, other in pairs:
         assert first.text == other.text and first.narrator != other.narrator
         assert not np.array_equal(first.waveform[:16000], other.waveform[:16000])
-    lengths = np.array([[len(utterance.waveform) for utterance in pair] for pair in pairs])
-    assert np.mean(lengths[:, 0] == lengths[:, 1]) > 0.5
-    ratio = lengths[:, 0] / lengths[:, 1]
-    assert ((ratio == 1) | (abs(ratio - 1) >= 0.04)).all()
+    accents = [{utterance.narrator.split("+")[0] for utterance in pair} for pair in pairs]
+    assert {len(both) for both in accents} == {1, 2}
 
 
 def test_voice_samples_are_two_texts_by_one_narrator() -> None:

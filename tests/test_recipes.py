@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lab.train.loop import Compute
 from lab.train.recipes import Plan
 from lab.voice import VoicePrompt
 from tests.spoken import spoken
-from tests.test_train import said
+from tests.test_train_tokenizer import said
 
 
 @pytest.fixture
@@ -64,10 +65,16 @@ def test_stories_are_tokenized_once_for_each_tokenizer(
     learnt: list[TokenStream] = []
 
     def train(stream: TokenStream, held_out: list[np.ndarray], *_: Any, model: str, **options: Any) -> Any:
-        told = options.pop("inputs")
+        told, begin = options.pop("inputs"), options.pop("begin")
         assert told["tokenizer"] == bundle.fingerprint(bundle.load(root, "tokenizer")) and told["stories"] == "noise"
-        assert options == {"preset": "laptop", "length": None, "vocabulary": 32, "seed": 0, "compute": plan.compute}
-        assert len(held_out) == 8
+        assert options == {
+            "preset": "laptop",
+            "length": None,
+            "vocabulary": 32,
+            "seed": 0,
+            "compute": plan.compute,
+        }
+        assert begin is None and len(held_out) == 8
         learnt.append(stream)
         return bundle.load(plan.bundle, model), {"steps": 1.0, "minutes": 0.0}
 
@@ -139,6 +146,26 @@ def test_griffin30_learns_from_30_s_at_once_and_what_griffin_learns_from(
         "griffin30" in bundle.index(root)
         and SpeechSSM.load(root, baseline="griffin30").language.config.vocabulary == 32
     )
+
+
+def test_a_warm_run_begins_with_the_weights_of_the_bundle(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+
+    def train(*_: Any, begin: Any, inputs: dict[str, str], **__: Any) -> Any:
+        begun.append((begin, inputs.get("griffin")))
+        return bundle.load(tiny_bundle, "griffin"), {"steps": 7.0, "minutes": 0.5}
+
+    monkeypatch.setattr(recipes.language_recipe, "train", train)
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    plan = Plan(tmp_path / "runs", root, None, hours=0.01)
+    first = recipes.train("griffin", plan)
+    card = recipes.train("griffin", replace(plan, warm=True))
+    bundled = bundle.load(tiny_bundle, "griffin")
+    assert begun[0] == (None, None) and begun[1][1] == bundle.fingerprint(begun[1][0]) == bundle.fingerprint(bundled)
+    assert card["command"] == "lab train griffin --warm" and "before" not in first
+    assert card["before"] == {key: first[key] for key in ("data", "steps", "minutes", "command")}
 
 
 def test_what_is_complete_is_not_trained_again(

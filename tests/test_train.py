@@ -1,8 +1,7 @@
-"""lab.train: the loop that all recipes share, the recipes of the tokenizer and the language models, their corpora."""
+"""lab.train: the loop that all recipes share, the recipe of the language models."""
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import os
@@ -10,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -23,13 +23,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import bundle
-from lab.corpora import Utterance, narration, narrators
-from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
-from lab.tokens import HOP, Tokenizer, TokenizerConfig
-from lab.train import language, loop, tokenizer
+from lab.train import language, loop
 from lab.train.loop import Compute, Losses, Schedule, fit
 
 # The schedule
@@ -470,144 +466,16 @@ def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
         language.train(stream(), [], tmp_path, model="mamba")
 
 
-# The tokenizer
-
-
-def said(text: str, narrator: int = 0) -> Utterance:
-    return narration.utterance(text, narrators.NAMED[narrator])
-
-
-@pytest.fixture(scope="module")
-def pairs() -> list[tuple[Utterance, Utterance]]:
-    """Two texts by two voices each; the second pair in step, as it is the same waveform."""
-    owl, sea = said("the owl sang.", 0), said("a cold wind was blowing.", 2)
-    return [(owl, said("the owl sang.", 1)), (sea, sea)]
-
-
-def test_a_batch_holds_what_was_said(pairs: list[tuple[Utterance, Utterance]]) -> None:
-    rows = [utterance for pair in pairs for utterance in pair]
-    batch = tokenizer.collate(rows, agreement=0.5)
-    assert batch.tokens.tolist() == [len(row.waveform) // HOP for row in rows]
-    assert batch.waveform.shape == (4, HOP * int(batch.tokens.max()))
-    for row, utterance in zip(batch.waveform, rows, strict=True):
-        kept = min(len(row), len(utterance.waveform))
-        np.testing.assert_array_equal(row[:kept], utterance.samples()[:kept])
-        assert not row[kept:].any()
-    assert batch.text_lengths.tolist() == [len(row.text) for row in rows]
-    assert len(batch.text) == batch.text_lengths.sum()
-    assert batch.in_step.tolist() == [False, True] and batch.agreement == 0.5
-
-
-def test_every_parameter_of_the_tokenizer_learns(pairs: list[tuple[Utterance, Utterance]]) -> None:
-    torch.manual_seed(0)
-    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
-    batch = tokenizer.collate([utterance for pair in pairs * 6 for utterance in pair], agreement=0.5)
-    loss, logs = tokenizer.loss_of(learner, batch)
-    assert logs.keys() == {"ctc", "masked", "agreement", "same", "used"}
-    assert all(torch.isfinite(value) and value > 0 for name, value in logs.items() if name != "same")
-    torch.testing.assert_close(loss, logs["ctc"] + 0.15 * logs["masked"] + 0.5 * logs["agreement"])
-    first = learner.tokenizer.down[0].weight
-    for name in ("ctc", "masked", "agreement"):
-        (gradient,) = torch.autograd.grad(logs[name], first, retain_graph=True)
-        assert gradient.abs().max() > 0, name
-    loss.backward()
-    for name, parameter in learner.named_parameters():
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
-
-
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_agreement_counts_for_what_it_weighs(pairs: list[tuple[Utterance, Utterance]], weight: float) -> None:
-    torch.manual_seed(0)
-    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
-    loss, logs = tokenizer.loss_of(learner, tokenizer.collate([u for pair in pairs * 4 for u in pair], weight))
-    torch.testing.assert_close(loss - weight * logs["agreement"], logs["ctc"] + 0.15 * logs["masked"])
-
-
-def test_random_projection_targets_are_frozen_and_told_apart(pairs: list[tuple[Utterance, Utterance]]) -> None:
-    one, other = (tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny"))) for _ in range(2))
-    frames = one.tokenizer.mel(tokenizer.collate(list(pairs[0])).waveform)
-    codes = one.random_projection_codes(frames)
-    assert codes.shape == (2, frames.shape[1] // 4)
-    assert torch.equal(codes, other.random_projection_codes(frames))
-    assert len(codes.unique()) > 8
-    assert not {"projection", "targets"} & {name for name, _ in one.named_parameters()}
-
-
-def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> None:
-    """A tokenizer of two codes, of speech that says one letter or the other."""
-    monkeypatch.setattr(tokenizer, "_MISHEARD", 0.0)  # with two codes the nearest other one says the other letter
-    torch.manual_seed(0)
-    judged = Tokenizer(TokenizerConfig.preset("tiny", codes=2))
-    judged.quantizer.codebook.copy_(F.normalize(torch.randn(2, judged.config.code_width)))
-    judged.encode = lambda waveform: torch.from_numpy(waveform[::HOP] > 0).long()
-    heard = [
-        Utterance(np.full(HOP * 8, sign * 9000, np.int16), text, "7", "narrated")
-        for sign, text in ((1, "a"), (-1, "b"))
-    ]
-    before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)
-    figures = tokenizer.read(judged, heard * 8, tmp_path, steps=400, size=8, evaluate=lambda t: {"cer": 0.5})
-    assert figures["ctc"] < 1.5 and figures["cer"] == 0.5  # 18 at first
-    changed = {name for name, value in judged.state_dict().items() if not torch.equal(value, before[name])}
-    assert {name.partition(".")[0] for name in changed} == set(Tokenizer.READER)
-    assert bundle.fingerprint(judged) == print_before
-    assert all(parameter.requires_grad for parameter in judged.parameters())
-
-
-def test_a_reader_meets_near_tokens_now_and_then(monkeypatch) -> None:
-    judged = Tokenizer(TokenizerConfig.preset("tiny"))
-    judged.quantizer.codebook.copy_(F.normalize(torch.randn(32, judged.config.code_width)))
-    reader = tokenizer.Reader(judged)
-    assert reader.near.shape == (32, 8) and (reader.near[:, 0] == torch.arange(32)).all()
-    seen = []
-    monkeypatch.setattr(judged, "spell", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29))
-    tokens = torch.randint(0, 32, (4, 2000), generator=torch.Generator().manual_seed(0))
-    ones = torch.ones(4, dtype=torch.int64)
-    reader(tokenizer.Reading(tokens, 2000 * ones, ones, ones))
-    found = judged.quantizer.scores(seen[0]).argmax(-1)
-    assert 0.03 < float((found != tokens).float().mean()) < 0.08
-    assert all(int(heard) in reader.near[told] for heard, told in zip(found.flatten(), tokens.flatten(), strict=True))
-
-
-def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Utterance]]) -> None:
-    torch.manual_seed(0)
-    learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
-    frames = learner.tokenizer.mel(tokenizer.collate(list(pairs[1])).waveform)
-    loud = frames.clone()
-    loud[:, 20:] -= 6.0  # speech, then near silence
-    varied = tokenizer.perturb(loud)
-    assert varied.shape == frames.shape and torch.isfinite(varied).all()
-    assert (varied[0] - varied[1]).abs().mean() > 0.1  # every row is another room
-    assert (varied[:, :20].mean((1, 2)) - varied[:, 20:].mean((1, 2)) > 0.2).all()
-    energy = varied.mean(-1)
-    step = (energy[:, 1:] - energy[:, :-1]).argmin(1)
-    assert (abs(step - 19) <= 1).all()  # the fall is where it was
-
-
-def noise_pairs(count: int) -> list[tuple[Utterance, Utterance]]:
-    made = [Utterance(int16(np.full(HOP * (n + 2), 0.1, np.float32)), "owl", str(n), "narrated") for n in range(count)]
-    return [(utterance, utterance) for utterance in made]
-
-
-def test_batches_are_of_one_length_and_reach_every_pair() -> None:
-    corpus = noise_pairs(9)
-    real = [Utterance(np.zeros(HOP * 50, np.int16), "hello", "7", "librispeech")] * 4
-    real += [Utterance(np.zeros(16_000 * 17, np.int16), "long", "7", "librispeech")]
-    batch = tokenizer.batches(corpus[::-1], real, size=4, seed=0, agreement=lambda step: 0.25)
-    narrated = [batch(step) for step in range(1, 120) if step % 4]
-    assert all(int(made.tokens.max() - made.tokens.min()) == 3 for made in narrated)
-    assert {int(tokens) for made in narrated for tokens in made.tokens} == set(range(2, 11))
-    assert batch(0).tokens.tolist() == batch(4).tokens.tolist() == [50] * 4  # real speech, each twice, none too long
-    assert batch(4).in_step.all()
-    assert batch(3).agreement == 0.25
-    few = tokenizer.batches(corpus[:2], [], size=4, seed=0, agreement=lambda step: 0.0)
-    assert few(0).tokens.tolist() == [2, 2, 3, 3]
-
-
-def test_tokenizer_recipe(tmp_path: Path) -> None:
-    corpus = noise_pairs(4)
-    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "reading": 3, "size": 2}
-    made, figures = tokenizer.train(corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
-    assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
-    assert figures["cer"] == 0.5 and figures["steps"] == 5
-    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "reading"}
+def test_a_model_begins_with_the_weights_of_another_of_its_config(tmp_path: Path) -> None:
+    spoken = language.TokenStream(np.arange(300) % 32, np.array([0]))
+    held_out = [spoken.tokens[:50]]
+    one, _ = language.train(spoken, held_out, tmp_path / "one", preset="tiny", steps=1, vocabulary=32)
+    still = Schedule(1, learning_rate=0.0, warmup=0)
+    preset = replace(language.PRESETS["tiny"], schedule=still)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(language.PRESETS, "tiny", preset)
+        two, _ = language.train(spoken, held_out, tmp_path / "two", preset="tiny", vocabulary=32, seed=1, begin=one)
+    for name, weights in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], weights, msg=name)
+    with pytest.raises(LabError, match="cannot begin with the weights of GriffinConfig.vocabulary=32"):
+        language.train(spoken, held_out, tmp_path / "three", preset="tiny", vocabulary=33, begin=one)

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from lab import audio
 from lab.corpora import narrators, storyworld
 from lab.corpora.narrators import Narrator
 from lab.corpora.utterance import Utterance, int16
@@ -49,21 +48,11 @@ def passage(seed: int, rng: np.random.Generator, nonsense: float = 0.0) -> str:
 
 
 def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:
-    """One passage by anyone and by a double: in step (equal lengths) where their tempi are within 4 %.
-
-    Same number, same pair.
-    """
+    """One passage by anyone and by a double. Same number, same pair."""
     rng = np.random.default_rng((0x9A1F, number))
     text, narrator = passage(training_seed(number), rng, nonsense), narrators.cast(rng)
     double = narrators.double(narrator, rng)
-    first, other = narrator.read(text), double.read(text)
-    if abs(len(first) / len(other) - 1) < 0.04:
-        other = np.resize(audio.resample(other, len(other), len(first)), len(first))
-    words = storyworld.normalize(text)
-    return (
-        Utterance(int16(first), words, narrator.name, "narrated"),
-        Utterance(int16(other), words, double.name, "narrated"),
-    )
+    return utterance(text, narrator), utterance(text, double)
 
 
 def voice_samples(number: int) -> tuple[Utterance, Utterance]:

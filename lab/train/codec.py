@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lab.corpora import Utterance
 from lab.errors import LabError
-from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.voice.codec import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
 from lab.voice.losses import MultiScaleMel
@@ -37,17 +37,22 @@ def train(
     seed: int = 0,
     held_out: Sequence[Utterance] | None = None,
     discriminators: int = 0,
+    begin: Codec | None = None,
     inputs: Mapping[str, str] | None = None,
     compute: Compute | None = None,
 ) -> tuple[Codec, dict[str, float]]:
     """Train a codec on `corpus` in `folder`, or go on where the folder left off.
 
     `held_out` is measured by STOI as training goes. `discriminators` is their width, 0 for none (SoundStream:
-    32); they pay off in long runs, after the mel distances have settled.
+    32); they pay off in long runs, after the mel distances have settled. `begin` gives the weights to begin with.
     """
     torch.manual_seed(seed)
     codec = Codec(CodecConfig.preset(preset))
-    batches = crops(corpus, batch, int(seconds * RATE), codec.config.levels, seed, min(FREE, steps // 4))
+    free = min(FREE, steps // 4)
+    if begin is not None:
+        take_over(codec, begin)
+        free = -1
+    batches = crops(corpus, batch, int(seconds * RATE), codec.config.levels, seed, free)
     schedule = replace(SCHEDULE, steps=steps, warmup=min(SCHEDULE.warmup, steps // 4))
     evaluate = (lambda model: intelligibility(model, held_out)) if held_out is not None else None
     game = Game(discriminators)

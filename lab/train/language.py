@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
-from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 
 LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
 Batch = tuple[Tensor, Tensor, Tensor]  # tokens (B, T), targets (B, T), reset (B, T)
@@ -116,6 +116,7 @@ def train(
     size: int | None = None,
     length: int | None = None,
     seed: int = 0,
+    begin: Griffin | SpeechTransformer | None = None,
     inputs: Mapping[str, str] | None = None,
     compute: Compute | None = None,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
@@ -123,7 +124,7 @@ def train(
 
     `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
     as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
-    length. Raises LabError for another model or preset, or too few tokens.
+    length. `begin` gives the weights to begin with. Raises LabError for another model or preset, or too few tokens.
     """
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
@@ -140,6 +141,8 @@ def train(
         network = SpeechTransformer(TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length))
     else:
         raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
+    if begin is not None:
+        take_over(network, begin)
     figures = fit(
         network,
         loss_of,

@@ -181,6 +181,13 @@ def _as(like: Tensor | None, value: Tensor) -> Tensor:
     return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
 
 
+def take_over(model: nn.Module, other: nn.Module) -> None:
+    """Begin with the weights of `other`. Raises LabError when it is of another config."""
+    if model.config != other.config:
+        raise LabError(f"cannot begin with the weights of {other.config}: what is trained is {model.config}")
+    model.load_state_dict(other.state_dict())
+
+
 def fit(
     model: nn.Module,
     loss_of: Callable[[nn.Module, Any], Losses],

@@ -47,6 +47,7 @@ class Plan:
     seed: int = 0
     preset: str = "laptop"  # of the language models
     length: str | None = None  # of the pieces that they learn from, a key of `language.LENGTHS`
+    warm: bool = False  # begin with the weights that the bundle has
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
@@ -68,8 +69,14 @@ class Plan:
         print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {self.speech}", file=sys.stderr)
         return utterances
 
-    def options(self) -> dict[str, Any]:
-        return {"seed": self.seed} | ({"steps": self.steps} if self.steps else {})
+    def options(self, name: str) -> dict[str, Any]:
+        """What every recipe is told of the plan."""
+        return {
+            "seed": self.seed,
+            "begin": _load(self, name) if self.warm else None,
+            "inputs": inputs(name, self),
+            "compute": self.compute,
+        } | ({"steps": self.steps} if self.steps else {})
 
     def alone(self) -> Plan:
         return replace(self, compute=replace(self.compute, devices=1, nodes=1, accumulate=1))
@@ -87,7 +94,7 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
         readers,
         plan.work / name,
         evaluate=lambda tokenizer: {"cer": transcription(tokenizer, test)},
-        **plan.options(),
+        **plan.options(name),
     )
     return _finish(plan, name, model, figures, _seconds([u for pair in words + stories for u in pair] + readers))
 
@@ -100,9 +107,7 @@ def codec(plan: Plan, name: str) -> dict[str, Any]:
         for u in both
     ]
     readers = plan.readers()
-    model, figures = codec_recipe.train(
-        narrated + readers, plan.work / name, inputs=inputs(name, plan), compute=plan.compute, **plan.options()
-    )
+    model, figures = codec_recipe.train(narrated + readers, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, _seconds(narrated + readers))
 
 
@@ -123,9 +128,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         preset=plan.preset,
         length=LENGTHS[length] if length else None,
         vocabulary=tokenizer.config.codes,
-        inputs=inputs(name, plan),
-        compute=plan.compute,
-        **plan.options(),
+        **plan.options(name),
     )
     return _finish(plan, name, model, figures, {"narrated": shard.seconds})
 
@@ -139,9 +142,7 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
         narrated.takes() + READERS * (read.takes() if read else []),
         plan.work / name,
         vocabulary=tokenizer.config.codes,
-        inputs=inputs(name, plan),
-        compute=plan.compute,
-        **plan.options(),
+        **plan.options(name),
     )
     seconds = {"narrated": narrated.seconds, "librispeech": read.seconds if read else 0.0}
     return _finish(plan, name, model, figures, seconds)
@@ -197,7 +198,8 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
         told |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
         told |= {"readers": plan.speech.name if plan.speech else "none"}
-    return told | {model: bundle.fingerprint(_load(plan, model)) for model in recipe.models}
+    models = (*recipe.models, name) if plan.warm else recipe.models
+    return told | {model: bundle.fingerprint(_load(plan, model)) for model in models}
 
 
 def _extent(plan: Plan) -> dict[str, str]:
@@ -246,6 +248,11 @@ def _finish(
         data += f", {seconds['librispeech'] / 3600:.1f} h of LibriSpeech (Panayotov et al. 2015, CC BY 4.0)"
     asked = {"preset": plan.preset, "length": plan.length} if RECIPES[name].make is language else {}
     options = "".join(f" --{option} {value}" for option, value in asked.items() if value != getattr(Plan, option))
+    before = {}
+    if plan.warm:
+        options += " --warm"
+        card = bundle.index(plan.bundle)[name]["card"]
+        before["before"] = {key: card[key] for key in ("data", "steps", "minutes", "command", "before") if key in card}
     card = {
         "data": data,
         "steps": int(figures.pop("steps")),
@@ -255,6 +262,7 @@ def _finish(
         "inputs": inputs(name, plan) | _extent(plan),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "at_the_end": {key: round(value, 4) for key, value in figures.items()},
+        **before,
     }
     weights = whole(model.state_dict())  # of all processes, where they share the model
     if not distributed.is_initialized() or distributed.get_rank() == 0:

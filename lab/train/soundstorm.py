@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.errors import LabError
-from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, conceal
 
@@ -46,16 +46,20 @@ def train(
     batch: int = 8,
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
+    begin: SoundStorm | None = None,
     inputs: Mapping[str, str] | None = None,
     compute: Compute | None = None,
 ) -> tuple[SoundStorm, dict[str, float]]:
     """A voice that learnt from `takes`: for each speaker two pieces of speech or more (see `Shard.takes`).
 
-    `vocabulary` is the tokenizer's. `held_out` takes are measured by cross-entropy as training goes.
+    `vocabulary` is the tokenizer's. `held_out` takes are measured by cross-entropy as training goes. `begin` gives the
+    weights to begin with.
     """
     torch.manual_seed(seed)
     sizes = {} if vocabulary is None else {"tokens": vocabulary}
     soundstorm = SoundStorm(SoundStormConfig.preset(preset, **sizes))
+    if begin is not None:
+        take_over(soundstorm, begin)
     levels = soundstorm.config.levels
     test = batches(held_out, 32, levels, seed) if held_out else None
     figures = fit(

@@ -1,19 +1,21 @@
 """Recipe of the tokenizer: masked prediction on all audio, characters on transcribed audio, one token for two voices.
 
 Three losses: BEST-RQ (Chiu et al. 2022) asks the encoder for the frozen random-projection code of frames that were
-hidden from it; CTC after the quantizer asks the tokens for the text; and where two voices read in step (see
-`narration.double`), each asks the other's token of its own encoder output, since tokens should not tell who speaks.
+hidden from it; CTC after the quantizer asks the tokens for the text; and of two voices that say the same (see
+`narration.pair`) each asks the other's tokens, warped in time to its own, of its encoder output, since tokens should
+tell neither who speaks nor when a frame began.
 
 Then, with tokens as they are, the part that reads them learns alone and from many more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 
 from lab.corpora import Utterance
 from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
-from lab.train.loop import Losses, Schedule, fit
+from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 
 Pair = tuple[Utterance, Utterance]
 
@@ -29,17 +31,18 @@ STACK = 4  # log-mel frames a token
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
 _MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
 _SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
+_AGREEMENT = 2.0  # weight of that loss
+_OFF = 0.02  # what a token of distance from even tempo costs a match, in cosines
 
 
 @dataclass
 class Batch:
-    """Rows 2k and 2k + 1 say the same; `in_step` where they say it at the same time."""
+    """Rows 2k and 2k + 1 say the same."""
 
     waveform: Tensor  # (B, N)
     tokens: Tensor  # (B,) tokens of speech in each row, the rest is padding
     text: Tensor  # (sum of lengths,)
     text_lengths: Tensor  # (B,)
-    in_step: Tensor  # (B / 2,) bool
     agreement: float  # weight of the agreement loss: asked of codes that mean nothing yet, it makes them all one
 
 
@@ -90,15 +93,15 @@ class Learner(nn.Module):
         reads = ~hides
         ctc = (each / batch.text_lengths)[reads].mean() if reads.any() else each.sum() * 0
 
-        both = batch.in_step & ~hides[0::2] & ~hides[1::2]
-        agree = speech[0::2] & speech[1::2] & both[:, None]  # (B / 2, T)
-        scores = tokenizer.quantizer.scores(narrow) * _SHARPNESS
+        mine, other = matches(tokenizer.quantizer.on_sphere(narrow.detach()), batch.tokens, reads)
         agreement = narrow.sum() * 0
         same = narrow.new_zeros(())
-        if agree.any():
-            for mine, other in ((0, 1), (1, 0)):
-                agreement = agreement + 0.5 * F.cross_entropy(scores[mine::2][agree], indices[other::2][agree])
-            same = (indices[0::2][agree] == indices[1::2][agree]).float().mean()
+        if len(mine):
+            scores = tokenizer.quantizer.scores(narrow.flatten(0, 1)) * _SHARPNESS  # (B T, codes)
+            code = indices.flatten()
+            for one, another in ((mine, other), (other, mine)):
+                agreement = agreement + 0.5 * F.cross_entropy(scores[one], code[another])
+            same = (code[mine] == code[other]).float().mean()
         used = torch.bincount(indices[speech], minlength=tokenizer.config.codes)
         logs = {
             "ctc": ctc,
@@ -108,6 +111,26 @@ class Learner(nn.Module):
             "used": (used > 0).float().mean(),
         }
         return ctc + 0.15 * masked + batch.agreement * agreement, logs
+
+
+@torch.no_grad()
+def matches(directions: Tensor, lengths: Tensor, reads: Tensor) -> tuple[Tensor, Tensor]:
+    """Which tokens of rows 2k and 2k + 1 say the same, by dynamic time warping near an even tempo.
+
+    Unit vectors (B, T, C), tokens of speech in each row (B,), rows to match (B,) bool -> indices into (B T): two (M,).
+    """
+    rows, length, _ = directions.shape
+    pairs = []
+    for row in range(0, rows, 2):
+        if not (reads[row] and reads[row + 1]):
+            continue
+        first, second = (directions[each, : lengths[each]].float().cpu().numpy() for each in (row, row + 1))
+        even = np.arange(len(first))[:, None] * len(second) / len(first)
+        costs = 1 - first @ second.T + _OFF * np.abs(even - np.arange(len(second)))
+        _, path = librosa.sequence.dtw(C=costs.astype(np.float64))
+        pairs.append(path + length * np.array([row, row + 1]))
+    found = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
+    return tuple(torch.from_numpy(found).to(directions.device).unbind(1))  # type: ignore[return-value]
 
 
 @dataclass
@@ -203,7 +226,10 @@ def perturb(frames: Tensor) -> Tensor:
 def batches(
     pairs: list[Pair], speech: list[Utterance], size: int, seed: int, agreement: Callable[[int], float]
 ) -> Callable[[int], Batch]:
-    """Step -> batch of `size` pairs of about one length; each fourth step real utterances, each twice."""
+    """Step -> batch of `size` pairs of about one length; each fourth step real utterances, each twice.
+
+    Each begins up to a token late, so that tokens learn not to tell where their frame began.
+    """
     pairs = sorted(pairs, key=lambda both: len(both[0].waveform))
     speech = sorted((u for u in speech if u.seconds < 16), key=lambda u: len(u.waveform))
 
@@ -216,26 +242,26 @@ def batches(
         chosen = neighbours(rng, pairs, size)
         if speech and step % 4 == 0:
             chosen = [(u, u) for u in neighbours(rng, speech, size // 2)]
-        return collate([u for both in chosen for u in both], agreement(step))
+        late = rng.integers(HOP, size=2 * len(chosen))
+        return collate([u for both in chosen for u in both], agreement(step), late)
 
     return batch
 
 
-def collate(utterances: list[Utterance], agreement: float = 0.0) -> Batch:
-    tokens = torch.tensor([len(u.waveform) // HOP for u in utterances])
-    waveform = torch.zeros(len(utterances), int(tokens.max()) * HOP)
-    for row, utterance in zip(waveform, utterances, strict=True):
-        samples = torch.from_numpy(utterance.samples()[: len(row)])
-        row[: len(samples)] = samples
+def collate(utterances: list[Utterance], agreement: float = 0.0, late: np.ndarray | None = None) -> Batch:
+    """Utterances as rows, the first `late` (B,) samples of each left out."""
+    starts = np.zeros(len(utterances), int) if late is None else late
+    heard = [u.samples()[start:] for u, start in zip(utterances, starts, strict=True)]
+    tokens = torch.tensor([len(samples) // HOP for samples in heard])
+    waveform = torch.zeros(len(heard), int(tokens.max()) * HOP)
+    for row, samples in zip(waveform, heard, strict=True):
+        row[: len(samples)] = torch.from_numpy(samples[: len(row)])
     texts = [torch.tensor(spelling.spell(u.text)) for u in utterances]
-    lengths = [len(u.waveform) for u in utterances]
-    in_step = [abs(a - b) < HOP // 2 for a, b in zip(lengths[0::2], lengths[1::2], strict=True)]
     return Batch(
         waveform,
         tokens,
         torch.cat(texts),
         torch.tensor([len(t) for t in texts]),
-        torch.tensor(in_step),
         agreement,
     )
 
@@ -247,39 +273,48 @@ def train(
     folder: Path,
     *,
     preset: str = "lab",
-    steps: int = 5000,
+    steps: int = 6000,
     reading: int = 3000,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
+    begin: Tokenizer | None = None,
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
 ) -> tuple[Tokenizer, dict[str, float]]:
     """A tokenizer that learnt from pairs (see `narration.pair`) and from transcribed real speech.
 
-    For three fifths of the `steps` from `words`, many of them in no order, so that it has to listen; then, at a lower
+    For half of the `steps` from `words`, many of them in no order, so that it has to listen; then, at a lower
     rate, from `stories`, so that it makes use of what it can expect. After that the reader alone: `reading` steps.
+    `begin` gives the weights to begin with.
     """
     torch.manual_seed(seed)
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
+    if begin is not None:
+        take_over(tokenizer, begin)
     learner = Learner(tokenizer)
     minutes = 0.0
-    for name, pairs, share, rate, agreement in (
-        ("words", words, 0.6, 2e-3, lambda step: 0.6 * min(1.0, step / 2000) ** 2),
-        ("stories", stories, 0.4, 1.2e-3, lambda step: 0.3),
+    for name, pairs, rate, agreement in (
+        ("words", words, 2e-3, lambda step: _AGREEMENT if begin else 0.6 * min(1.0, step / 2000) ** 2),
+        ("stories", stories, 1.2e-3, lambda step: _AGREEMENT),
     ):
         figures = fit(
             learner,
             loss_of,
             batches(pairs, speech, size, seed, agreement),
-            schedule=Schedule(round(share * steps), learning_rate=rate, warmup=100, weight_decay=0.02),
+            schedule=Schedule(steps // 2, learning_rate=rate, warmup=100, weight_decay=0.02),
             folder=folder / name,
             evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
             evaluate_every=300,
             seed=seed,
             mixed=True,
+            inputs=inputs,
+            compute=compute,
         )
         minutes += figures["minutes"]
     heard = [utterance for pair in words + stories for utterance in pair] + speech
-    figures |= read(tokenizer, heard, folder / "reading", steps=reading, seed=seed, evaluate=evaluate)
+    options: dict[str, Any] = {"seed": seed, "evaluate": evaluate, "inputs": inputs, "compute": compute}
+    figures |= read(tokenizer, heard, folder / "reading", steps=reading, **options)
     return tokenizer, figures | {"steps": float(steps), "minutes": minutes + figures["minutes"]}
 
 
@@ -292,6 +327,8 @@ def read(
     size: int = 48,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
 ) -> dict[str, float]:
     """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text."""
     told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
@@ -305,6 +342,8 @@ def read(
         evaluate_every=500,
         seed=seed,
         mixed=True,
+        inputs=inputs,
+        compute=compute,
     )
     tokenizer.requires_grad_(True)
     return figures
