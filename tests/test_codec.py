@@ -70,7 +70,7 @@ def test_fewer_levels() -> None:
     assert torch.equal(codec.decode(codes), codec.decode(codec.encode(tone(3200))))
     with pytest.raises(LabError, match="5 levels"):
         codec.decode(torch.zeros(1, 3, 5, dtype=torch.long))
-    with pytest.raises(LabError, match="no codec preset"):
+    with pytest.raises(LabError, match="CodecConfig: no preset"):
         CodecConfig.preset("huge")
 
 

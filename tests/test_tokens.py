@@ -133,7 +133,7 @@ def test_padding_does_not_move_the_centre() -> None:
 
 
 def test_an_unknown_preset_is_an_error() -> None:
-    with pytest.raises(LabError, match="no tokenizer preset 'huge'; there are lab, tiny"):
+    with pytest.raises(LabError, match="no preset 'huge'; there are lab, tiny"):
         TokenizerConfig.preset("huge")
     assert TokenizerConfig.preset("tiny", codes=8).codes == 8
 

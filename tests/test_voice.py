@@ -180,7 +180,7 @@ def test_generate_refuses(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     ):
         with pytest.raises(LabError):
             soundstorm.generate(said, voice, seeded(), iterations=iterations)
-    with pytest.raises(LabError, match="no SoundStorm preset"):
+    with pytest.raises(LabError, match="SoundStormConfig: no preset"):
         SoundStormConfig.preset("huge")
 
 

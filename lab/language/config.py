@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from lab import presets
 from lab.errors import LabError
 
 PATTERN = ("recurrent", "recurrent", "attention")  # repeated and cut: 26 layers end with two recurrent
-
-
-def _build(cls: type, presets: dict[str, dict[str, Any]], name: str, overrides: dict[str, Any]) -> Any:
-    if name not in presets:
-        raise LabError(f"{cls.__name__}: no preset {name!r}; there are {', '.join(presets)}")
-    known = {field.name for field in fields(cls)}
-    if unknown := set(overrides) - known:
-        raise LabError(f"{cls.__name__}: no field {sorted(unknown)[0]!r}; there are {', '.join(sorted(known))}")
-    return cls(**{**presets[name], **overrides})
 
 
 def _positive(config: Any) -> None:
@@ -65,7 +57,7 @@ class GriffinConfig:
 
         Raises LabError for an unknown preset or field.
         """
-        return _build(cls, GRIFFIN, name, overrides)
+        return presets.build(cls, GRIFFIN, name, overrides)
 
 
 GRIFFIN: dict[str, dict[str, Any]] = {
@@ -101,7 +93,7 @@ class TransformerConfig:
 
         Raises LabError for an unknown preset or field.
         """
-        return _build(cls, TRANSFORMER, name, overrides)
+        return presets.build(cls, TRANSFORMER, name, overrides)
 
 
 TRANSFORMER: dict[str, dict[str, Any]] = {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab import presets
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
 
@@ -46,7 +47,7 @@ class CodecConfig:
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> CodecConfig:
         """ "lab": trained here; "tiny": for tests; "paper": AudioLM's 12 levels x 1024, and wider."""
-        presets: dict[str, dict[str, Any]] = {
+        known: dict[str, dict[str, Any]] = {
             "lab": {},
             "tiny": {
                 "width": 32,
@@ -70,9 +71,7 @@ class CodecConfig:
                 "code_width": 128,
             },
         }
-        if name not in presets:
-            raise LabError(f"no codec preset {name!r}; there are {', '.join(presets)}")
-        return cls(**(presets[name] | overrides))
+        return presets.build(cls, known, name, overrides)
 
 
 class Codec(nn.Module):

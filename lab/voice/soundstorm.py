@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lab import presets
 from lab.errors import LabError
 from lab.voice.conformer import ConformerBlock, rotary
 
@@ -52,7 +53,7 @@ class SoundStormConfig:
             "expansion": 4,
             "span": None,
         }
-        presets: dict[str, dict[str, Any]] = {
+        known: dict[str, dict[str, Any]] = {
             "lab": {},
             "tiny": {
                 "tokens": 32,
@@ -66,9 +67,7 @@ class SoundStormConfig:
             "paper": paper,
             "speechssm": paper | {"layers": 24},
         }
-        if name not in presets:
-            raise LabError(f"no SoundStorm preset {name!r}; there are {', '.join(presets)}")
-        return cls(**(presets[name] | overrides))
+        return presets.build(cls, known, name, overrides)
 
 
 class VoicePrompt(NamedTuple):
