@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.errors import LabError
+from lab.files import replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
@@ -59,17 +59,8 @@ def index(root: Path) -> dict[str, Any]:
 
 def write_index(root: Path, entries: dict[str, Any]) -> None:
     """bundle.json in place of the one there is, whole or not at all."""
-    part = root / ".bundle.part"
-    try:
+    with replacing(root / "bundle.json") as part:
         part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
-        part.replace(root / "bundle.json")
-    except OSError as error:
-        raise LabError(
-            f"cannot write {root / 'bundle.json'}: {error.strerror}; give a folder you can write to"
-        ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def save(
@@ -80,22 +71,18 @@ def save(
     `weights` in place of its own, for a model that several processes share.
     """
     entries = index(root) if (root / "bundle.json").exists() else {}
-    path, part = root / f"{name}.safetensors", root / f".{name}.part"
+    path = root / f"{name}.safetensors"
     tensors = {
         key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous()
         for key, value in (model.state_dict() if weights is None else weights).items()
         if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY
     }
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(tensors, part)
-        part.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LabError(f"cannot write {path}: {reason}; give a folder you can write to") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            safetensors.torch.save_file(tensors, part)
+        except safetensors.SafetensorError as error:  # how it tells of a full disk
+            raise OSError(str(error)) from error
     entries[name] = {"config": asdict(model.config), "card": card}  # type: ignore[call-overload]
     write_index(root, entries)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from lab import audio
 from lab.errors import LabError
+from lab.files import replacing
 
 # torch and the models are imported by the commands that need them, so that `lab --help` answers at once.
 
@@ -343,15 +343,8 @@ def _shortened(text: str, most: int = 700) -> str:
 def _save_tokens(path: Path, sequence: np.ndarray, codes: int) -> None:
     if path.suffix != ".npz":
         raise LabError(f"cannot write {path}: its name must end in .npz")
-    part = path.with_name(f".{path.stem}.part.npz")
-    try:
+    with replacing(path) as part:
         np.savez_compressed(part, tokens=sequence.astype(np.int32), codes=codes)
-        part.replace(path)
-    except OSError as error:
-        raise LabError(f"cannot write {path}: {error.strerror or error}; give a folder you can write to") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _load_tokens(path: Path, codes: int) -> np.ndarray:

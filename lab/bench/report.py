@@ -22,6 +22,7 @@ from rich.table import Table
 
 from lab.bench.timing import Spread
 from lab.errors import LabError
+from lab.files import replacing
 from lab.machine import processor
 
 FAR = 1.5  # times off the roofline, either way: beyond it a row says why
@@ -115,16 +116,10 @@ class Report:
     def save(self, folder: Path) -> Path:
         """Into `folder`, by the bench's and the chip's name. Raises LabError where it cannot."""
         rows = [asdict(row) | {"ratio": row.ratio, "met": row.met} for row in self.rows]
-        path, part = folder / self.file, folder / f".{self.file}.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / self.file
+        with replacing(path) as part:
+            part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(asdict(self) | {"rows": rows}, indent=1, allow_nan=False) + "\n")
-            part.replace(path)
-        except OSError as error:
-            raise LabError(f"cannot write {path}: {error.strerror}; give a folder you can write to") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
         return path
 
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 from lab.audio import SAMPLE_RATE
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
+from lab.files import replacing
 from lab.language import Griffin, SpeechTransformer, generate
 from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
@@ -85,17 +85,10 @@ class Report:
     def save(self, folder: Path | None = None) -> Path:
         """coherence.json in `folder`, by default data/measured. Raises LabError if it cannot be written."""
         path = (folder or FOLDER) / "coherence.json"
-        part = path.with_name(".coherence.part")
         rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda digits: round(float(digits), 4))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(rounded, separators=(",", ":")) + "\n")
-            part.replace(path)
-        except OSError as error:
-            raise LabError(f"cannot write {path}: {error.strerror}; give a folder you can write to") from error
-        finally:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
         return path
 
     @classmethod
