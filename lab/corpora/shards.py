@@ -71,7 +71,7 @@ class Source:
         The chapter of LibriSpeech that figures are measured on is left out.
         """
         if name == "stories":
-            return cls._narrated(name, _story, 1, 20.0)
+            return cls._narrated(name, _story, 1, 60.0)
         if name == "voices":
             return cls._narrated(name, narration.voice_samples, 16, 7.0)
         root = Path(name)

@@ -40,7 +40,7 @@ PRESETS = {
         "tiny", 128, 1024, Schedule(300, learning_rate=5e-3, warmup=20, weight_decay=0.1, betas=(0.9, 0.95))
     ),
     "laptop": Preset(
-        "laptop", 2048, 4096, Schedule(1560, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95))
+        "laptop", 2048, 4096, Schedule(2600, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95))
     ),
     "gpu": Preset(
         "lab", 6000, 48_000, Schedule(3000, learning_rate=2e-3, warmup=300, weight_decay=0.1, betas=(0.9, 0.95))

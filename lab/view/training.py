@@ -29,7 +29,7 @@ CURVES = {
 T = TypeVar("T")
 
 
-def learning_rate(steps: int = 1560, warmup: int = 150, floor: float = 0.05, peak: float = 2e-3) -> go.Figure:
+def learning_rate(steps: int = 2600, warmup: int = 150, floor: float = 0.05, peak: float = 2e-3) -> go.Figure:
     """The learning rate of every step; by default the laptop's schedule of the language models."""
     schedule = Schedule(steps, learning_rate=peak, warmup=warmup, floor=floor)
     at = np.unique(np.linspace(0, steps - 1, 300).round().astype(int))
