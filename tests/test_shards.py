@@ -297,7 +297,7 @@ def test_a_bad_shard_is_an_error(kind: str, copy: Path, tiny_bundle: Path, tmp_p
 def test_narrated_sources_are_those_of_the_training_stories(monkeypatch: pytest.MonkeyPatch) -> None:
     stories, voices = Source.of("stories"), Source.of("voices")
     assert stories.name.startswith("stories ") and voices.name.startswith("voices ")
-    assert stories.hours == 20 and voices.hours == 7
+    assert stories.hours == 60 and voices.hours == 7
     (story,) = stories.read(3)
     np.testing.assert_array_equal(story.waveform, narration.training_story(3).waveform)
     first, second = voices.read(5)
