@@ -83,8 +83,8 @@ def test_curves_of_what_was_trained(tmp_path: Path) -> None:
     write(tmp_path / "griffin", "loss", [5.0, 4.0])
     figure = curves(tmp_path)
     assert [trace.y.tolist() for trace in figure.data] == [[3, 2, 1], [5, 4]]
-    assert [axis.title.text for axis in (figure.layout.yaxis, figure.layout.yaxis2)] == [
-        "CTC, nats a character", "cross-entropy, nats a token",
+    assert [title.text for title in figure.layout.annotations] == [
+        "tokenizer: CTC, nats a character", "griffin: cross-entropy, nats a token",
     ]  # fmt: skip
     assert figure.layout.title.text.startswith("2 losses fall in 0.0 minutes")
 

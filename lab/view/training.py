@@ -56,14 +56,15 @@ def read_log(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def curves(work: Path, height: int = 440) -> go.Figure:
+def curves(work: Path, height: int = 480) -> go.Figure:
     """The curve of each model of CURVES that was trained below `work`. Raises LabError where there is none."""
     found = {name: read_log(Path(work) / name) for name in CURVES}
     found = {name: told for name, told in found.items() if CURVES[name][0] in told}
     if not found:
         raise LabError(f"there is no log.csv of a model below {work}; train one first")
     columns = min(2, len(found))
-    figure = make_subplots(-(-len(found) // columns), columns, subplot_titles=list(found), vertical_spacing=0.22)
+    titles = [f"{name}: {CURVES[name][1]}" for name in found]  # beside the axes of two rows they would run together
+    figure = make_subplots(-(-len(found) // columns), columns, subplot_titles=titles, vertical_spacing=0.3)
     for number, (name, told) in enumerate(found.items()):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         steps, seconds, values = told[CURVES[name][0]].T
@@ -73,7 +74,6 @@ def curves(work: Path, height: int = 440) -> go.Figure:
             hovertemplate="step %{x}, %{customdata} s: %{y}<extra></extra>", **place,
         )  # fmt: skip
         figure.update_xaxes(title_text="step", **place)
-        figure.update_yaxes(title_text=CURVES[name][1], **place)
     minutes = sum(told[CURVES[name][0]][-1, 1] for name, told in found.items()) / 60
     return style.styled(figure, f"{len(found)} losses fall in {minutes:.1f} minutes of training, all told", height)
 
