@@ -5,7 +5,7 @@ who stay where they live, carries things from one to the other, loses and finds.
 sentence (`Story.facts`), and `check` reads it back from a transcript: the ground truth of coherence.
 
     world.py     words, and the map
-    forms.py     what can be said and when, one line a form: the place to add to
+    forms/       what can be said and when, one line a form: the place to add to
     grammar.py   forms read from their lines; `parse`, from a sentence back to its form
     teller.py    `story` of so many sentences, `tell` without an end
     listener.py  `check`

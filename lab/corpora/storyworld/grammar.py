@@ -67,7 +67,7 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """One line of forms.py under the header of its beat."""
+    """One line of forms/ under the header of its beat."""
 
     number: int
     beat: str

@@ -78,7 +78,7 @@ def check(transcript: str, cast: Cast | None = None) -> Check:
 
     Each sentence is held against what the sentences before it said, and against the cast where it is given (for a
     transcript that starts in the middle). Where one breaks a fact of the cast, what was said first stays true; of the
-    others, what was said last. Facts are the variables of forms.py's headers and slots (hero, pronoun, companion,
+    others, what was said last. Facts are the variables of the headers in forms/ and slots (hero, pronoun, companion,
     company, place, keepsake, promise, vow, ...), `road`: the places are neighbours, `lives`: so did this helper before.
     """
     words = normalize(transcript).split()
