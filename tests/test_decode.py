@@ -11,7 +11,8 @@ from torch import Tensor
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, generate
 from lab.language.decode import MAX_ROWS, Forward, decoder
-from lab.language.lean import Stepper, pack
+from lab.language.lean import Stepper
+from lab.language.packed import pack
 
 WINDOW = 16
 

@@ -16,7 +16,8 @@ from lab.bench import limits, throughput
 from lab.bench.report import Asked, Row
 from lab.bench.timing import each, exactly, in_turn, timer
 from lab.language import generate, sample
-from lab.language.lean import Stepper, pack
+from lab.language.lean import Stepper
+from lab.language.packed import pack
 
 FLAT, GROWTH = Asked("at most", 1.05, 1.0), Asked("at most", 5, 0)
 MOST_CACHE = 1e9  # bytes of a SpeechTransformer's cache that are still measured

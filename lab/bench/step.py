@@ -16,7 +16,8 @@ from lab.bench.report import Asked, Row
 from lab.bench.timing import Timer, each, exactly, in_turn, rate, timer
 from lab.language import Griffin, GriffinConfig, generate, state_bytes
 from lab.language.decode import MAX_ROWS, Forward
-from lab.language.lean import Stepper, Weights, pack
+from lab.language.lean import Stepper
+from lab.language.packed import Weights, pack
 
 KINDS: tuple[Weights, ...] = ("float32", "int8")
 BESIDE_PEER = Asked("at least", 6, 15)  # the goal allows int8

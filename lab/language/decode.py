@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lab.errors import LabError
 from lab.language.griffin import Griffin, GriffinState
-from lab.language.lean import Stepper, Weights, pack
+from lab.language.lean import Stepper
+from lab.language.packed import Weights, pack
 from lab.language.transformer import SpeechTransformer
 
 MAX_ROWS = 8  # beyond, one matrix product for all rows beats a walk over the weights for each

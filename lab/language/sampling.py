@@ -13,7 +13,7 @@ from torch import Tensor
 from lab.errors import LabError
 from lab.language.decode import Decoder, decoder
 from lab.language.griffin import Griffin
-from lab.language.lean import Weights
+from lab.language.packed import Weights
 from lab.language.transformer import SpeechTransformer
 
 
