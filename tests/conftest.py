@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
 # both are read once, when lab.recurrence and triton are imported
@@ -17,7 +18,8 @@ import pytest
 from hypothesis import settings
 from torch import nn
 
-from lab import bundle
+from lab import audio, bundle
+from lab.corpora import narrators
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
@@ -75,3 +77,20 @@ def tiny_bundle(models: dict[str, nn.Module], tmp_path_factory: pytest.TempPathF
     for name, model in models.items():
         bundle.save(root, name, model, {"data": f"nothing, as it is no real {name}"})
     return root
+
+
+@pytest.fixture(scope="session")
+def speech() -> np.ndarray:
+    """4 s by a held-out narrator."""
+    return narrators.named("Celia").read("the rain began to fall, and the badger felt sleepy. good night, badger.")[
+        : 4 * audio.SAMPLE_RATE
+    ]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, tiny_bundle: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with prompt.wav and the tiny bundle in use."""
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    monkeypatch.chdir(tmp_path)
+    audio.save("prompt.wav", speech)
+    return tmp_path

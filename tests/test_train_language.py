@@ -1,0 +1,151 @@
+"""lab.train.language: its pieces, losses, presets and recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.train import language
+from lab.train.loop import Schedule
+
+
+def stream() -> language.TokenStream:
+    """Documents of 5, 3 and 9 tokens; the tokens count on from 0."""
+    return language.TokenStream.of([np.arange(0, 5), np.arange(5, 8), np.arange(8, 17)])
+
+
+@settings(max_examples=20)
+@given(step=st.integers(0, 10**6), length=st.integers(1, 16))
+def test_pieces_are_reset_where_documents_begin(step: int, length: int) -> None:
+    tokens, targets, reset = language.batches(stream(), 4, length, seed=1)(step)
+    assert tokens.shape == targets.shape == reset.shape == (4, length)
+    begins = torch.isin(tokens, torch.tensor([0, 5, 8]))
+    begins[:, 0] = True
+    assert torch.equal(reset, begins)
+    crossing = torch.isin(tokens + 1, torch.tensor([5, 8]))  # the first token of a document cannot be known
+    assert torch.equal(targets, torch.where(crossing, -100, tokens + 1))
+
+
+def test_every_token_is_learnt_from_and_a_step_is_always_the_same() -> None:
+    batch = language.batches(stream(), 4, 6, seed=1)
+    assert {int(token) for step in range(60) for token in batch(step)[1].unique()} == {-100, *range(17)} - {0, 5, 8}
+    assert all(torch.equal(a, b) for a, b in zip(batch(7), language.batches(stream(), 4, 6, seed=1)(7), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(batch(7), batch(8), strict=True))
+    assert language.batches(stream(), 1, 16, seed=1)(0)[1][0, -1] == 16
+
+
+def test_too_few_tokens_are_an_error() -> None:
+    with pytest.raises(LabError, match="17 tokens are too few for pieces of 17"):
+        language.batches(stream(), 1, 17, seed=0)
+    with pytest.raises(LabError, match="no documents"):
+        language.TokenStream.of([])
+
+
+def test_loss_of_a_language_model_leaves_out_what_cannot_be_known() -> None:
+    network = Griffin(GriffinConfig.preset("tiny"))
+    tokens, targets, reset = language.batches(stream(), 3, 12, seed=0)(0)
+    loss, logs = language.loss_of(network, (tokens, targets, reset))
+    logits, _ = network(tokens, reset=reset)
+    known = targets >= 0
+    assert 0 < (~known).sum()
+    torch.testing.assert_close(loss, F.cross_entropy(logits[known], targets[known]))
+    assert logs["loss"] is loss
+
+
+def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
+    network = Griffin(GriffinConfig.preset("tiny")).eval()
+    documents = [np.arange(9), np.arange(30)[::-1].copy()]
+    parts = []
+    for document in documents:
+        tokens = torch.from_numpy(document[:13])[None]
+        parts.append(F.cross_entropy(network(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none"))
+    expected = float(torch.cat(parts).detach().mean())
+    assert language.cross_entropy(network, documents, length=12) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["griffin", "transformer"])
+def test_language_recipe(tmp_path: Path, name: str) -> None:
+    documents = [np.tile(np.arange(8), 30), np.tile(np.arange(8), 20)]
+    stream = language.TokenStream.of(documents)
+    network, figures = language.train(
+        stream, documents[:1], tmp_path, model=name, preset="tiny", vocabulary=8, steps=2, size=2, length=32
+    )  # fmt: skip
+    assert network.config.vocabulary == 8
+    assert figures["steps"] == 2 and 0 < figures["held_out_loss"] < 10
+    if name == "transformer":
+        assert network.config.context == 32  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("length", [750, 1024, 6000])
+def test_any_length_of_pieces_learns_as_much_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(language, "fit", lambda *_, schedule, inputs, **__: told.update(inputs, steps=schedule.steps))
+    monkeypatch.setattr(
+        language, "batches", lambda stream, size, length, seed: told.update(size=size, length=length)
+    )  # fmt: skip
+    language.train(stream(), [], tmp_path, length=length)
+    assert told["length"] == length and told["size"] == {750: 5, 1024: 4, 6000: 1}[length]
+    assert told["steps"] * told["size"] * length == pytest.approx(2600 * 4096, rel=0.002)
+    assert told["pieces"] == f"of {length} tokens, {told['size']} a step"
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [("30s", 1024), ("4min", 128), ("16min", 32)])
+def test_the_paper_s_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, rows: int) -> None:
+    """768k tokens a step, 100k steps (paper section 3.1)."""
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(language, "fit", lambda *_, schedule, **__: told.update(schedule=schedule))
+    monkeypatch.setattr(language, "batches", lambda stream, size, length, seed: told.update(size=size))
+    monkeypatch.setattr(language.GriffinConfig, "preset", lambda name, **_: GriffinConfig(32, 16, 1, 1, 16))
+    language.train(stream(), [], tmp_path, preset="paper-2b", length=language.LENGTHS[seconds])
+    schedule = told["schedule"]
+    assert told["size"] == rows and schedule.steps == 100_000
+    assert [schedule.rate(step) for step in (999, 1000, 100_000)] == pytest.approx([5e-4, 5e-4, 2.5e-5])
+    assert schedule.weight_decay == 0.6
+
+
+@pytest.mark.parametrize(("name", "billions"), [("paper-2b", 2.11), ("paper-9b", 7.67)])
+def test_the_paper_s_models_can_be_built(name: str, billions: float) -> None:
+    """On the meta device, which takes no memory; as many parameters as the paper's sizes come to."""
+    with torch.device("meta"):
+        network = Griffin(GriffinConfig.preset(language.PRESETS[name].shapes))
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(billions * 1e9, rel=0.005)
+        assert network.embedding.shape == (32_768, network.config.width)
+        blocks = {tuple(p.shape) for p in network.blocks[0].parameters()}
+        assert (2 * 3 * network.config.width, network.config.width) in blocks
+    with torch.device("meta"):
+        transformer = SpeechTransformer(TransformerConfig.preset("2b"))
+        assert sum(p.numel() for p in transformer.parameters()) == pytest.approx(2.11e9, rel=0.04)
+
+
+def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no preset 'huge' of a language model; there are tiny, laptop, gpu, paper-2b"):
+        language.train(stream(), [], tmp_path, preset="huge")
+    with pytest.raises(LabError, match="no language model 'mamba'; there are griffin and transformer"):
+        language.train(stream(), [], tmp_path, model="mamba")
+
+
+def test_a_model_begins_with_the_weights_of_another_of_its_config(tmp_path: Path) -> None:
+    spoken = language.TokenStream(np.arange(300) % 32, np.array([0]))
+    held_out = [spoken.tokens[:50]]
+    one, _ = language.train(spoken, held_out, tmp_path / "one", preset="tiny", steps=1, vocabulary=32)
+    still = Schedule(1, learning_rate=0.0, warmup=0)
+    preset = replace(language.PRESETS["tiny"], schedule=still)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(language.PRESETS, "tiny", preset)
+        two, _ = language.train(spoken, held_out, tmp_path / "two", preset="tiny", vocabulary=32, seed=1, begin=one)
+    for name, weights in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], weights, msg=name)
+    with pytest.raises(LabError, match="cannot begin with the weights of GriffinConfig.vocabulary=32"):
+        language.train(spoken, held_out, tmp_path / "three", preset="tiny", vocabulary=33, begin=one)
