@@ -78,10 +78,10 @@ def train(
 
 
 def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / (level + 1).
+    """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / level^2.
 
-    The first level holds what is said and is filled in 16 passes; each other one is read off in a single
-    pass.
+    The first level holds what is said and is filled in 16 passes, and the first two who says it; each but the first is
+    read off in a single pass.
     """
     pairs = [
         (voice, target)
@@ -94,7 +94,7 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
         raise LabError("no speaker has two pieces of speech of 3 s or more: nothing to train the voice on")
     pairs.sort(key=lambda pair: len(pair[1].tokens))
     lengths = np.array([len(target.tokens) for _, target in pairs])
-    odds = 1 / np.arange(1, levels + 1)
+    odds = 1 / np.arange(1, levels + 1) ** 2
 
     def batch_of(step: int) -> Batch:
         random = np.random.default_rng((seed, step))
