@@ -1,7 +1,8 @@
 """A set of trained models on disk: one safetensors file a model, and bundle.json with configs and model cards.
 
 Matrices are kept in half precision, vectors (norms, biases, decays, statistics) in single: `a` of the recurrence is
-close to 1 and half precision would round its distance to 1 away.
+close to 1 and half precision would round its distance to 1 away. Of the language models that are there to be compared
+with, matrices are int8 with a scale a row, which costs nothing that can be measured (`lab bench step`) and halves them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from lab.errors import LabError
 from lab.files import replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.language.packed import rounded
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
 
@@ -35,6 +37,7 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
 }
 # Running averages of codebooks: training needs them, a bundle does not.
 _TRAINING_ONLY = ("usage", "sums", "started")
+_ROUNDED, _SCALES = ("griffin30", "transformer"), ".scales"
 
 
 def folder() -> Path:
@@ -72,11 +75,16 @@ def save(
     """
     entries = index(root) if (root / "bundle.json").exists() else {}
     path = root / f"{name}.safetensors"
-    tensors = {
-        key: (value.half() if value.ndim > 1 and value.is_floating_point() else value).contiguous()
-        for key, value in (model.state_dict() if weights is None else weights).items()
-        if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY
-    }
+    tensors = {}
+    for key, value in (model.state_dict() if weights is None else weights).items():
+        if key.rsplit(".", 1)[-1] in _TRAINING_ONLY:
+            continue
+        if name in _ROUNDED and value.ndim == 2:
+            array, scales = rounded(value.float().cpu().numpy())
+            value, tensors[key + _SCALES] = torch.from_numpy(array), torch.from_numpy(scales)
+        elif value.ndim > 1 and value.is_floating_point():
+            value = value.half()
+        tensors[key] = value.contiguous()
     with replacing(path) as part:
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -102,6 +110,8 @@ def load(root: Path, name: str) -> nn.Module:
     path = root / f"{name}.safetensors"
     try:
         weights = safetensors.torch.load_file(path)
+        for key in [key for key in weights if key + _SCALES in weights]:
+            weights[key] = weights[key] * weights.pop(key + _SCALES)[:, None]
         wanted = {key for key in model.state_dict() if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY}
         if odd := sorted(wanted ^ set(weights)):
             raise LabError(f"{path} does not fit bundle.json: {odd[0]} and {len(odd) - 1} more are in only one of them")

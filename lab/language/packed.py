@@ -53,7 +53,7 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
     def matrix(values: Tensor) -> tuple[int, int]:
         array, scale = values.detach().numpy(), np.ones(len(values), np.float32)
         if weights == "int8":
-            array, scale = _rounded(array)
+            array, scale = rounded(array)
         matrices.append(array.ravel())
         scales.append(scale)
         return sum(map(len, matrices[:-1])), sum(map(len, scales[:-1]))
@@ -93,7 +93,7 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
     return Packed(model.config, table, *(np.concatenate(parts) for parts in (matrices, scales, vectors)))
 
 
-def _rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(N, K) float32 -> int8 of the same shape, and the scale of each row (N,)."""
     scales = np.maximum(np.abs(matrix).max(1), np.float32(1e-12)) / np.float32(127)
     return np.rint(matrix / scales[:, None]).astype(np.int8), scales
