@@ -147,7 +147,7 @@ def shard(
     source: Annotated[str, typer.Argument(help="stories, voices, or a folder of audio such as LibriSpeech")],
     into: Annotated[Path, typer.Option(help="Where to put it; what was stopped there goes on.")],
     hours: Annotated[
-        float | None, typer.Option(help="Of speech. Left out: 20 of stories, 7 of voices, all of a folder.")
+        float | None, typer.Option(help="Of speech. Left out: 60 of stories, 7 of voices, all of a folder.")
     ] = None,
     codes: Annotated[
         bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
@@ -181,7 +181,9 @@ def fetch(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all")],
+    model: Annotated[
+        str, typer.Argument(help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; reader")
+    ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
         "runs"
     ),
@@ -232,7 +234,7 @@ def train(
         Compute(devices, nodes, strategy, accumulate, tensorboard),
     )
     say = rank_zero_only(told.print)
-    for name in recipes.RECIPES if model == "all" else [model]:
+    for name in recipes.WHOLE if model == "all" else [model]:
         if model == "all" and recipes.complete(name, plan):
             say(f"{name}: complete in {plan.bundle}")
             continue

@@ -87,25 +87,40 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
     words = list(track(_made(partial(narration.pair, nonsense=0.4), range(half)), "narrating words", half))
     stories = list(track(_made(narration.pair, range(half, 2 * half)), "narrating stories", half))
     readers = plan.readers()
-    test = [narration.held_out_story(number) for number in range(6)]
     model, figures = tokenizer_recipe.train(
         words,
         stories,
         readers,
         plan.work / name,
-        evaluate=lambda tokenizer: {"cer": transcription(tokenizer, test)},
+        evaluate=_evaluation(),
         **plan.options(name),
     )
     return _finish(plan, name, model, figures, _seconds([u for pair in words + stories for u in pair] + readers))
 
 
+def reader(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the part of the bundle's tokenizer that reads; its tokens, and what learnt from them, stay."""
+    plan = replace(plan, warm=True)
+    model = _load(plan, "tokenizer")
+    assert isinstance(model, Tokenizer)
+    narrated = _narrated(plan.hours or 25.0)
+    readers = plan.readers()
+    steps = plan.steps or 3000
+    figures = tokenizer_recipe.read(
+        model,
+        narrated + readers,
+        plan.work / name,
+        steps=steps,
+        seed=plan.seed,
+        evaluate=_evaluation(),
+        inputs=inputs(name, plan),
+        compute=plan.compute,
+    )
+    return _finish(plan, name, model, figures | {"steps": float(steps)}, _seconds(narrated + readers))
+
+
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    hours = plan.hours or 3.0
-    narrated = [
-        u
-        for both in track(_made(narration.pair, range(round(hours * 400))), "narrating", round(hours * 400))
-        for u in both
-    ]
+    narrated = _narrated(plan.hours or 3.0)
     readers = plan.readers()
     model, figures = codec_recipe.train(narrated + readers, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, _seconds(narrated + readers))
@@ -152,22 +167,26 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
 class Recipe:
     """How a model is made, the narrated speech it learns from, and the models that tell it what it hears.
 
-    One without such models hears with codebooks of its own, which follow whole batches: one process trains it.
+    One without such models hears with codebooks of its own, which follow whole batches: one process trains it. `part`
+    names the model that the bundle has to hold already, of which only a part goes on learning.
     """
 
     make: Callable[[Plan, str], dict[str, Any]]
     speech: str
     models: tuple[str, ...] = ()
+    part: str | None = None
 
 
 RECIPES = {
     "tokenizer": Recipe(tokenizer, "stories"),
+    "reader": Recipe(reader, "stories", part="tokenizer"),
     "codec": Recipe(codec, "stories"),
     "griffin": Recipe(language, "stories", ("tokenizer",)),
     "griffin30": Recipe(language, "stories", ("tokenizer",)),
     "transformer": Recipe(language, "stories", ("tokenizer",)),
     "soundstorm": Recipe(soundstorm, "voices", ("tokenizer", "codec")),
 }
+WHOLE = tuple(name for name, recipe in RECIPES.items() if not recipe.part)  # what a bundle is made of, in order
 
 
 def train(name: str, plan: Plan) -> dict[str, Any]:
@@ -180,7 +199,7 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
     elif fabric.is_global_zero:
         recipe.make(plan.alone(), name)
     fabric.barrier()
-    return bundle.index(plan.bundle)[name]["card"]
+    return bundle.index(plan.bundle)[recipe.part or name]["card"]
 
 
 def complete(name: str, plan: Plan) -> bool:
@@ -198,7 +217,7 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
         told |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
         told |= {"readers": plan.speech.name if plan.speech else "none"}
-    models = (*recipe.models, name) if plan.warm else recipe.models
+    models = (*recipe.models, recipe.part or name) if plan.warm else recipe.models
     return told | {model: bundle.fingerprint(_load(plan, model)) for model in models}
 
 
@@ -208,6 +227,17 @@ def _extent(plan: Plan) -> dict[str, str]:
 
 def _made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
     return narration.make(maker, numbers, os.cpu_count())
+
+
+def _narrated(hours: float) -> list[Utterance]:
+    """Passages of stories, each by two narrators."""
+    count = round(hours * 400)  # a pair lasts about 9 s
+    return [u for both in track(_made(narration.pair, range(count)), "narrating", count) for u in both]
+
+
+def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:
+    test = [narration.held_out_story(number) for number in range(6)]
+    return lambda tokenizer: {"cer": transcription(tokenizer, test)}
 
 
 def _load(plan: Plan, name: str) -> nn.Module:
@@ -248,10 +278,11 @@ def _finish(
         data += f", {seconds['librispeech'] / 3600:.1f} h of LibriSpeech (Panayotov et al. 2015, CC BY 4.0)"
     asked = {"preset": plan.preset, "length": plan.length} if RECIPES[name].make is language else {}
     options = "".join(f" --{option} {value}" for option, value in asked.items() if value != getattr(Plan, option))
+    entry = RECIPES[name].part or name
     before = {}
     if plan.warm:
-        options += " --warm"
-        card = bundle.index(plan.bundle)[name]["card"]
+        options += "" if RECIPES[name].part else " --warm"
+        card = bundle.index(plan.bundle)[entry]["card"]
         before["before"] = {key: card[key] for key in ("data", "steps", "minutes", "command", "before") if key in card}
     card = {
         "data": data,
@@ -266,5 +297,5 @@ def _finish(
     }
     weights = whole(model.state_dict())  # of all processes, where they share the model
     if not distributed.is_initialized() or distributed.get_rank() == 0:
-        bundle.save(plan.bundle, name, model, card, weights)
+        bundle.save(plan.bundle, entry, model, card, weights)
     return card
