@@ -46,7 +46,7 @@ def story(
     minutes: Annotated[float, typer.Option(help="Minutes of new speech.")] = 4.0,
     speaker: Speaker = None,
     seed: Seed = 0,
-    temperature: Annotated[float, typer.Option(help="Of sampling; the paper's is 1, 0 is greedy.")] = 0.7,
+    temperature: Annotated[float, typer.Option(help="Of sampling; the paper's is 1, 0 is greedy.")] = 0.5,
     baseline: Annotated[str | None, typer.Option(help="transformer or griffin30, in place of Griffin.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help=".wav, .flac or .ogg")] = Path("story.wav"),
 ) -> None:

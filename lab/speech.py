@@ -25,7 +25,7 @@ from lab.voice import Synthesizer, VoicePrompt
 Source = str | Path | BinaryIO | np.ndarray
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
 SLIDE = 3 * RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
-TEMPERATURE = 0.7  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
+TEMPERATURE = 0.5  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -18,7 +19,8 @@ import pytest
 import soundfile as sf
 import torch
 
-from lab import audio, recurrence
+from lab import audio, recurrence, speech
+from lab.cli import story
 from lab.corpora import narrators
 from lab.measure import figures
 from lab.recurrence import Row
@@ -60,6 +62,10 @@ def test_a_story_by_the_baseline_is_another() -> None:
     assert lab("story", "prompt.wav", "--minutes", SECOND, *options).exit_code == 0
     assert Path("b.wav").stat().st_size == Path("story.wav").stat().st_size
     assert Path("b.wav").read_bytes() != Path("story.wav").read_bytes()
+
+
+def test_a_story_is_sampled_as_the_measures_sample() -> None:
+    assert inspect.signature(story).parameters["temperature"].default == speech.TEMPERATURE
 
 
 def test_names_are_told_as_they_are() -> None:

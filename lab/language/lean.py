@@ -6,8 +6,6 @@ their scales, the vectors, and a table that says where each layer's begin. Threa
 what follows its product element by element is done by the thread that made the element. They walk through the step
 together and wait for each other by spinning (threads.py): it has 46 matrices of some 10 us each, and to send threads to
 each and call them back takes 5.
-
-Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
 """
 
 from __future__ import annotations
