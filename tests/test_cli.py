@@ -57,9 +57,9 @@ def test_a_story_of_standard_input_in_another_voice() -> None:
 
 
 def test_a_story_by_the_baseline_is_another() -> None:
-    assert lab("story", "prompt.wav", "--minutes", SECOND).exit_code == 0
-    options = ("--baseline", "transformer", "-o", "b.wav")
-    assert lab("story", "prompt.wav", "--minutes", SECOND, *options).exit_code == 0
+    options = ("--minutes", SECOND, "--temperature", "1")  # at less, untrained models repeat the last token
+    assert lab("story", "prompt.wav", *options).exit_code == 0
+    assert lab("story", "prompt.wav", *options, "--baseline", "transformer", "-o", "b.wav").exit_code == 0
     assert Path("b.wav").stat().st_size == Path("story.wav").stat().st_size
     assert Path("b.wav").read_bytes() != Path("story.wav").read_bytes()
 
