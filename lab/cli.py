@@ -182,7 +182,10 @@ def fetch(
 @app.command()
 def train(
     model: Annotated[
-        str, typer.Argument(help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; reader")
+        str,
+        typer.Argument(
+            help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; reader: what reads the tokens"
+        ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
         "runs"

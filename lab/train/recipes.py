@@ -105,7 +105,7 @@ def reader(plan: Plan, name: str) -> dict[str, Any]:
     assert isinstance(model, Tokenizer)
     narrated = _narrated(plan.hours or 25.0)
     readers = plan.readers()
-    steps = plan.steps or 3000
+    steps = plan.steps or tokenizer_recipe.READING
     figures = tokenizer_recipe.read(
         model,
         narrated + readers,

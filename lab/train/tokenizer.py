@@ -32,6 +32,7 @@ _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction;
 _MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
 _SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
 _AGREEMENT = 2.0  # weight of that loss
+READING = 3000  # steps of the reader alone
 _OFF = 0.02  # what a token of distance from even tempo costs a match, in cosines
 
 
@@ -274,7 +275,7 @@ def train(
     *,
     preset: str = "lab",
     steps: int = 6000,
-    reading: int = 3000,
+    reading: int = READING,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
