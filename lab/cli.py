@@ -184,7 +184,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; reader: what reads the tokens"
+            help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; encoder: the tokenizer's part "
+            "that makes tokens; reader: its part that reads them"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,28 +116,35 @@ def test_a_recipe_puts_its_model_and_card_into_the_bundle(
 ) -> None:
     monkeypatch.setattr(TokenizerConfig, "preset", classmethod(lambda cls, name: cls(width=16, kernel=3, blocks=1)))
     monkeypatch.setattr(narration, "held_out_story", lambda number: said("good night.", number))
-    plan = Plan(tmp_path / "runs", tmp_path / "bundle", None, steps=5, hours=0.06, seed=0)
+    short = partial(recipes.tokenizer_recipe.train, hearing=3, reading=3)
+    monkeypatch.setattr(recipes.tokenizer_recipe, "train", short)
+    plan = Plan(tmp_path / "runs", tmp_path / "bundle", None, steps=5, hours=0.09, seed=0)
     card = recipes.train("tokenizer", plan)
-    assert narrated == [12, 12]
+    assert narrated == [12, 12, 12]
     assert card == bundle.index(plan.bundle)["tokenizer"]["card"]
     assert card["steps"] == 5 and card["command"] == "lab train tokenizer" and "cer" in card["at_the_end"]
-    assert card["data"] == f"{4 * 12 * 4 / 3600:.1f} h of stories narrated by espeak-ng"
+    assert card["data"] == f"{6 * 12 * 4 / 3600:.1f} h of stories narrated by espeak-ng"
     assert bundle.load(plan.bundle, "tokenizer").config.width == 16
 
 
-def test_a_reader_goes_on_and_all_that_learnt_from_its_tokens_stays(
-    tmp_path: Path, tiny_bundle: Path, narrated: list[int], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part, weights", [("reader", "characters"), ("encoder", "to_code")])
+def test_a_part_of_the_tokenizer_goes_on_alone(
+    tmp_path: Path, tiny_bundle: Path, narrated: list[int], monkeypatch: pytest.MonkeyPatch, part: str, weights: str
 ) -> None:
+    """What learnt from its tokens stays when it reads them better, and is another's when it makes others."""
     monkeypatch.setattr(narration, "held_out_story", lambda number: said("good night.", number))
     root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     old, before = bundle.load(root, "tokenizer"), bundle.index(root)["tokenizer"]["card"]
-    card = recipes.train("reader", Plan(tmp_path / "runs", root, None, steps=3, hours=0.03))
+    card = recipes.train(part, Plan(tmp_path / "runs", root, None, steps=3, hours=0.03))
     new = bundle.load(root, "tokenizer")
     assert narrated == [12] and bundle.index(root).keys() == bundle.index(tiny_bundle).keys()
-    assert bundle.fingerprint(new) == bundle.fingerprint(old) == card["inputs"]["tokenizer"]
-    assert not torch.equal(new.characters.weight, old.characters.weight)
+    assert bundle.fingerprint(old) == card["inputs"]["tokenizer"]
+    assert (bundle.fingerprint(new) == bundle.fingerprint(old)) == (part == "reader")
+    for name in ("characters", "to_code"):
+        same = torch.equal(getattr(new, name).weight, getattr(old, name).weight)
+        assert same == (name != weights)
     assert card == bundle.index(root)["tokenizer"]["card"] and card["steps"] == 3 and "cer" in card["at_the_end"]
-    assert card["command"] == "lab train reader" and card["before"].items() <= before.items()
+    assert card["command"] == f"lab train {part}" and card["before"].items() <= before.items()
 
 
 def test_griffin30_learns_from_30_s_at_once_and_what_griffin_learns_from(
@@ -248,7 +256,7 @@ def test_a_plan_of_nothing_is_an_error(changes: dict[str, Any], message: str) ->
 
 
 def test_an_unknown_recipe_is_an_error() -> None:
-    with pytest.raises(LabError, match="no recipe for 'mamba'; there are tokenizer, reader, .* and all"):
+    with pytest.raises(LabError, match="no recipe for 'mamba'; there are tokenizer, encoder, reader, .* and all"):
         recipes.train("mamba", Plan())
 
 

@@ -1,8 +1,7 @@
-"""lab.train.tokenizer: its losses, batches and the reader."""
+"""lab.train.tokenizer and what it hears: its losses and batches (its parts have tests of their own)."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lab import bundle
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import HOP, Tokenizer, TokenizerConfig
-from lab.train import tokenizer
+from lab.train import speakers, tokenizer
 
 
 def said(text: str, narrator: int = 0) -> Utterance:
@@ -103,48 +101,13 @@ def test_random_projection_targets_are_frozen_and_told_apart(pairs: list[tuple[U
     assert not {"projection", "targets"} & {name for name, _ in one.named_parameters()}
 
 
-def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> None:
-    """A tokenizer of two codes, of speech that says one letter or the other."""
-    monkeypatch.setattr(tokenizer, "_MISHEARD", 0.0)  # with two codes the nearest other one says the other letter
-    torch.manual_seed(0)
-    judged = Tokenizer(TokenizerConfig.preset("tiny", codes=2))
-    judged.quantizer.codebook.copy_(F.normalize(torch.randn(2, judged.config.code_width)))
-    judged.encode = lambda waveform: torch.from_numpy(waveform[::HOP] > 0).long()
-    heard = [
-        Utterance(np.full(HOP * 8, sign * 9000, np.int16), text, "7", "narrated")
-        for sign, text in ((1, "a"), (-1, "b"))
-    ]
-    before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)
-    figures = tokenizer.read(judged, heard * 8, tmp_path, steps=400, size=8, evaluate=lambda t: {"cer": 0.5})
-    assert figures["ctc"] < 1.5 and figures["cer"] == 0.5  # 18 at first
-    changed = {name for name, value in judged.state_dict().items() if not torch.equal(value, before[name])}
-    assert {name.partition(".")[0] for name in changed} == set(Tokenizer.READER)
-    assert bundle.fingerprint(judged) == print_before
-    assert all(parameter.requires_grad for parameter in judged.parameters())
-
-
-def test_a_reader_meets_near_tokens_now_and_then(monkeypatch) -> None:
-    judged = Tokenizer(TokenizerConfig.preset("tiny"))
-    judged.quantizer.codebook.copy_(F.normalize(torch.randn(32, judged.config.code_width)))
-    reader = tokenizer.Reader(judged)
-    assert reader.near.shape == (32, 8) and (reader.near[:, 0] == torch.arange(32)).all()
-    seen = []
-    monkeypatch.setattr(judged, "spell", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29))
-    tokens = torch.randint(0, 32, (4, 2000), generator=torch.Generator().manual_seed(0))
-    ones = torch.ones(4, dtype=torch.int64)
-    reader(tokenizer.Reading(tokens, 2000 * ones, ones, ones))
-    found = judged.quantizer.scores(seen[0]).argmax(-1)
-    assert 0.03 < float((found != tokens).float().mean()) < 0.08
-    assert all(int(heard) in reader.near[told] for heard, told in zip(found.flatten(), tokens.flatten(), strict=True))
-
-
 def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Utterance]]) -> None:
     torch.manual_seed(0)
     learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
     frames = learner.tokenizer.mel(tokenizer.collate(list(pairs[1])).waveform)
     loud = frames.clone()
     loud[:, 20:] -= 6.0  # speech, then near silence
-    varied = tokenizer.perturb(loud)
+    varied = speakers.perturb(loud)
     assert varied.shape == frames.shape and torch.isfinite(varied).all()
     assert (varied[0] - varied[1]).abs().mean() > 0.1  # every row is another room
     assert (varied[:, :20].mean((1, 2)) - varied[:, 20:].mean((1, 2)) > 0.2).all()
@@ -174,8 +137,10 @@ def test_batches_are_of_one_length_and_reach_every_pair() -> None:
 
 def test_tokenizer_recipe(tmp_path: Path) -> None:
     corpus = noise_pairs(4)
-    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "reading": 3, "size": 2}
-    made, figures = tokenizer.train(corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
+    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "hearing": 2, "reading": 3, "size": 2}
+    made, figures = tokenizer.train(
+        corpus, corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options
+    )
     assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
     assert figures["cer"] == 0.5 and figures["steps"] == 5
-    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "reading"}
+    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "hearing", "reading"}

@@ -55,6 +55,14 @@ def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:
     return utterance(text, narrator), utterance(text, double)
 
 
+def beside_reference(number: int) -> tuple[Utterance, Utterance]:
+    """One passage by anyone, every other time a named narrator, and by the reference narrator at the same rate."""
+    rng = np.random.default_rng((0x0E, number))
+    text = passage(training_seed(number), rng, nonsense=0.2)
+    narrator = narrators.NAMED[int(rng.integers(len(narrators.NAMED)))] if number % 2 else narrators.cast(rng)
+    return utterance(text, narrator), utterance(text, narrators.reference(narrator.rate))
+
+
 def voice_samples(number: int) -> tuple[Utterance, Utterance]:
     """Two different passages by one narrator: what the voice learns from. Every other narrator is a named one."""
     rng = np.random.default_rng((0x70CE, number))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -135,6 +135,11 @@ def double(narrator: Narrator, rng: np.random.Generator) -> Narrator:
 
 def _anyone(voice: str, rate: int, pitch: int, size: float) -> Narrator:
     return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
+
+
+def reference(rate: int) -> Narrator:
+    """The narrator whose reading all others' tokens are to follow, at a `rate` in words a minute: a plain voice."""
+    return replace(named("Dario"), rate=rate)
 
 
 def named(name: str) -> Narrator:

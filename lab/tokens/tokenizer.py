@@ -45,7 +45,8 @@ class TokenizerConfig:
 class Tokenizer(nn.Module):
     """Waveform -> tokens, and the characters that the tokens spell."""
 
-    READER = ("widen", "after", "characters")  # the parts that read tokens, and do not make them
+    ENCODER = ("down", "before", "to_code")  # the layers that make tokens,
+    READER = ("widen", "after", "characters")  # and those that read them
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()

@@ -29,6 +29,7 @@ from lab.train import codec as codec_recipe
 from lab.train import language as language_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
+from lab.train import tokenizer_parts
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
 
@@ -83,40 +84,56 @@ class Plan:
 
 
 def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
-    half = round((plan.hours or 25.0) * 200)  # pairs last about 9 s, both readings together
-    words = list(track(_made(partial(narration.pair, nonsense=0.4), range(half)), "narrating words", half))
-    stories = list(track(_made(narration.pair, range(half, 2 * half)), "narrating stories", half))
+    third = round((plan.hours or 37.5) * 400 / 3)  # pairs last about 9 s, both readings together
+    words = list(track(_made(partial(narration.pair, nonsense=0.4), range(third)), "narrating words", third))
+    stories = list(track(_made(narration.pair, range(third, 2 * third)), "narrating stories", third))
+    referred = _referred(third)
     readers = plan.readers()
     model, figures = tokenizer_recipe.train(
         words,
         stories,
+        referred,
         readers,
         plan.work / name,
         evaluate=_evaluation(),
         **plan.options(name),
     )
-    return _finish(plan, name, model, figures, _seconds([u for pair in words + stories for u in pair] + readers))
+    heard = [u for pair in words + stories + referred for u in pair] + readers
+    return _finish(plan, name, model, figures, _seconds(heard))
+
+
+def encoder(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the part of the bundle's tokenizer that makes tokens: whoever reads, those of one narrator. What
+    learnt from its tokens goes on with `--warm`; they stand for the same as before."""
+    pairs = _referred(round((plan.hours or 25.0) * 400))
+    readers = plan.readers()
+    heard = [u for pair in pairs for u in pair] + readers
+    return _part(plan, name, partial(tokenizer_parts.hear, pairs=pairs, speech=readers), tokenizer_parts.HEARING, heard)
 
 
 def reader(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the part of the bundle's tokenizer that reads; its tokens, and what learnt from them, stay."""
+    heard = _narrated(plan.hours or 25.0) + plan.readers()
+    return _part(plan, name, partial(tokenizer_parts.read, heard=heard), tokenizer_parts.READING, heard)
+
+
+def _part(
+    plan: Plan, name: str, learn: Callable[..., dict[str, float]], usual: int, heard: list[Utterance]
+) -> dict[str, Any]:
     plan = replace(plan, warm=True)
     model = _load(plan, "tokenizer")
     assert isinstance(model, Tokenizer)
-    narrated = _narrated(plan.hours or 25.0)
-    readers = plan.readers()
-    steps = plan.steps or tokenizer_recipe.READING
-    figures = tokenizer_recipe.read(
+    steps = plan.steps or usual
+    figures = learn(
         model,
-        narrated + readers,
-        plan.work / name,
+        folder=plan.work / name,
         steps=steps,
         seed=plan.seed,
         evaluate=_evaluation(),
         inputs=inputs(name, plan),
         compute=plan.compute,
     )
-    return _finish(plan, name, model, figures | {"steps": float(steps)}, _seconds(narrated + readers))
+    return _finish(plan, name, model, figures | {"steps": float(steps)}, _seconds(heard))
 
 
 def codec(plan: Plan, name: str) -> dict[str, Any]:
@@ -179,6 +196,7 @@ class Recipe:
 
 RECIPES = {
     "tokenizer": Recipe(tokenizer, "stories"),
+    "encoder": Recipe(encoder, "stories", part="tokenizer"),
     "reader": Recipe(reader, "stories", part="tokenizer"),
     "codec": Recipe(codec, "stories"),
     "griffin": Recipe(language, "stories", ("tokenizer",)),
@@ -233,6 +251,11 @@ def _narrated(hours: float) -> list[Utterance]:
     """Passages of stories, each by two narrators."""
     count = round(hours * 400)  # a pair lasts about 9 s
     return [u for both in track(_made(narration.pair, range(count)), "narrating", count) for u in both]
+
+
+def _referred(count: int) -> list[tuple[Utterance, Utterance]]:
+    """Passages by anyone and by the reference narrator."""
+    return list(track(_made(narration.beside_reference, range(count)), "narrating", count))
 
 
 def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:

@@ -5,7 +5,7 @@ hidden from it; CTC after the quantizer asks the tokens for the text; and of two
 `narration.pair`) each asks the other's tokens, warped in time to its own, of its encoder output, since tokens should
 tell neither who speaks nor when a frame began.
 
-Then, with tokens as they are, the part that reads them learns alone and from many more.
+Then its two parts go on alone (`tokenizer_parts`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -23,17 +22,15 @@ from torch.nn import functional as F
 
 from lab.corpora import Utterance
 from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.train import tokenizer_parts
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
-
-Pair = tuple[Utterance, Utterance]
+from lab.train.speakers import in_step, perturb
+from lab.train.tokenizer_parts import Pair
 
 STACK = 4  # log-mel frames a token
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
-_MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
 _SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
 _AGREEMENT = 2.0  # weight of that loss
-READING = 3000  # steps of the reader alone
-_OFF = 0.02  # what a token of distance from even tempo costs a match, in cosines
 
 
 @dataclass
@@ -125,103 +122,14 @@ def matches(directions: Tensor, lengths: Tensor, reads: Tensor) -> tuple[Tensor,
     for row in range(0, rows, 2):
         if not (reads[row] and reads[row + 1]):
             continue
-        first, second = (directions[each, : lengths[each]].float().cpu().numpy() for each in (row, row + 1))
-        even = np.arange(len(first))[:, None] * len(second) / len(first)
-        costs = 1 - first @ second.T + _OFF * np.abs(even - np.arange(len(second)))
-        _, path = librosa.sequence.dtw(C=costs.astype(np.float64))
+        path = in_step(*(directions[each, : lengths[each]] for each in (row, row + 1)))
         pairs.append(path + length * np.array([row, row + 1]))
     found = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
     return tuple(torch.from_numpy(found).to(directions.device).unbind(1))  # type: ignore[return-value]
 
 
-@dataclass
-class Reading:
-    """Tokens and what they spell."""
-
-    tokens: Tensor  # (B, T)
-    lengths: Tensor  # (B,) tokens of speech in each row, the rest is padding
-    text: Tensor  # (sum of lengths,)
-    text_lengths: Tensor  # (B,)
-
-
-class Reader(nn.Module):
-    """The part of a tokenizer that reads its tokens; the rest stays as it is."""
-
-    near: Tensor
-
-    def __init__(self, tokenizer: Tokenizer):
-        super().__init__()
-        self.tokenizer = tokenizer
-        for name, parameter in tokenizer.named_parameters():
-            parameter.requires_grad_(name.partition(".")[0] in Tokenizer.READER)
-        quantizer = tokenizer.quantizer
-        nearest = quantizer.scores(quantizer.codebook).topk(min(_NEAR, tokenizer.config.codes)).indices
-        self.register_buffer("near", nearest, persistent=False)
-
-    def forward(self, batch: Reading) -> Losses:
-        misheard = torch.rand(batch.tokens.shape, device=batch.tokens.device) < _MISHEARD
-        another = torch.randint(self.near.shape[1], batch.tokens.shape, device=batch.tokens.device)
-        tokens = torch.where(misheard, self.near[batch.tokens, another], batch.tokens)
-        logits = self.tokenizer.spell(self.tokenizer.quantizer.codebook[tokens])
-        spelled = logits.float().log_softmax(-1).transpose(0, 1)
-        each = F.ctc_loss(spelled, batch.text, batch.lengths, batch.text_lengths, zero_infinity=True, reduction="none")
-        ctc = (each / batch.text_lengths).mean()
-        return ctc, {"ctc": ctc}
-
-
-def readings(told: list[tuple[Tensor, Tensor]], size: int, seed: int) -> Callable[[int], Reading]:
-    """Step -> batch of `size` passages of about one length, out of (tokens (T,), text) each."""
-    told = sorted(told, key=lambda both: len(both[0]))
-
-    def batch(step: int) -> Reading:
-        rng = np.random.default_rng((seed, step))
-        start = int(rng.integers(max(1, len(told) - size + 1)))
-        tokens, texts = zip(*told[start : start + size], strict=True)
-        return Reading(
-            nn.utils.rnn.pad_sequence(list(tokens), batch_first=True),
-            torch.tensor([len(row) for row in tokens]),
-            torch.cat(texts),
-            torch.tensor([len(text) for text in texts]),
-        )
-
-    return batch
-
-
 def loss_of(learner: nn.Module, batch: Any) -> Losses:
     return learner(batch)
-
-
-def perturb(frames: Tensor) -> Tensor:
-    """Another speaker, room and level, in step: frequency warped by 0.88 to 1.14, tilted, gained, noised, bands hidden.
-
-    Log-mel (B, M, 80) -> the same shape. Numbers below are in nats.
-    """
-    rows, _, bands = frames.shape
-    device = frames.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(rows, 1, 1, device=device)
-
-    place = torch.arange(bands, device=device, dtype=frames.dtype)
-    # Bands are near linear in log-frequency above 1 kHz (about 23 bands an octave) and near linear below.
-    source = (place + uniform(-1, 1) * 4.5 * (place / bands).clamp(min=0.05).sqrt()).clamp(0, bands - 1)  # (B, 1, 80)
-    low = source.floor().long().clamp(max=bands - 2)
-    part = source - low
-    index = low.expand(frames.shape)
-    warped = frames.gather(2, index) * (1 - part) + frames.gather(2, index + 1) * part
-    centred = (place - bands / 2) / bands
-    shaped = (
-        warped * mel.SPREAD
-        + mel.MEAN
-        + uniform(-1.8, 1.8)
-        + uniform(-3.0, 3.0) * centred
-        + uniform(-1.2, 1.2) * torch.cos(torch.pi * (centred * 4 + uniform(0, 2)))
-    )
-    floor = uniform(-11.6, -7.4) + 0.9 * torch.randn_like(shaped)
-    noisy = torch.logaddexp(shaped, floor)  # powers add
-    start = uniform(0, bands)
-    band = (place >= start) & (place < start + uniform(0, 12))
-    return (torch.where(band, floor, noisy) - mel.MEAN) / mel.SPREAD
 
 
 def batches(
@@ -270,12 +178,14 @@ def collate(utterances: list[Utterance], agreement: float = 0.0, late: np.ndarra
 def train(
     words: list[Pair],
     stories: list[Pair],
+    referred: list[Pair],
     speech: list[Utterance],
     folder: Path,
     *,
     preset: str = "lab",
     steps: int = 6000,
-    reading: int = READING,
+    hearing: int = tokenizer_parts.HEARING,
+    reading: int = tokenizer_parts.READING,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
@@ -286,8 +196,9 @@ def train(
     """A tokenizer that learnt from pairs (see `narration.pair`) and from transcribed real speech.
 
     For half of the `steps` from `words`, many of them in no order, so that it has to listen; then, at a lower
-    rate, from `stories`, so that it makes use of what it can expect. After that the reader alone: `reading` steps.
-    `begin` gives the weights to begin with.
+    rate, from `stories`, so that it makes use of what it can expect. After that the encoder alone, `hearing` steps on
+    the pairs `referred` to the reference narrator, and the reader alone, `reading` steps. `begin` gives the weights to
+    begin with.
     """
     torch.manual_seed(seed)
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
@@ -313,38 +224,9 @@ def train(
             compute=compute,
         )
         minutes += figures["minutes"]
-    heard = [utterance for pair in words + stories for utterance in pair] + speech
     options: dict[str, Any] = {"seed": seed, "evaluate": evaluate, "inputs": inputs, "compute": compute}
-    figures |= read(tokenizer, heard, folder / "reading", steps=reading, **options)
-    return tokenizer, figures | {"steps": float(steps), "minutes": minutes + figures["minutes"]}
-
-
-def read(
-    tokenizer: Tokenizer,
-    heard: list[Utterance],
-    folder: Path,
-    *,
-    steps: int,
-    size: int = 48,
-    seed: int = 0,
-    evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
-    inputs: Mapping[str, str] | None = None,
-    compute: Compute | None = None,
-) -> dict[str, float]:
-    """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text."""
-    told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
-    figures = fit(
-        Reader(tokenizer),
-        loss_of,
-        readings(told, size, seed),
-        schedule=Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05),
-        folder=folder,
-        evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
-        evaluate_every=500,
-        seed=seed,
-        mixed=True,
-        inputs=inputs,
-        compute=compute,
-    )
-    tokenizer.requires_grad_(True)
-    return figures
+    heard = tokenizer_parts.hear(tokenizer, referred, speech, folder / "hearing", steps=hearing, **options)
+    everything = [utterance for pair in words + stories + referred for utterance in pair] + speech
+    read = tokenizer_parts.read(tokenizer, everything, folder / "reading", steps=reading, **options)
+    minutes += heard["minutes"] + read["minutes"]
+    return tokenizer, figures | heard | read | {"steps": float(steps), "minutes": minutes}
