@@ -91,7 +91,7 @@ def check(transcript: str, cast: Cast | None = None) -> Check:
         if parse:
             kept, broken = _listen(parse, state)
             missed |= not heard and parse.form.beat != "once"
-        elif stop - start >= FORGETTING:
+        elif not heard or stop - start >= FORGETTING:  # a transcript may begin within a sentence
             missed = True
             state = {key: value for key, value in state.items() if key in CAST or key[:4] in ("live", "met ")}
         if missed and state.get("met") == "no":
