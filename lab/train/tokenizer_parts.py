@@ -78,13 +78,14 @@ def in_the_time_of(tokenizer: Tokenizer, reading: Utterance, reference: Utteranc
     """The tokens of `reference`, each where `reading`, of the same text, says the same: (T,), T whole tokens of it."""
 
     def directions(utterance: Utterance) -> Tensor:
-        samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // HOP * HOP])
+        samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // HOP * HOP]).to(device)
         return tokenizer.quantizer.on_sphere(tokenizer.narrow(tokenizer.features(tokenizer.mel(samples[None])))[0])
 
+    device = tokenizer.to_code.weight.device
     here, there = directions(reading), directions(reference)
     path = in_step(here, there)
     first, behind = (np.searchsorted(path[:, 0], np.arange(len(here)), side) for side in ("left", "right"))
-    return tokenizer.quantizer.nearest(there)[path[(first + behind - 1) // 2, 1]].clone()
+    return tokenizer.quantizer.nearest(there).cpu()[path[(first + behind - 1) // 2, 1]]
 
 
 def hearings(
