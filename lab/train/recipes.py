@@ -85,9 +85,9 @@ class Plan:
 
 def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
     third = round((plan.hours or 37.5) * 400 / 3)  # pairs last about 9 s, both readings together
-    words = list(track(_made(partial(narration.pair, nonsense=0.4), range(third)), "narrating words", third))
-    stories = list(track(_made(narration.pair, range(third, 2 * third)), "narrating stories", third))
-    referred = _referred(third)
+    words = _pairs(partial(narration.pair, nonsense=0.4), range(third))
+    stories = _pairs(narration.pair, range(third, 2 * third))
+    referred = _pairs(narration.beside_reference, range(third))
     readers = plan.readers()
     model, figures = tokenizer_recipe.train(
         words,
@@ -105,7 +105,7 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the part of the bundle's tokenizer that makes tokens: whoever reads, those of one narrator. What
     learnt from its tokens goes on with `--warm`; they stand for the same as before."""
-    pairs = _referred(round((plan.hours or 25.0) * 400))
+    pairs = _pairs(narration.beside_reference, range(round((plan.hours or 25.0) * 400)))
     readers = plan.readers()
     heard = [u for pair in pairs for u in pair] + readers
     return _part(plan, name, partial(tokenizer_parts.hear, pairs=pairs, speech=readers), tokenizer_parts.HEARING, heard)
@@ -247,15 +247,14 @@ def _made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
     return narration.make(maker, numbers, os.cpu_count())
 
 
+def _pairs(maker: Callable[[int], Any], numbers: range) -> list[tuple[Utterance, Utterance]]:
+    return list(track(_made(maker, numbers), "narrating", len(numbers)))
+
+
 def _narrated(hours: float) -> list[Utterance]:
     """Passages of stories, each by two narrators."""
-    count = round(hours * 400)  # a pair lasts about 9 s
-    return [u for both in track(_made(narration.pair, range(count)), "narrating", count) for u in both]
-
-
-def _referred(count: int) -> list[tuple[Utterance, Utterance]]:
-    """Passages by anyone and by the reference narrator."""
-    return list(track(_made(narration.beside_reference, range(count)), "narrating", count))
+    pairs = _pairs(narration.pair, range(round(hours * 400)))  # a pair lasts about 9 s
+    return [utterance for both in pairs for utterance in both]
 
 
 def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lab.tokens import mel
 
+SHARPNESS = 15.0  # of scores that ask one reading for the tokens of another: cosines of 0.2 apart are 20 to 1
 _OFF = 0.02  # what a token of distance from even tempo costs a match, in cosines
 
 

@@ -24,13 +24,12 @@ from lab.corpora import Utterance
 from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
 from lab.train import tokenizer_parts
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
-from lab.train.speakers import in_step, perturb
+from lab.train.speakers import SHARPNESS, in_step, perturb
 from lab.train.tokenizer_parts import Pair
 
 STACK = 4  # log-mel frames a token
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
-_SHARPNESS = 15.0  # of the agreement loss: cosines of 0.2 apart are 20 to 1
-_AGREEMENT = 2.0  # weight of that loss
+_AGREEMENT = 2.0  # weight of the agreement loss
 
 
 @dataclass
@@ -95,7 +94,7 @@ class Learner(nn.Module):
         agreement = narrow.sum() * 0
         same = narrow.new_zeros(())
         if len(mine):
-            scores = tokenizer.quantizer.scores(narrow.flatten(0, 1)) * _SHARPNESS  # (B T, codes)
+            scores = tokenizer.quantizer.scores(narrow.flatten(0, 1)) * SHARPNESS  # (B T, codes)
             code = indices.flatten()
             for one, another in ((mine, other), (other, mine)):
                 agreement = agreement + 0.5 * F.cross_entropy(scores[one], code[another])

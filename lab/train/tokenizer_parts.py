@@ -21,12 +21,11 @@ from torch.nn import functional as F
 from lab.corpora import Utterance
 from lab.tokens import HOP, Tokenizer, spelling
 from lab.train.loop import Compute, Losses, Schedule, fit
-from lab.train.speakers import in_step, perturb
+from lab.train.speakers import SHARPNESS, in_step, perturb
 
 Pair = tuple[Utterance, Utterance]
 
 HEARING, READING = 5000, 3000  # steps of the encoder, of the reader
-_SHARPNESS = 15.0  # of the encoder's scores: cosines of 0.2 apart are 20 to 1
 _VARIED = 0.4  # share of rows from another speaker and room yet
 _PADDING = -100
 _MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
@@ -64,11 +63,11 @@ class Encoder(Part):
     def forward(self, batch: Hearing) -> Losses:
         tokenizer = self.tokenizer
         with torch.no_grad():
-            plain = tokenizer.mel(batch.waveform)
-            varied = torch.rand(len(plain), 1, 1, device=plain.device) < _VARIED
-            frames = torch.where(varied, perturb(plain), plain)
+            frames = tokenizer.mel(batch.waveform).float()
+            varied = torch.rand(len(frames), device=frames.device) < _VARIED
+            frames[varied] = perturb(frames[varied])
         speech = batch.tokens != _PADDING
-        scores = tokenizer.quantizer.scores(tokenizer.narrow(tokenizer.features(frames))[speech]) * _SHARPNESS
+        scores = tokenizer.quantizer.scores(tokenizer.narrow(tokenizer.features(frames))[speech]) * SHARPNESS
         loss = F.cross_entropy(scores, batch.tokens[speech])
         return loss, {"agreement": loss, "same": (scores.argmax(-1) == batch.tokens[speech]).float().mean()}
 
@@ -125,7 +124,7 @@ def hear(
     **options: Any,
 ) -> dict[str, float]:
     """Train the encoder of `tokenizer` in place, on readings beside that of the reference narrator
-    (`narration.beside_reference`), and on real `speech` as it is heard now. `options` as in `read`."""
+    (`narration.beside_reference`), and on real `speech` as it is heard now. `options` as in `_fit`."""
     short = [(utterance, utterance) for utterance in speech if utterance.seconds < 16]
     narrated, read = (
         [(reading, in_the_time_of(tokenizer, reading, reference)) for reading, reference in track(each, "listening")]
@@ -195,8 +194,8 @@ def read(
     size: int = 48,
     **options: Any,
 ) -> dict[str, float]:
-    """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text. `options` as in `fit`,
-    `evaluate` of the tokenizer."""
+    """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text. `options` as in
+    `_fit`."""
     told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
     schedule = Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05)
     return _fit(tokenizer, Reader(tokenizer), readings(told, size, options["seed"]), folder, schedule, **options)
