@@ -78,10 +78,10 @@ def train(
 
 
 def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / level^2.
+    """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / level.
 
     The first level holds what is said and is filled in 16 passes, and the first two who says it; each but the first is
-    read off in a single pass.
+    read off in a single pass, so that it is hidden whole. Codes of its own level around it would tell little more.
     """
     pairs = [
         (voice, target)
@@ -94,7 +94,7 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
         raise LabError("no speaker has two pieces of speech of 3 s or more: nothing to train the voice on")
     pairs.sort(key=lambda pair: len(pair[1].tokens))
     lengths = np.array([len(target.tokens) for _, target in pairs])
-    odds = 1 / np.arange(1, levels + 1) ** 2
+    odds = 1 / np.arange(1, levels + 1)
 
     def batch_of(step: int) -> Batch:
         random = np.random.default_rng((seed, step))
@@ -108,7 +108,7 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
         skipped = random.integers(0, FRAMES * (windows.SYNTHESIS.window - length) + 1, (size, 1))
         positions = np.arange(codes.shape[1]) + skipped * (np.arange(codes.shape[1]) >= FRAMES * PROMPT)
         level = random.choice(levels, size, p=odds / odds.sum())
-        share = np.cos(random.uniform(0, np.pi / 2, size)).astype(np.float32)
+        share = np.where(level == 0, np.cos(random.uniform(0, np.pi / 2, size)), 1).astype(np.float32)
         return Batch(tokens, codes, *(torch.from_numpy(x) for x in (positions, level, share)))
 
     return batch_of
