@@ -141,6 +141,18 @@ def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     assert torch.equal(passes[-1].codes, codes)
 
 
+def test_what_is_known_is_not_guessed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    tokens = torch.tensor(stream_of(30))
+    whole = soundstorm.generate(tokens, prompt, seeded())
+    passes: list[Pass] = []
+    again = soundstorm.generate(tokens, prompt, seeded(), known=whole[:, :2], on_pass=passes.append)
+    assert torch.equal(again, whole) and [p.level for p in passes] == [2]
+    other = (whole[:, :1] + 1) % 16
+    assert torch.equal(soundstorm.generate(tokens, prompt, seeded(), known=other)[:, :1], other)
+    both = soundstorm.generate(torch.stack([tokens, tokens]), prompt, seeded(), known=torch.stack([whole, whole]))
+    assert torch.equal(both[1], whole)
+
+
 def test_a_pass_can_be_heard_before_the_last(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     tokens = torch.tensor(stream_of(30))
     passes: list[Pass] = []

@@ -142,12 +142,15 @@ class SoundStorm(nn.Module):
         prompt: VoicePrompt,
         generator: torch.Generator,
         *,
+        known: Tensor | None = None,
         iterations: Sequence[int] | None = None,
         temperature: float = 1.0,
         noise: float = CONFIDENCE_NOISE,
         on_pass: Callable[[Pass], None] | None = None,
     ) -> Tensor:
         """Semantic tokens (T,) or (B, T) -> their codes (2 T, Q) or (B, 2 T, Q), the prompt's not among them.
+
+        `known` are the codes of the first levels (2 T, q) or (B, 2 T, q) where they need not be guessed.
 
         `iterations` passes for each level, by default (16, 1, ..., 1); the last of each is greedy. After pass
         i of I the floor(F cos(pi/2 i/I)) frames of least confidence are masked again. Confidence is the
@@ -162,7 +165,11 @@ class SoundStorm(nn.Module):
         heard = prompt.codes[:, : self.config.levels].long().expand(rows, -1, -1)
         codes = torch.cat([heard, heard.new_full((rows, frames, self.config.levels), self.mask)], 1).to(device)
         fresh = codes[:, ahead:]  # a view: what is written here the model sees
-        for level, passes in enumerate(iterations):
+        first = 0
+        if known is not None:
+            first = known.shape[-1]
+            fresh[..., :first] = known
+        for level, passes in list(enumerate(iterations))[first:]:
             masked = torch.ones(rows, frames, dtype=torch.bool, device=device)
             for number in range(1, passes + 1):
                 logits = self(said, codes, torch.full((rows,), level, device=device), ahead).float()
