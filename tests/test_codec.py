@@ -14,7 +14,7 @@ from lab.nn import ResidualVectorQuantizer, VectorQuantizer
 from lab.train import codec as recipe
 from lab.voice import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
-from lab.voice.losses import MultiScaleMel
+from lab.voice.losses import Harmonics, MultiScaleMel
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +113,21 @@ def test_mel_distance() -> None:
     assert hiss[0] > louder[0] and hiss[1] < louder[1]  # the logarithm hears what is soft
     for size in distance.scales:  # small windows have few bins: none of the bands may be empty
         assert (distance.get_buffer(f"filters{size}").sum(0) > 0).all()
+
+
+def test_harmonics_hear_pitch_and_not_phase() -> None:
+    """A voice at 84 Hz, the same half a period later, and at 100 Hz."""
+    time = torch.arange(16000) / 16000
+
+    def voice(f0: float, late: float = 0.0) -> torch.Tensor:
+        return 0.1 * sum(torch.cos(2 * torch.pi * f0 * n * (time - late)) / n for n in range(1, 30))[None]  # type: ignore
+
+    harmonics, mel = Harmonics(), MultiScaleMel()
+    low = voice(84)
+    assert harmonics(low, low) == 0 and harmonics(1.1 * low, low) < math.log(1.1)
+    higher, later = voice(100), voice(84, late=0.5 / 84)
+    assert harmonics(higher, low) > 8 * harmonics(later, low)
+    assert mel(higher, low)[0] < 3 * mel(later, low)[0]  # which hears both alike
 
 
 def test_more_levels_never_quantize_worse() -> None:
