@@ -140,12 +140,14 @@ def _brief(error: Exception) -> str:
 def fingerprint(model: nn.Module) -> str:
     """12 hexadecimal digits that a model's config and weights decide: what was made by another one can be told.
 
-    Of a tokenizer those that decide its tokens: one that reads them better makes no others.
+    Of a tokenizer those that decide its tokens: one that reads them better makes no others. Of a codec its codes.
     """
     config: Any = model.config
     apart: tuple[str, ...] = ()
     if isinstance(model, Tokenizer):
         config, apart = replace(model.config, blocks_after=0), Tokenizer.READER
+    elif isinstance(model, Codec):
+        config, apart = replace(model.config, decoder_layers=0, fine_decoder_layers=0), Codec.DECODER
     digest = hashlib.sha256(repr(config).encode())
     for key, value in sorted(model.state_dict().items()):
         if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY and key.partition(".")[0] not in apart:

@@ -185,7 +185,7 @@ def train(
         str,
         typer.Argument(
             help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; encoder: the tokenizer's part "
-            "that makes tokens; reader: its part that reads them"
+            "that makes tokens; reader: its part that reads them; decoder: the codec's part that speaks codes"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(

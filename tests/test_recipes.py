@@ -147,6 +147,21 @@ def test_a_part_of_the_tokenizer_goes_on_alone(
     assert card["command"] == f"lab train {part}" and card["before"].items() <= before.items()
 
 
+def test_the_decoder_goes_on_with_what_the_voice_says(tmp_path: Path, tiny_bundle: Path, narrated: list[int]) -> None:
+    """The voice, and what was tokenized for it, stay: codes are what they were."""
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    old, before = bundle.load(root, "codec"), bundle.index(root)["codec"]["card"]
+    plan = Plan(tmp_path / "runs", root, None, steps=2, hours=0.01)
+    card = recipes.train("decoder", plan)
+    new = bundle.load(root, "codec")
+    assert narrated == [4] and bundle.index(root).keys() == bundle.index(tiny_bundle).keys()
+    assert card["inputs"].keys() >= {"voices", "tokenizer", "soundstorm", "codec"} and card["steps"] == 2
+    assert card["command"] == "lab train decoder" and card["before"].items() <= before.items()
+    assert bundle.fingerprint(new) == bundle.fingerprint(old)
+    assert recipes.complete("decoder", plan) and not recipes.complete("decoder", replace(plan, steps=3))
+    assert not torch.equal(new.widen.weight, old.widen.weight) and torch.equal(new.embed[0].weight, old.embed[0].weight)
+
+
 def test_griffin30_learns_from_30_s_at_once_and_what_griffin_learns_from(
     tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +203,7 @@ def test_a_warm_run_begins_with_the_weights_of_the_bundle(
     bundled = bundle.load(tiny_bundle, "griffin")
     assert begun[0] == (None, None) and begun[1][1] == bundle.fingerprint(begun[1][0]) == bundle.fingerprint(bundled)
     assert card["command"] == "lab train griffin --warm" and "before" not in first
-    assert card["before"] == {key: first[key] for key in ("data", "steps", "minutes", "command")}
+    assert card["before"] == {key: first[key] for key in ("data", "steps", "minutes", "command", "inputs")}
 
 
 def test_what_is_complete_is_not_trained_again(
@@ -209,6 +224,8 @@ def test_what_is_complete_is_not_trained_again(
         assert not recipes.complete("griffin", Plan(**options | changes)), changes
     assert not recipes.complete("griffin", Plan(**options | {"bundle": tmp_path / "none"}))
     torch.manual_seed(1)
+    recipes.train("griffin", replace(plan, warm=True))
+    assert recipes.complete("griffin", plan)  # went on since
     bundle.save(root, "tokenizer", Tokenizer(TokenizerConfig.preset("tiny")), {})
     assert not recipes.complete("griffin", plan)  # its tokens are another tokenizer's
 
@@ -216,9 +233,10 @@ def test_what_is_complete_is_not_trained_again(
 def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> None:
     made: set[str] = set()
     for name in recipes.WHOLE:
-        assert made.issuperset(recipes.RECIPES[name].models), name
+        recipe = recipes.RECIPES[name]
+        assert made.issuperset(recipe.models) and (recipe.part is None or recipe.part in made), name
         made.add(name)
-    assert made == bundle.KINDS.keys()
+    assert made == bundle.KINDS.keys() | {"decoder"}
 
 
 @pytest.mark.parametrize("name", ["codec", "griffin"])

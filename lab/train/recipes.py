@@ -26,13 +26,16 @@ from lab.errors import LabError
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
+from lab.train import decoder as decoder_recipe
 from lab.train import language as language_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
 from lab.train import tokenizer_parts
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
+from lab.voice import Codec, SoundStorm, Synthesizer
 
+_HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
 READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
 
 
@@ -108,28 +111,41 @@ def encoder(plan: Plan, name: str) -> dict[str, Any]:
     pairs = _pairs(narration.beside_reference, range(round((plan.hours or 25.0) * 400)))
     readers = plan.readers()
     heard = [u for pair in pairs for u in pair] + readers
-    return _part(plan, name, partial(tokenizer_parts.hear, pairs=pairs, speech=readers), tokenizer_parts.HEARING, heard)
+    learn = partial(tokenizer_parts.hear, pairs=pairs, speech=readers, evaluate=_evaluation())
+    return _part(plan, name, learn, tokenizer_parts.HEARING, heard)
 
 
 def reader(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the part of the bundle's tokenizer that reads; its tokens, and what learnt from them, stay."""
     heard = _narrated(plan.hours or 25.0) + plan.readers()
-    return _part(plan, name, partial(tokenizer_parts.read, heard=heard), tokenizer_parts.READING, heard)
+    learn = partial(tokenizer_parts.read, heard=heard, evaluate=_evaluation())
+    return _part(plan, name, learn, tokenizer_parts.READING, heard)
+
+
+def decoder(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the part of the bundle's codec that speaks codes, now as the bundle's voice fills them in, too."""
+    tokenizer, codec, soundstorm = (_load(plan, model) for model in ("tokenizer", "codec", "soundstorm"))
+    assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec) and isinstance(soundstorm, SoundStorm)
+    takes = _pairs(narration.voice_samples, range(round((plan.hours or 1.0) * 400)))
+    readers = plan.readers()
+    takes += [(a, b) for a, b in zip(readers[::2], readers[1::2], strict=False) if a.narrator == b.narrator]
+    voice = Synthesizer(soundstorm, codec)
+    dubbed = decoder_recipe.dub(tokenizer, voice, track(takes, "dubbing"))
+    learn = partial(decoder_recipe.train, dubbed=dubbed, held_out=[narration.held_out_story(n) for n in range(6)])
+    return _part(plan, name, learn, decoder_recipe.STEPS, [u for pair in takes for u in pair])
 
 
 def _part(
     plan: Plan, name: str, learn: Callable[..., dict[str, float]], usual: int, heard: list[Utterance]
 ) -> dict[str, Any]:
     plan = replace(plan, warm=True)
-    model = _load(plan, "tokenizer")
-    assert isinstance(model, Tokenizer)
+    model = _load(plan, str(RECIPES[name].part))
     steps = plan.steps or usual
     figures = learn(
         model,
         folder=plan.work / name,
         steps=steps,
         seed=plan.seed,
-        evaluate=_evaluation(),
         inputs=inputs(name, plan),
         compute=plan.compute,
     )
@@ -203,8 +219,10 @@ RECIPES = {
     "griffin30": Recipe(language, "stories", ("tokenizer",)),
     "transformer": Recipe(language, "stories", ("tokenizer",)),
     "soundstorm": Recipe(soundstorm, "voices", ("tokenizer", "codec")),
+    "decoder": Recipe(decoder, "voices", ("tokenizer", "soundstorm"), part="codec"),
 }
-WHOLE = tuple(name for name, recipe in RECIPES.items() if not recipe.part)  # what a bundle is made of, in order
+# What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
+WHOLE = tuple(name for name, recipe in RECIPES.items() if recipe.part != "tokenizer")
 
 
 def train(name: str, plan: Plan) -> dict[str, Any]:
@@ -221,10 +239,15 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
 
 
 def complete(name: str, plan: Plan) -> bool:
-    """Whether the bundle holds that model, trained to its end on what `plan` would train it on."""
-    if not (plan.bundle / "bundle.json").exists() or name not in (entries := bundle.index(plan.bundle)):
+    """Whether the bundle holds that model, trained to its end on what `plan` would train it on; a part that went on
+    learning since does not matter."""
+    entry = RECIPES[name].part or name
+    if not (plan.bundle / "bundle.json").exists() or entry not in (entries := bundle.index(plan.bundle)):
         return False
-    return entries[name]["card"].get("inputs") == inputs(name, plan) | _extent(plan)
+    wanted, card = inputs(name, plan) | _extent(plan), entries[entry]["card"]
+    while card and (card.get("inputs") != wanted or not card["command"].startswith(f"lab train {name}")):
+        card = card.get("before")
+    return bool(card)
 
 
 def inputs(name: str, plan: Plan) -> dict[str, str]:
@@ -235,7 +258,7 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
         told |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
         told |= {"readers": plan.speech.name if plan.speech else "none"}
-    models = (*recipe.models, recipe.part or name) if plan.warm else recipe.models
+    models = (*recipe.models, recipe.part or name) if plan.warm or recipe.part else recipe.models
     return told | {model: bundle.fingerprint(_load(plan, model)) for model in models}
 
 
@@ -305,7 +328,7 @@ def _finish(
     if plan.warm:
         options += "" if RECIPES[name].part else " --warm"
         card = bundle.index(plan.bundle)[entry]["card"]
-        before["before"] = {key: card[key] for key in ("data", "steps", "minutes", "command", "before") if key in card}
+        before["before"] = {key: card[key] for key in _HISTORY if key in card}
     card = {
         "data": data,
         "steps": int(figures.pop("steps")),

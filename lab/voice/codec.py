@@ -77,6 +77,8 @@ class CodecConfig:
 class Codec(nn.Module):
     """Waveform (B, N) in [-1, 1] at 16 kHz <-> codes (B, F, Q), F = ceil(N / hop)."""
 
+    DECODER = ("widen", "decoder", "split", "fine_decoder", "head")  # the layers that speak codes; others make them
+
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.config = config

@@ -1,0 +1,150 @@
+"""The recipe of the codec's decoder alone: it goes on with codes as the voice fills them in.
+
+When in its 20 ms a voice pulses, the levels behind the first tell. SoundStorm reads those off for all frames at once,
+neighbours do not agree, and low voices end at two pulses a frame, 100 Hz, whatever their pitch. As a vocoder is fitted
+to what its acoustic model says (HiFi-GAN, 2010.05646, section 4.4), the decoder learns to speak such codes like the
+recording that their first level is of. Two thirds of what it meets are codes as the encoder makes them, lest it forget those.
+Encoder and codebooks stay, and with them what codes stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lab import windows
+from lab.corpora import Utterance
+from lab.errors import LabError
+from lab.tokens import HOP, Tokenizer
+from lab.train.codec import RATE, intelligibility
+from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.voice import Codec, Synthesizer
+from lab.voice.losses import Harmonics, MultiScaleMel
+from lab.voice.synthesis import generator_of
+
+STEPS = 2500
+HARMONICS = 3.0  # weight, beside 1 for both distances of mel
+LONGEST = 10  # seconds of a recording
+
+
+class Dubbed(NamedTuple):
+    """A recording, its codes, and those that the voice gives it, of which only the first level was heard."""
+
+    waveform: np.ndarray  # (320 F,) int16
+    codes: Tensor  # (F, Q)
+    filled: Tensor  # (F, q)
+    source: str
+
+
+def dub(tokenizer: Tokenizer, voice: Synthesizer, takes: Iterable[tuple[Utterance, Utterance]]) -> list[Dubbed]:
+    """Both of two utterances of a speaker, each with the other as the prompt where that lasts 3 s."""
+    dubbed: list[Dubbed] = []
+    for pair in takes:
+        for speaker, utterance in (pair, pair[::-1]):
+            if speaker.seconds < windows.SPEAKER_PROMPT * HOP / RATE:
+                continue
+            heard = speaker.samples()
+            prompt = voice.prompt(heard, tokenizer.encode(heard))
+            tokens = tokenizer.encode(utterance.samples()[: LONGEST * RATE])
+            tokens = tokens[: len(utterance.waveform) // HOP]
+            waveform = utterance.waveform[: HOP * len(tokens)]
+            said = torch.from_numpy(utterance.samples()[: len(waveform)])[None]
+            codes = voice.codec.encode(said.to(voice.device))[0]
+            filled = voice.soundstorm.generate(tokens, prompt, generator_of(0, len(dubbed)), known=codes[:, :1])
+            dubbed.append(Dubbed(waveform, codes.cpu(), filled.cpu(), utterance.source))
+    return dubbed
+
+
+class Speaking(NamedTuple):
+    """Codes and what they should sound like."""
+
+    codes: Tensor  # (B, F, Q)
+    depth: Tensor  # (B,) levels that are known
+    waveform: Tensor  # (B, 320 F)
+
+
+class Decoder(nn.Module):
+    """The part of a codec that speaks codes."""
+
+    def __init__(self, codec: Codec):
+        super().__init__()
+        self.codec, self.mel, self.harmonics = codec, MultiScaleMel(RATE), Harmonics()
+        for name, parameter in codec.named_parameters():
+            parameter.requires_grad_(name.partition(".")[0] in Codec.DECODER)
+
+    def forward(self, batch: Speaking) -> Losses:
+        quantizer = self.codec.quantizer
+        known = torch.arange(batch.codes.shape[-1], device=batch.depth.device) < batch.depth[:, None]  # (B, Q)
+        vectors = torch.stack([level.codebook[batch.codes[..., q]] for q, level in enumerate(quantizer.levels)], 2)
+        spoken = self.codec.synthesize((vectors * known[:, None, :, None]).sum(2))
+        logarithmic, linear = self.mel(spoken, batch.waveform)
+        harmonics = self.harmonics(spoken, batch.waveform)
+        logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
+        return logarithmic + linear + HARMONICS * harmonics, logs
+
+
+def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Callable[[int], Speaking]:
+    """Step -> batch of `size` crops of `frames`; every source has an equal share. Every third row has the voice's
+    codes; of the others seven in ten have all levels, and the rest 1 or more."""
+    sources: dict[str, list[Dubbed]] = {}
+    for each in dubbed:
+        if len(each.codes) >= frames:
+            sources.setdefault(each.source, []).append(each)
+    if not sources:
+        raise LabError(f"no recording lasts {frames / 50:g} s beside 3 s of the same speaker: nothing to learn from")
+    groups = [sources[name] for name in sorted(sources)]
+
+    def batch(step: int) -> Speaking:
+        random = np.random.default_rng((seed, step))
+        rows = []
+        for row in range(size):
+            group = groups[(row // 3 + step) % len(groups)]
+            take = group[int(random.integers(len(group)))]
+            start = int(random.integers(len(take.codes) - frames + 1))
+            codes = take.codes[start : start + frames].clone()
+            levels = codes.shape[1]
+            depth = levels if random.random() < 0.7 else int(random.integers(1, levels + 1))
+            if row % 3 == 2:
+                depth = take.filled.shape[1]
+                codes[:, :depth] = take.filled[start : start + frames]
+            hop = len(take.waveform) // len(take.codes)
+            waveform = take.waveform[hop * start : hop * (start + frames)].astype(np.float32) / 32768
+            rows.append((codes, torch.tensor(depth), torch.from_numpy(waveform)))
+        return Speaking(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+    return batch
+
+
+def train(
+    codec: Codec,
+    *,
+    dubbed: Sequence[Dubbed],
+    folder: Path,
+    steps: int = STEPS,
+    size: int = 12,
+    frames: int = 75,
+    seed: int = 0,
+    held_out: Sequence[Utterance] = (),
+    inputs: Mapping[str, str] | None = None,
+    compute: Compute | None = None,
+) -> dict[str, float]:
+    """Train the decoder of `codec` in place; `held_out` is measured by STOI as training goes."""
+    figures = fit(
+        Decoder(codec),
+        lambda part, batch: part(batch),
+        speakings(dubbed, size, frames, seed),
+        schedule=Schedule(steps, learning_rate=6e-4, warmup=min(100, steps // 4), weight_decay=0.01, betas=(0.8, 0.99)),
+        folder=folder,
+        evaluate=(lambda _: intelligibility(codec, held_out)) if held_out else None,
+        seed=seed,
+        mixed=True,
+        inputs=inputs,
+        compute=compute,
+    )
+    codec.requires_grad_(True)
+    return figures
