@@ -3,12 +3,14 @@
 When in its 20 ms a voice pulses, the levels behind the first tell. SoundStorm reads those off for all frames at once,
 neighbours do not agree, and low voices end at two pulses a frame, 100 Hz, whatever their pitch. As a vocoder is fitted
 to what its acoustic model says (HiFi-GAN, 2010.05646, section 4.4), the decoder learns to speak such codes like the
-recording that their first level is of. Two thirds of what it meets are codes as the encoder makes them, lest it forget those.
-Encoder and codebooks stay, and with them what codes stand for.
+recording that their first level is of. Two thirds of what it meets are codes as the encoder makes them, lest it forget
+those. In the end a share of the weights that it began with is mixed in (WiSE-FT, 2109.01903), which costs a little of
+what is new and does what is old better than either. Encoder and codebooks stay, and with them what codes stand for.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +30,7 @@ from lab.voice.losses import Harmonics, MultiScaleMel
 from lab.voice.synthesis import generator_of
 
 STEPS = 2500
+ORIGIN = 0.2  # share of the weights at the beginning
 HARMONICS = 3.0  # weight, beside 1 for both distances of mel
 LONGEST = 10  # seconds of a recording
 
@@ -74,6 +77,7 @@ class Decoder(nn.Module):
     def __init__(self, codec: Codec):
         super().__init__()
         self.codec, self.mel, self.harmonics = codec, MultiScaleMel(RATE), Harmonics()
+        self.origin = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
         for name, parameter in codec.named_parameters():
             parameter.requires_grad_(name.partition(".")[0] in Codec.DECODER)
 
@@ -86,6 +90,15 @@ class Decoder(nn.Module):
         harmonics = self.harmonics(spoken, batch.waveform)
         logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
         return logarithmic + linear + HARMONICS * harmonics, logs
+
+    @torch.no_grad()
+    def mixed(self) -> Codec:
+        """The codec with the share of `origin` that it keeps."""
+        codec = copy.deepcopy(self.codec)
+        for weights, before in zip(codec.parameters(), self.origin.parameters(), strict=True):
+            if weights.requires_grad:  # others stay to the bit: -0 mixed with itself is +0
+                weights.lerp_(before, ORIGIN)
+        return codec.requires_grad_(True).eval()
 
 
 def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Callable[[int], Speaking]:
@@ -134,17 +147,19 @@ def train(
     compute: Compute | None = None,
 ) -> dict[str, float]:
     """Train the decoder of `codec` in place; `held_out` is measured by STOI as training goes."""
+    part = Decoder(codec)
     figures = fit(
-        Decoder(codec),
+        part,
         lambda part, batch: part(batch),
         speakings(dubbed, size, frames, seed),
         schedule=Schedule(steps, learning_rate=6e-4, warmup=min(100, steps // 4), weight_decay=0.01, betas=(0.8, 0.99)),
         folder=folder,
-        evaluate=(lambda _: intelligibility(codec, held_out)) if held_out else None,
+        evaluate=(lambda _: intelligibility(part.mixed(), held_out)) if held_out else None,
         seed=seed,
         mixed=True,
         inputs=inputs,
         compute=compute,
     )
+    codec.load_state_dict(part.mixed().state_dict())
     codec.requires_grad_(True)
     return figures
