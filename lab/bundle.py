@@ -171,13 +171,20 @@ def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
     return rows
 
 
+def steps(card: dict[str, Any]) -> int:
+    """Steps of training that a card tells of, with all that went before."""
+    return int(card.get("steps", 0)) + (steps(card["before"]) if "before" in card else 0)
+
+
 def table(entries: dict[str, Any]) -> str:
-    """The figures in the cards of `index`, as a table in markdown."""
+    """The figures in the cards of `index`, and the steps of training in all, as a table in markdown."""
     lines = [
         "| model | figure, on held-out stories and narrators | value | command |",
         "| --- | --- | --- | --- |",
     ]
     for name, entry in entries.items():
+        if "command" in entry["card"]:
+            lines.append(f"| {name} | steps of training | {steps(entry['card']):,} | `{entry['card']['command']}` |")
         for figure, told in entry["card"].get("figures", {}).items():
             lines.append(f"| {name} | {figure} | {told['value']:g} | `{told['command']}` |")
     return "\n".join(lines)

@@ -191,4 +191,10 @@ def test_figures_are_recorded_in_the_cards(copy: Path) -> None:
     assert told == {"value": 0.9123, "command": "lab measure codec", "machine": "a laptop, 2 cores"}
     assert entries["codec"]["card"]["data"] and entries["griffin"]["card"]["figures"]["speed"]["value"] == 2.0
     assert "| codec | STOI | 0.9123 | `lab measure codec` |" in bundle.table(entries)
+    entries["codec"]["card"] |= {
+        "steps": 900,
+        "command": "lab train codec --warm",
+        "before": {"steps": 2000, "before": {"steps": 1}},
+    }
+    assert "| codec | steps of training | 2,901 | `lab train codec --warm` |" in bundle.table(entries)
     assert len(list(copy.iterdir())) == len(bundle.KINDS) + 1
