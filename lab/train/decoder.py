@@ -27,6 +27,7 @@ from lab.train.codec import RATE, intelligibility
 from lab.train.loop import Compute, Losses, Schedule, fit
 from lab.voice import Codec, Synthesizer
 from lab.voice.losses import Harmonics, MultiScaleMel
+from lab.voice.soundstorm import FRAMES
 from lab.voice.synthesis import generator_of
 
 STEPS = 2500
@@ -104,12 +105,15 @@ class Decoder(nn.Module):
 def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Callable[[int], Speaking]:
     """Step -> batch of `size` crops of `frames`; every source has an equal share. Every third row has the voice's
     codes; of the others seven in ten have all levels, and the rest 1 or more."""
+    hop = HOP // FRAMES  # samples
     sources: dict[str, list[Dubbed]] = {}
     for each in dubbed:
         if len(each.codes) >= frames:
             sources.setdefault(each.source, []).append(each)
     if not sources:
-        raise LabError(f"no recording lasts {frames / 50:g} s beside 3 s of the same speaker: nothing to learn from")
+        raise LabError(
+            f"no recording lasts {hop * frames / RATE:g} s beside 3 s of the same speaker: nothing to learn from"
+        )
     groups = [sources[name] for name in sorted(sources)]
 
     def batch(step: int) -> Speaking:
@@ -125,7 +129,6 @@ def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Ca
             if row % 3 == 2:
                 depth = take.filled.shape[1]
                 codes[:, :depth] = take.filled[start : start + frames]
-            hop = len(take.waveform) // len(take.codes)
             waveform = take.waveform[hop * start : hop * (start + frames)].astype(np.float32) / 32768
             rows.append((codes, torch.tensor(depth), torch.from_numpy(waveform)))
         return Speaking(*(torch.stack(column) for column in zip(*rows, strict=True)))
