@@ -184,8 +184,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="tokenizer, codec, griffin, griffin30, transformer, soundstorm or all; encoder: the tokenizer's part "
-            "that makes tokens; reader: its part that reads them; decoder: the codec's part that speaks codes"
+            help="tokenizer, codec, griffin, griffin30, transformer, soundstorm, decoder (the codec's part that speaks "
+            "codes), or all of these; encoder: the tokenizer's part that makes tokens; reader: its part that reads them"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
