@@ -138,6 +138,8 @@ def test_more_levels_never_quantize_worse() -> None:
     errors = [float((quantizer.decode(codes[..., :q]) - data).square().mean()) for q in range(1, 6)]
     assert all(later <= earlier for earlier, later in zip(errors, errors[1:], strict=False)), errors
     assert errors[-1] < 0.5 * errors[0]
+    rows = [quantizer.decode(codes[row : row + 1, :, :q]) for row, q in enumerate((1, 5, 3, 2))]
+    torch.testing.assert_close(quantizer.decode(codes, torch.tensor([1, 5, 3, 2])), torch.cat(rows))
 
 
 def test_dead_codes_start_anew() -> None:

@@ -141,7 +141,11 @@ class ResidualVectorQuantizer(nn.Module):
             x = x - level.codebook[codes[-1]]
         return torch.stack(codes, -1)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels -> (B, F, width)."""
-        vectors = [level.codebook[index] for level, index in zip(self.levels, codes.unbind(-1), strict=False)]
-        return torch.stack(vectors).sum(0)
+    def decode(self, codes: Tensor, depth: Tensor | None = None) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels -> (B, F, width); depth (B,) levels to use in each example."""
+        found = [level.codebook[index] for level, index in zip(self.levels, codes.unbind(-1), strict=False)]
+        vectors = torch.stack(found)  # (q, B, F, width)
+        if depth is not None:
+            used = torch.arange(len(vectors), device=depth.device)[:, None] < depth
+            vectors = vectors * used[..., None, None]
+        return vectors.sum(0)

@@ -4,8 +4,8 @@ When in its 20 ms a voice pulses, the levels behind the first tell. SoundStorm r
 neighbours do not agree, and low voices end at two pulses a frame, 100 Hz, whatever their pitch. As a vocoder is fitted
 to what its acoustic model says (HiFi-GAN, 2010.05646, section 4.4), the decoder learns to speak such codes like the
 recording that their first level is of. Two thirds of what it meets are codes as the encoder makes them, lest it forget
-those. In the end a share of the weights that it began with is mixed in (WiSE-FT, 2109.01903), which costs a little of
-what is new and does what is old better than either. Encoder and codebooks stay, and with them what codes stand for.
+those. In the end a share of the weights that it began with is mixed in (WiSE-FT, 2109.01903), for what it
+could do before. Encoder and codebooks stay, and with them what codes stand for.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab import windows
-from lab.corpora import Utterance
+from lab.corpora import Utterance, shards
 from lab.errors import LabError
 from lab.tokens import HOP, Tokenizer
 from lab.train.codec import RATE, intelligibility
 from lab.train.loop import Compute, Losses, Schedule, fit
-from lab.voice import Codec, Synthesizer
+from lab.train.soundstorm import PROMPT
+from lab.voice import Codec, Synthesizer, VoicePrompt
 from lab.voice.losses import Harmonics, MultiScaleMel
 from lab.voice.soundstorm import FRAMES
 from lab.voice.synthesis import generator_of
@@ -45,22 +45,23 @@ class Dubbed(NamedTuple):
     source: str
 
 
-def dub(tokenizer: Tokenizer, voice: Synthesizer, takes: Iterable[tuple[Utterance, Utterance]]) -> list[Dubbed]:
+def dub(tokenizer: Tokenizer, voice: Synthesizer, pairs: Iterable[tuple[Utterance, Utterance]]) -> list[Dubbed]:
     """Both of two utterances of a speaker, each with the other as the prompt where that lasts 3 s."""
     dubbed: list[Dubbed] = []
-    for pair in takes:
-        for speaker, utterance in (pair, pair[::-1]):
-            if speaker.seconds < windows.SPEAKER_PROMPT * HOP / RATE:
+    for pair in pairs:
+        takes = []
+        for utterance in pair:
+            samples = utterance.samples()[: LONGEST * RATE]
+            told = shards.encode(samples[: len(samples) // HOP * HOP], tokenizer, voice.codec)
+            takes.append(VoicePrompt(*(torch.from_numpy(each).long() for each in told)))
+        for speaker, take, utterance in zip(takes[::-1], takes, pair, strict=True):
+            if len(speaker.tokens) < PROMPT:
                 continue
-            heard = speaker.samples()
-            prompt = voice.prompt(heard, tokenizer.encode(heard))
-            tokens = tokenizer.encode(utterance.samples()[: LONGEST * RATE])
-            tokens = tokens[: len(utterance.waveform) // HOP]
-            waveform = utterance.waveform[: HOP * len(tokens)]
-            said = torch.from_numpy(utterance.samples()[: len(waveform)])[None]
-            codes = voice.codec.encode(said.to(voice.device))[0]
-            filled = voice.soundstorm.generate(tokens, prompt, generator_of(0, len(dubbed)), known=codes[:, :1])
-            dubbed.append(Dubbed(waveform, codes.cpu(), filled.cpu(), utterance.source))
+            prompt = VoicePrompt(speaker.tokens[:PROMPT], speaker.codes[: FRAMES * PROMPT])
+            chance = generator_of(0, len(dubbed))
+            filled = voice.soundstorm.generate(take.tokens, prompt, chance, known=take.codes[:, :1])
+            waveform = utterance.waveform[: HOP * len(take.tokens)]
+            dubbed.append(Dubbed(waveform, take.codes, filled.cpu(), utterance.source))
     return dubbed
 
 
@@ -83,10 +84,7 @@ class Decoder(nn.Module):
             parameter.requires_grad_(name.partition(".")[0] in Codec.DECODER)
 
     def forward(self, batch: Speaking) -> Losses:
-        quantizer = self.codec.quantizer
-        known = torch.arange(batch.codes.shape[-1], device=batch.depth.device) < batch.depth[:, None]  # (B, Q)
-        vectors = torch.stack([level.codebook[batch.codes[..., q]] for q, level in enumerate(quantizer.levels)], 2)
-        spoken = self.codec.synthesize((vectors * known[:, None, :, None]).sum(2))
+        spoken = self.codec.synthesize(self.codec.quantizer.decode(batch.codes, batch.depth))
         logarithmic, linear = self.mel(spoken, batch.waveform)
         harmonics = self.harmonics(spoken, batch.waveform)
         logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
