@@ -151,6 +151,9 @@ def test_what_is_known_is_not_guessed(soundstorm: SoundStorm, prompt: VoicePromp
     assert torch.equal(soundstorm.generate(tokens, prompt, seeded(), known=other)[:, :1], other)
     both = soundstorm.generate(torch.stack([tokens, tokens]), prompt, seeded(), known=torch.stack([whole, whole]))
     assert torch.equal(both[1], whole)
+    for odd in (whole[:-1], whole[None], torch.zeros(60, 4)):
+        with pytest.raises(LabError, match="do not match tokens; give .* and at most 3 levels"):
+            soundstorm.generate(tokens, prompt, seeded(), known=odd)
 
 
 def test_a_pass_can_be_heard_before_the_last(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:

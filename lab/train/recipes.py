@@ -139,7 +139,7 @@ def _part(
     plan: Plan, name: str, learn: Callable[..., dict[str, float]], usual: int, heard: list[Utterance]
 ) -> dict[str, Any]:
     plan = replace(plan, warm=True)
-    model = _load(plan, str(RECIPES[name].part))
+    model = _load(plan, RECIPES[name].part or name)
     steps = plan.steps or usual
     figures = learn(
         model,

@@ -157,7 +157,7 @@ class SoundStorm(nn.Module):
         log-probability of what was drawn at `temperature`, plus Gumbel noise of scale `noise` (1 - i/I).
         """
         iterations = tuple(iterations or (16, *[1] * (self.config.levels - 1)))
-        self._check(tokens, prompt, iterations)
+        self._check(tokens, prompt, iterations, known)
         device = self.heads.device
         new = tokens if tokens.ndim == 2 else tokens[None]
         rows, frames, ahead = len(new), FRAMES * new.shape[1], len(prompt.codes)
@@ -165,11 +165,11 @@ class SoundStorm(nn.Module):
         heard = prompt.codes[:, : self.config.levels].long().expand(rows, -1, -1)
         codes = torch.cat([heard, heard.new_full((rows, frames, self.config.levels), self.mask)], 1).to(device)
         fresh = codes[:, ahead:]  # a view: what is written here the model sees
-        first = 0
+        given = 0 if known is None else known.shape[-1]
         if known is not None:
-            first = known.shape[-1]
-            fresh[..., :first] = known
-        for level, passes in list(enumerate(iterations))[first:]:
+            fresh[..., :given] = known
+        for level in range(given, self.config.levels):
+            passes = iterations[level]
             masked = torch.ones(rows, frames, dtype=torch.bool, device=device)
             for number in range(1, passes + 1):
                 logits = self(said, codes, torch.full((rows,), level, device=device), ahead).float()
@@ -188,7 +188,7 @@ class SoundStorm(nn.Module):
                     on_pass(Pass(level, number, fresh[0].clone(), masked[0], confidence[0], logits[0].argmax(-1)))
         return fresh if tokens.ndim == 2 else fresh[0]
 
-    def _check(self, tokens: Tensor, prompt: VoicePrompt, iterations: Sequence[int]) -> None:
+    def _check(self, tokens: Tensor, prompt: VoicePrompt, iterations: Sequence[int], known: Tensor | None) -> None:
         if not tokens.numel():
             raise LabError("no semantic tokens to speak; give at least one")
         said = torch.cat([tokens.flatten(), prompt.tokens])
@@ -201,6 +201,11 @@ class SoundStorm(nn.Module):
             )
         if prompt.codes.shape[1] < self.config.levels:
             raise LabError(f"a voice prompt of {prompt.codes.shape[1]} levels; this voice needs {self.config.levels}")
+        if known is not None:
+            frames = (*tokens.shape[:-1], FRAMES * tokens.shape[-1])
+            if known.shape[:-1] != frames or known.shape[-1] > self.config.levels:
+                wanted = f"{frames} and at most {self.config.levels} levels"
+                raise LabError(f"known codes of shape {tuple(known.shape)} do not match tokens; give {wanted}")
         if len(iterations) != self.config.levels or min(iterations) < 1:
             raise LabError(f"iterations {tuple(iterations)}: give {self.config.levels} numbers, at least 1 each")
 
