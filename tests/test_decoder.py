@@ -98,7 +98,7 @@ def test_the_decoder_learns_and_the_codes_stay(heard: tuple[Tokenizer, Synthesiz
     assert bundle.fingerprint(codec) == print_before
     learnt = torch.load(tmp_path / "checkpoint.pt")["players"][0]["model"]
     for name, weights in codec.named_parameters():  # a fifth of what it was
-        torch.testing.assert_close(weights.detach(), 0.8 * learnt[f"codec.{name}"] + 0.2 * before[name])
+        torch.testing.assert_close(weights.detach(), 0.8 * learnt[f"model.{name}"] + 0.2 * before[name])
         assert torch.equal(learnt[f"origin.{name}"], before[name])
 
 

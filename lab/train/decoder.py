@@ -11,19 +11,20 @@ could do before. Encoder and codebooks stay, and with them what codes stand for.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lab.corpora import Utterance, shards
 from lab.errors import LabError
 from lab.tokens import HOP, Tokenizer
 from lab.train.codec import RATE, intelligibility
-from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.train.loop import Losses, Schedule
+from lab.train.parts import Part, fit_part
 from lab.train.soundstorm import PROMPT
 from lab.voice import Codec, Synthesizer, VoicePrompt
 from lab.voice.losses import Harmonics, MultiScaleMel
@@ -73,18 +74,16 @@ class Speaking(NamedTuple):
     waveform: Tensor  # (B, 320 F)
 
 
-class Decoder(nn.Module):
+class Decoder(Part[Codec]):
     """The part of a codec that speaks codes."""
 
     def __init__(self, codec: Codec):
-        super().__init__()
-        self.codec, self.mel, self.harmonics = codec, MultiScaleMel(RATE), Harmonics()
+        super().__init__(codec, Codec.DECODER)
+        self.mel, self.harmonics = MultiScaleMel(RATE), Harmonics()
         self.origin = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
-        for name, parameter in codec.named_parameters():
-            parameter.requires_grad_(name.partition(".")[0] in Codec.DECODER)
 
     def forward(self, batch: Speaking) -> Losses:
-        spoken = self.codec.synthesize(self.codec.quantizer.decode(batch.codes, batch.depth))
+        spoken = self.model.synthesize(self.model.quantizer.decode(batch.codes, batch.depth))
         logarithmic, linear = self.mel(spoken, batch.waveform)
         harmonics = self.harmonics(spoken, batch.waveform)
         logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
@@ -93,11 +92,12 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def mixed(self) -> Codec:
         """The codec with the share of `origin` that it keeps."""
-        codec = copy.deepcopy(self.codec)
-        for weights, before in zip(codec.parameters(), self.origin.parameters(), strict=True):
-            if weights.requires_grad:  # others stay to the bit: -0 mixed with itself is +0
-                weights.lerp_(before, ORIGIN)
-        return codec.requires_grad_(True).eval()
+        codec = copy.deepcopy(self.model).requires_grad_(True)
+        for layer in Codec.DECODER:  # the others stay to the bit: -0 mixed with itself would be +0
+            now, before = (getattr(each, layer).parameters() for each in (codec, self.origin))
+            for weights, former in zip(now, before, strict=True):
+                weights.lerp_(former, ORIGIN)
+        return codec.eval()
 
 
 def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Callable[[int], Speaking]:
@@ -142,25 +142,15 @@ def train(
     steps: int = STEPS,
     size: int = 12,
     frames: int = 75,
-    seed: int = 0,
     held_out: Sequence[Utterance] = (),
-    inputs: Mapping[str, str] | None = None,
-    compute: Compute | None = None,
+    **options: Any,
 ) -> dict[str, float]:
-    """Train the decoder of `codec` in place; `held_out` is measured by STOI as training goes."""
+    """Train the decoder of `codec` in place; `held_out` is measured by STOI as training goes. `options` as in
+    `fit_part`."""
     part = Decoder(codec)
-    figures = fit(
-        part,
-        lambda part, batch: part(batch),
-        speakings(dubbed, size, frames, seed),
-        schedule=Schedule(steps, learning_rate=6e-4, warmup=min(100, steps // 4), weight_decay=0.01, betas=(0.8, 0.99)),
-        folder=folder,
-        evaluate=(lambda _: intelligibility(part.mixed(), held_out)) if held_out else None,
-        seed=seed,
-        mixed=True,
-        inputs=inputs,
-        compute=compute,
-    )
+    batches = speakings(dubbed, size, frames, options["seed"])
+    schedule = Schedule(steps, learning_rate=6e-4, warmup=min(100, steps // 4), weight_decay=0.01, betas=(0.8, 0.99))
+    evaluate = (lambda _: intelligibility(part.mixed(), held_out)) if held_out else None
+    figures = fit_part(part, batches, folder, schedule, evaluate=evaluate, **options)
     codec.load_state_dict(part.mixed().state_dict())
-    codec.requires_grad_(True)
     return figures

@@ -7,7 +7,7 @@ that what has learnt from them needs little more. The reader goes on with tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from lab.corpora import Utterance
 from lab.tokens import HOP, Tokenizer, spelling
-from lab.train.loop import Compute, Losses, Schedule, fit
+from lab.train.loop import Losses, Schedule
+from lab.train.parts import Part, fit_part
 from lab.train.speakers import SHARPNESS, in_step, perturb
 
 Pair = tuple[Utterance, Utterance]
@@ -31,16 +32,6 @@ _PADDING = -100
 _MISHEARD, _NEAR = 0.06, 8  # share of tokens that a reader meets as another one, out of so many that are nearest
 
 
-class Part(nn.Module):
-    """A tokenizer of which only `learns` learns."""
-
-    def __init__(self, tokenizer: Tokenizer, learns: tuple[str, ...]):
-        super().__init__()
-        self.tokenizer = tokenizer
-        for name, parameter in tokenizer.named_parameters():
-            parameter.requires_grad_(name.partition(".")[0] in learns)
-
-
 @dataclass
 class Hearing:
     """Speech and what its tokens should be."""
@@ -49,7 +40,7 @@ class Hearing:
     tokens: Tensor  # (B, T), _PADDING where there is no speech
 
 
-class Encoder(Part):
+class Encoder(Part[Tokenizer]):
     """The part of a tokenizer that makes its tokens."""
 
     def __init__(self, tokenizer: Tokenizer):
@@ -57,11 +48,11 @@ class Encoder(Part):
 
     def train(self, mode: bool = True) -> Encoder:
         super().train(mode)
-        self.tokenizer.centre.eval()  # what the codebook was made for
+        self.model.centre.eval()  # what the codebook was made for
         return self
 
     def forward(self, batch: Hearing) -> Losses:
-        tokenizer = self.tokenizer
+        tokenizer = self.model
         with torch.no_grad():
             frames = tokenizer.mel(batch.waveform).float()
             varied = torch.rand(len(frames), device=frames.device) < _VARIED
@@ -124,7 +115,7 @@ def hear(
     **options: Any,
 ) -> dict[str, float]:
     """Train the encoder of `tokenizer` in place, on readings beside that of the reference narrator
-    (`narration.beside_reference`), and on real `speech` as it is heard now. `options` as in `_fit`."""
+    (`narration.beside_reference`), and on real `speech` as it is heard now. `options` as in `fit_part`."""
     short = [(utterance, utterance) for utterance in speech if utterance.seconds < 16]
     narrated, read = (
         [(reading, in_the_time_of(tokenizer, reading, reference)) for reading, reference in track(each, "listening")]
@@ -132,7 +123,7 @@ def hear(
     )
     batches = hearings(narrated, read, size, options["seed"])
     schedule = Schedule(steps, learning_rate=5e-4, warmup=min(100, steps // 4), weight_decay=0.02)
-    return _fit(tokenizer, Encoder(tokenizer), batches, folder, schedule, **options)
+    return fit_part(Encoder(tokenizer), batches, folder, schedule, **options)
 
 
 @dataclass
@@ -145,7 +136,7 @@ class Reading:
     text_lengths: Tensor  # (B,)
 
 
-class Reader(Part):
+class Reader(Part[Tokenizer]):
     """The part of a tokenizer that reads its tokens."""
 
     near: Tensor
@@ -160,7 +151,7 @@ class Reader(Part):
         misheard = torch.rand(batch.tokens.shape, device=batch.tokens.device) < _MISHEARD
         another = torch.randint(self.near.shape[1], batch.tokens.shape, device=batch.tokens.device)
         tokens = torch.where(misheard, self.near[batch.tokens, another], batch.tokens)
-        logits = self.tokenizer.spell(self.tokenizer.quantizer.codebook[tokens])
+        logits = self.model.spell(self.model.quantizer.codebook[tokens])
         spelled = logits.float().log_softmax(-1).transpose(0, 1)
         each = F.ctc_loss(spelled, batch.text, batch.lengths, batch.text_lengths, zero_infinity=True, reduction="none")
         ctc = (each / batch.text_lengths).mean()
@@ -195,35 +186,7 @@ def read(
     **options: Any,
 ) -> dict[str, float]:
     """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text. `options` as in
-    `_fit`."""
+    `fit_part`."""
     told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
     schedule = Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05)
-    return _fit(tokenizer, Reader(tokenizer), readings(told, size, options["seed"]), folder, schedule, **options)
-
-
-def _fit(
-    tokenizer: Tokenizer,
-    part: Part,
-    batches: Callable[[int], Any],
-    folder: Path,
-    schedule: Schedule,
-    *,
-    seed: int,
-    evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
-    inputs: Mapping[str, str] | None = None,
-    compute: Compute | None = None,
-) -> dict[str, float]:
-    figures = fit(
-        part,
-        lambda part, batch: part(batch),
-        batches,
-        schedule=schedule,
-        folder=folder,
-        evaluate=(lambda _: evaluate(tokenizer)) if evaluate else None,
-        seed=seed,
-        mixed=True,
-        inputs=inputs,
-        compute=compute,
-    )
-    tokenizer.requires_grad_(True)
-    return figures
+    return fit_part(Reader(tokenizer), readings(told, size, options["seed"]), folder, schedule, **options)
