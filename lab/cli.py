@@ -65,13 +65,13 @@ def story(
 
         ssm = SpeechSSM.load(baseline=baseline)
         began = time.perf_counter()
-        telling = ssm.tell(prompt, 60 * minutes, speaker=speaker, seed=seed, temperature=temperature)
-        total = telling.prompt_tokens / 25 + 60 * minutes
+        stream = ssm.stream(prompt, 60 * minutes, speaker=speaker, seed=seed, temperature=temperature)
+        total = stream.prompt_tokens / 25 + 60 * minutes
         try:
             with Progress(*columns, console=told) as progress:
                 bar = progress.add_task("listening", total=total, speed="")
-                for piece in telling:
-                    writer.append(piece.waveform)
+                for chunk in stream:
+                    writer.append(chunk.waveform)
                     speed = writer.seconds / (time.perf_counter() - began)
                     described = f"{writer.seconds:.0f} of {total:.0f} s of speech"
                     progress.update(
@@ -85,14 +85,14 @@ def story(
         raise typer.Exit(130)
     import torch
 
-    tokens = torch.tensor(telling.tokens)
-    heard = ssm.tokenizer.transcribe(tokens[: telling.prompt_tokens])
-    went_on = ssm.tokenizer.transcribe(tokens[telling.prompt_tokens :]) if len(tokens) > telling.prompt_tokens else ""
+    tokens = torch.tensor(stream.tokens)
+    heard = ssm.tokenizer.transcribe(tokens[: stream.prompt_tokens])
+    went_on = ssm.tokenizer.transcribe(tokens[stream.prompt_tokens :]) if len(tokens) > stream.prompt_tokens else ""
     told.print(f"prompt     {heard}")
     told.print(f"went on    {_shortened(went_on)}")
     told.print(
         f"{'stopped: ' if stopped else ''}{output}: {writer.seconds:.1f} s of speech in {took:.1f} s, "
-        f"{writer.seconds / took:.2f} x real time (language model {telling.language_seconds:.1f} s), seed {seed}"
+        f"{writer.seconds / took:.2f} x real time (language model {stream.language_seconds:.1f} s), seed {seed}"
     )
     if stopped:
         raise typer.Exit(130)
@@ -135,7 +135,7 @@ def speak(
 
         ssm = SpeechSSM.load()
         sequence = torch.from_numpy(_load_tokens(tokens, ssm.tokenizer.config.codes))
-        told_by = ssm.listen(speaker, "the speaker")
+        told_by = ssm.prepare_prompt(speaker, "the speaker")
         voice = ssm.voice.prompt(told_by, ssm.tokenizer.encode(told_by))
         for waveform in ssm.voice.stream(iter(sequence.tolist()), voice, seed=seed):
             writer.append(waveform)

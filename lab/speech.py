@@ -29,18 +29,18 @@ TEMPERATURE = 0.5  # the paper samples at 1; a model of a thousandth of its size
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Audio that is ready, and how things stood when it was."""
 
     waveform: np.ndarray  # (N,) float32
-    seconds: float  # of speech up to the end of this piece
+    seconds: float  # of speech up to the end of this chunk
     tokens: int  # of the stream known so far, the prompt among them
     state_bytes: int  # of the language model's state
 
 
 @dataclass
 class Story:
-    """What `continue_` gives: the prompt and its continuation, spoken anew in one voice."""
+    """What `generate` returns: the prompt and its continuation, spoken anew in one voice."""
 
     waveform: np.ndarray  # (N,) float32 at 16 kHz
     tokens: Tensor  # (T,) the whole stream
@@ -80,7 +80,7 @@ class SpeechSSM:
         }
         return cls(parts["tokenizer"], parts[baseline or "griffin"], Synthesizer(parts["soundstorm"], parts["codec"]))
 
-    def listen(self, source: Source, name: str = "the prompt") -> np.ndarray:
+    def prepare_prompt(self, source: Source, name: str = "the prompt") -> np.ndarray:
         """A file or waveform -> waveform (N,) at 16 kHz and -23 dBFS, of 3 to 60 s.
 
         Raises LabError for anything else.
@@ -94,7 +94,7 @@ class SpeechSSM:
             raise LabError(f"{name} is longer than {LONGEST_PROMPT:.0f} s; give its beginning, 10 s are enough")
         return audio.set_level(waveform)
 
-    def continue_(
+    def generate(
         self,
         prompt: Source,
         seconds: float = 240.0,
@@ -108,53 +108,53 @@ class SpeechSSM:
         The waveform begins with the prompt, spoken anew, as in the paper. The same seed gives the same story.
         """
         began = time.perf_counter()
-        telling = self.tell(prompt, seconds, speaker=speaker, seed=seed, temperature=temperature)
+        stream = self.stream(prompt, seconds, speaker=speaker, seed=seed, temperature=temperature)
         heard = time.perf_counter()
-        waveform = np.concatenate([piece.waveform for piece in telling])
+        waveform = np.concatenate([chunk.waveform for chunk in stream])
         done = time.perf_counter()
         timings = {
             "listen": heard - began,
-            "language": telling.language_seconds,
-            "voice": done - heard - telling.language_seconds,
+            "language": stream.language_seconds,
+            "voice": done - heard - stream.language_seconds,
         }
-        tokens = torch.tensor(telling.tokens)
-        return Story(waveform, tokens, telling.prompt_tokens, self.voice.seams(len(tokens)), timings)
+        tokens = torch.tensor(stream.tokens)
+        return Story(waveform, tokens, stream.prompt_tokens, self.voice.seams(len(tokens)), timings)
 
     def stream(
-        self, prompt: Source, *, speaker: Source | None = None, seed: int = 0, temperature: float = TEMPERATURE
-    ) -> Iterator[Piece]:
-        """Pieces of audio for ever, in constant memory."""
-        return self.tell(prompt, None, speaker=speaker, seed=seed, temperature=temperature, keep_tokens=False)
-
-    def tell(
         self,
         prompt: Source,
-        seconds: float | None,
+        seconds: float | None = None,
         *,
         speaker: Source | None = None,
         seed: int = 0,
         temperature: float = TEMPERATURE,
-        keep_tokens: bool = True,
-    ) -> Telling:
-        """A story in the making: an iterator of pieces, for `seconds` of new speech or without end."""
+        keep_tokens: bool | None = None,
+    ) -> Stream:
+        """An iterator of chunks of audio: `seconds` of new speech, or without end in constant memory.
+
+        keep_tokens: collect them in `Stream.tokens`; by default only where the length is given.
+        """
         if seconds is not None and not 0 < seconds < float("inf"):
             raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length")
-        heard = self.listen(prompt)
+        heard = self.prepare_prompt(prompt)
         with torch.inference_mode():
             tokens = self.tokenizer.encode(heard)
-            told = heard if speaker is None else self.listen(speaker, "the speaker")
-            voice = self.voice.prompt(told, tokens if speaker is None else self.tokenizer.encode(told))
+            reference = heard if speaker is None else self.prepare_prompt(speaker, "the speaker")
+            voice = self.voice.prompt(reference, tokens if speaker is None else self.tokenizer.encode(reference))
         count = None if seconds is None else max(1, round(seconds * RATE))
         generator = torch.Generator(self.language.embedding.device).manual_seed(seed)
         slide = SLIDE if isinstance(self.language, SpeechTransformer) else None
         new = generate(
             self.language, tokens, generator=generator, temperature=temperature, max_tokens=count, slide=slide
         )
-        return Telling(self.voice, voice, tokens.tolist(), new, seed, keep_tokens)
+        keep = seconds is not None if keep_tokens is None else keep_tokens
+        return Stream(self.voice, voice, tokens.tolist(), new, seed, keep)
+
+    continue_, listen = generate, prepare_prompt  # deprecated names
 
 
-class Telling(Iterator[Piece]):
-    """One story on its way from tokens to audio. `tokens` fills as it goes, unless that is not wanted."""
+class Stream(Iterator[Chunk]):
+    """Audio of one story, chunk by chunk. `tokens` fills as it goes, if they are kept."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Telling(Iterator[Piece]):
         self.language_seconds = 0.0
         self._new, self._keep = new, keep_tokens
         self._samples = 0
-        self._pieces = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
+        self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
 
     def _drawn(self, prompt: list[int]) -> Iterator[int]:
         for token in chain(prompt, self._timed()):
@@ -187,8 +187,8 @@ class Telling(Iterator[Piece]):
                 return
             yield token
 
-    def __next__(self) -> Piece:
-        waveform = next(self._pieces)
+    def __next__(self) -> Chunk:
+        waveform = next(self._chunks)
         self._samples += len(waveform)
         made = self.prompt_tokens + self._new.made
-        return Piece(waveform, self._samples / audio.SAMPLE_RATE, made, state_bytes(self._new.state))
+        return Chunk(waveform, self._samples / audio.SAMPLE_RATE, made, state_bytes(self._new.state))

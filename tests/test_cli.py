@@ -24,7 +24,7 @@ from lab.cli import story
 from lab.corpora import narrators
 from lab.measure import figures
 from lab.recurrence import Row
-from lab.speech import SpeechSSM, Telling
+from lab.speech import SpeechSSM, Stream
 from lab.tokens import HOP
 from tests.commands import RATE, SECOND, lab
 
@@ -142,30 +142,30 @@ def process(*words: str) -> subprocess.Popen[str]:
 
 
 def test_ctrl_c_keeps_what_was_spoken(desk: Path) -> None:
-    with process("story", "prompt.wav", "--minutes", "60") as telling:
+    with process("story", "prompt.wav", "--minutes", "60") as running:
         patience = time.monotonic() + 300
         while not any(path.stat().st_size > 100_000 for path in desk.glob(".story.*")):
-            assert telling.poll() is None and time.monotonic() < patience, telling.communicate()
+            assert running.poll() is None and time.monotonic() < patience, running.communicate()
             time.sleep(0.1)
-        telling.send_signal(signal.SIGINT)
-        _, errors = telling.communicate(timeout=120)
-    assert telling.returncode == 130, errors
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 130, errors
     assert "Traceback" not in errors and "stopped: story.wav" in errors
     assert 20 * RATE < sf.info("story.wav").frames < 600 * RATE
     assert np.isfinite(sf.read("story.wav")[0]).all()
     assert {path.name for path in desk.iterdir()} == {"prompt.wav", "story.wav"}
 
 
-@pytest.mark.parametrize("where", [Telling, SpeechSSM], ids=lambda where: where.__name__)
+@pytest.mark.parametrize("where", [Stream, SpeechSSM], ids=lambda where: where.__name__)
 def test_ctrl_c_before_anything_was_spoken(monkeypatch: pytest.MonkeyPatch, where: type) -> None:
     def stop(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(where, {Telling: "__next__", SpeechSSM: "tell"}[where], stop)
+    monkeypatch.setattr(where, {Stream: "__next__", SpeechSSM: "stream"}[where], stop)
     result = lab("story", "prompt.wav")
     assert result.exit_code == 130, result.output
     assert "Traceback" not in result.output
-    assert ("nothing was written" in result.stderr) == (where is Telling)
+    assert ("nothing was written" in result.stderr) == (where is Stream)
     assert [path.name for path in Path().iterdir()] == ["prompt.wav"]
 
 

@@ -39,7 +39,7 @@ def test_readme_shows_the_figures_of_the_cards():
 
 def test_prompts_are_about_ten_seconds_and_understood(ssm: SpeechSSM):
     for prompt in prompts():
-        waveform = ssm.listen(prompt.path)
+        waveform = ssm.prepare_prompt(prompt.path)
         assert abs(len(waveform) / 16_000 - prompt.seconds) < 0.01 and 9.5 <= prompt.seconds <= 10.5
         heard = ssm.tokenizer.transcribe(ssm.tokenizer.encode(waveform))
         truth = storyworld.normalize(prompt.text)
@@ -52,7 +52,7 @@ def test_codec_keeps_held_out_narrators_intelligible(ssm: SpeechSSM):
 
 
 def test_language_model_speaks_words_of_the_world(ssm: SpeechSSM):
-    prompt = ssm.tokenizer.encode(ssm.listen(prompts()[0].path))
+    prompt = ssm.tokenizer.encode(ssm.prepare_prompt(prompts()[0].path))
     tokens = list(generate(ssm.language, prompt, generator=torch.Generator().manual_seed(0), max_tokens=750))
     transcript = ssm.tokenizer.transcribe(torch.tensor(tokens))
     assert token_measures.words_that_exist(transcript, storyworld.VOCABULARY) > 0.5
@@ -60,7 +60,7 @@ def test_language_model_speaks_words_of_the_world(ssm: SpeechSSM):
 
 def test_story_is_heard_as_it_was_meant(ssm: SpeechSSM):
     """Through the whole road and back: what the voice speaks, the tokenizer reads again."""
-    told = ssm.continue_(prompts()[1].path, 4.0, seed=1)
+    told = ssm.generate(prompts()[1].path, 4.0, seed=1)
     assert len(told.waveform) == 640 * len(told.tokens)
     assert 0.01 < float(np.sqrt(np.mean(told.waveform**2))) < 0.3
     meant = ssm.tokenizer.transcribe(told.tokens)

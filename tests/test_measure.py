@@ -259,7 +259,7 @@ def telling(waveform: np.ndarray, tokens: torch.Tensor, seams: list[float]) -> S
     """A road that tells this story to any prompt, one token of it the prompt's."""
     story = Story(waveform, tokens, 1, seams)
     tokenizer = SimpleNamespace(encode=lambda _: tokens, transcribe=lambda part: WORDS[int(part[0])])
-    return SimpleNamespace(continue_=lambda *_, **__: story, tokenizer=tokenizer)  # type: ignore[return-value]
+    return SimpleNamespace(generate=lambda *_, **__: story, tokenizer=tokenizer)  # type: ignore[return-value]
 
 
 def test_seams_of_long_stories() -> None:

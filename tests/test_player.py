@@ -20,7 +20,7 @@ import torch
 
 from lab import audio
 from lab.errors import LabError
-from lab.speech import Piece
+from lab.speech import Chunk
 from lab.view import Curve, Marks, Player, Ribbon, Words
 from lab.view import player as room
 from lab.view.player import Live, interval, loudness_gains, poster
@@ -30,12 +30,12 @@ def tone(seconds: float, level: float = 0.3, hertz: float = 440) -> np.ndarray:
     return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
 
 
-def telling(count: int, work: Callable[[int], Any] = lambda k: None, size: float = 0.5) -> Iterator[Piece]:
+def telling(count: int, work: Callable[[int], Any] = lambda k: None, size: float = 0.5) -> Iterator[Chunk]:
     whole = tone(count * size)
     for k in range(count):
         work(k)
         samples = whole[int(k * size * 16_000) : int((k + 1) * size * 16_000)]
-        yield Piece(samples, (k + 1) * size, int(25 * size * (k + 1)), 590_000)
+        yield Chunk(samples, (k + 1) * size, int(25 * size * (k + 1)), 590_000)
 
 
 @pytest.fixture

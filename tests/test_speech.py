@@ -47,7 +47,7 @@ def prompt() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def story(ssm: SpeechSSM, prompt: np.ndarray) -> Story:
-    return ssm.continue_(prompt, SECONDS, seed=1)
+    return ssm.generate(prompt, SECONDS, seed=1)
 
 
 def test_a_story_is_the_prompt_and_as_much_as_was_asked_for(ssm: SpeechSSM, prompt: np.ndarray, story: Story) -> None:
@@ -63,7 +63,7 @@ def test_a_story_is_the_prompt_and_as_much_as_was_asked_for(ssm: SpeechSSM, prom
 
 
 def test_a_seed_is_a_story(ssm: SpeechSSM, prompt: np.ndarray) -> None:
-    one, again, other = (ssm.continue_(prompt, 1.0, seed=seed) for seed in (1, 1, 2))
+    one, again, other = (ssm.generate(prompt, 1.0, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.tokens, again.tokens)
     np.testing.assert_array_equal(one.waveform, again.waveform)
     assert not torch.equal(one.tokens, other.tokens)
@@ -72,15 +72,15 @@ def test_a_seed_is_a_story(ssm: SpeechSSM, prompt: np.ndarray) -> None:
 
 def test_another_speaker_says_the_same(ssm: SpeechSSM, prompt: np.ndarray) -> None:
     speaker = narrators.named("Boaz").read("the rain began to fall, and the badger felt sleepy.")
-    own, another = ssm.continue_(prompt, 1.0), ssm.continue_(prompt, 1.0, speaker=speaker)
+    own, another = ssm.generate(prompt, 1.0), ssm.generate(prompt, 1.0, speaker=speaker)
     assert torch.equal(own.tokens, another.tokens)
     assert not np.array_equal(own.waveform, another.waveform)
-    itself = ssm.continue_(prompt, 1.0, speaker=prompt)
+    itself = ssm.generate(prompt, 1.0, speaker=prompt)
     np.testing.assert_array_equal(own.waveform, itself.waveform)
 
 
 def test_a_greedy_story_has_one_text_and_as_many_renderings_as_seeds(ssm: SpeechSSM, prompt: np.ndarray) -> None:
-    one, other = (ssm.continue_(prompt, 1.0, seed=seed, temperature=0) for seed in (1, 2))
+    one, other = (ssm.generate(prompt, 1.0, seed=seed, temperature=0) for seed in (1, 2))
     assert torch.equal(one.tokens, other.tokens)
     assert not np.array_equal(one.waveform, other.waveform)
 
@@ -99,17 +99,17 @@ def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(
 
 
 def test_a_stream_keeps_no_tokens(ssm: SpeechSSM, prompt: np.ndarray) -> None:
-    telling = ssm.tell(prompt, 1.0, keep_tokens=False)
-    assert len(np.concatenate([piece.waveform for piece in telling])) == HOP * (101 + RATE)
-    assert telling.tokens == []
+    stream = ssm.stream(prompt, 1.0, keep_tokens=False)
+    assert len(np.concatenate([piece.waveform for piece in stream])) == HOP * (101 + RATE)
+    assert stream.tokens == []
 
 
 def test_the_baseline_slides_within_its_context(tiny_bundle: Path, prompt: np.ndarray) -> None:
     """A context of 128: 101 tokens of prompt and 28 new ones fill it; then it begins again from 3 s."""
     ssm = SpeechSSM.load(tiny_bundle, baseline="transformer")
-    telling = ssm.tell(prompt, 6.0, seed=1)
-    assert len(np.concatenate([piece.waveform for piece in telling])) == HOP * (101 + 6 * RATE)
-    restarts = telling._new.restarts
+    stream = ssm.stream(prompt, 6.0, seed=1)
+    assert len(np.concatenate([piece.waveform for piece in stream])) == HOP * (101 + 6 * RATE)
+    restarts = stream._new.restarts
     assert restarts[0] == 128 - 101 + 1 and set(np.diff(restarts)) == {128 - SLIDE + 1}
 
 
@@ -122,21 +122,21 @@ def test_an_unknown_baseline_is_an_error(tiny_bundle: Path, name: str) -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_length_that_is_none_is_an_error(ssm: SpeechSSM, prompt: np.ndarray, seconds: float) -> None:
     with pytest.raises(LabError, match="cannot continue for .* seconds; give a positive length"):
-        ssm.continue_(prompt, seconds)
+        ssm.generate(prompt, seconds)
 
 
 @pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
 def test_a_temperature_that_is_none_is_an_error(ssm: SpeechSSM, prompt: np.ndarray, temperature: float) -> None:
     with pytest.raises(LabError, match="temperature must be 0 or more"):
-        ssm.continue_(prompt, 1.0, temperature=temperature)
+        ssm.generate(prompt, 1.0, temperature=temperature)
 
 
 def test_what_is_listened_to_is_levelled_and_judged(ssm: SpeechSSM, prompt: np.ndarray, tmp_path: Path) -> None:
-    assert audio.level(ssm.listen(0.1 * prompt)) == pytest.approx(-23, abs=0.01)
+    assert audio.level(ssm.prepare_prompt(0.1 * prompt)) == pytest.approx(-23, abs=0.01)
     audio.save(tmp_path / "prompt.wav", prompt)
     for source in (tmp_path / "prompt.wav", str(tmp_path / "prompt.wav"), (tmp_path / "prompt.wav").open("rb")):
-        np.testing.assert_allclose(ssm.listen(source), audio.set_level(prompt), atol=1e-4)
+        np.testing.assert_allclose(ssm.prepare_prompt(source), audio.set_level(prompt), atol=1e-4)
     with pytest.raises(LabError, match="the speaker lasts 2.00 s; give at least 3 s"):
-        ssm.continue_(prompt, 1.0, speaker=prompt[: 2 * audio.SAMPLE_RATE])
+        ssm.generate(prompt, 1.0, speaker=prompt[: 2 * audio.SAMPLE_RATE])
     with pytest.raises(LabError, match="the prompt is longer than 60 s"):
-        ssm.listen(np.resize(prompt, 61 * audio.SAMPLE_RATE))
+        ssm.prepare_prompt(np.resize(prompt, 61 * audio.SAMPLE_RATE))

@@ -52,7 +52,7 @@ def test_a_bundle_that_speaks_from_a_few_seconds(tmp_path: Path, speech: list[Ut
     for name in small.MODELS:
         assert read_log(tmp_path / name)[CURVES[name][0]][:, 0].tolist() == [2, 4]
         assert bundle.index(tmp_path / "bundle")[name]["card"]["steps"] == 4
-    told = SpeechSSM.load(tmp_path / "bundle").continue_(speech[0].samples(), seconds=1)
+    told = SpeechSSM.load(tmp_path / "bundle").generate(speech[0].samples(), seconds=1)
     assert len(told.tokens) == told.prompt_tokens + 25 and np.isfinite(told.waveform).all()
 
     small.train(speech, tmp_path / "bundle", tmp_path, steps=steps, compute=compute)  # all of it is there

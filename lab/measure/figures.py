@@ -161,7 +161,7 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     heard: list[list[float]] = []
     parsed: list[float] = []
     for number in range(count):
-        story = ssm.continue_(prompt(number), 240.0, seed=number)
+        story = ssm.generate(prompt(number), 240.0, seed=number)
         spelled = ssm.tokenizer.transcribe(story.tokens[story.prompt_tokens :])
         parsed.append(storyworld.check(spelled).sentences_that_parse)
         again = ssm.tokenizer.encode(story.waveform)
@@ -199,7 +199,7 @@ def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16)
     """What length does to the sound of a story: loudness from the first minute to the last, and jumps at the seams."""
     drifts, at_seams, elsewhere = [], [], []
     for number in range(count):
-        story = ssm.continue_(prompt(number), 60.0 * minutes, seed=number)
+        story = ssm.generate(prompt(number), 60.0 * minutes, seed=number)
         drifts.append(abs(audio_measures.drift(story.waveform[: 60 * minutes * audio.SAMPLE_RATE])))
         at, others = audio_measures.spectral_jumps(story.waveform, story.seams)
         at_seams.append(at)
@@ -213,9 +213,9 @@ def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16)
 
 def of_speed(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """One 2-minute story as `lab story` tells it, after start-up (a first short one compiles and warms)."""
-    ssm.continue_(prompt(0), 1.0)
+    ssm.generate(prompt(0), 1.0)
     began = time.perf_counter()
-    story = ssm.continue_(prompt(0), 120.0)
+    story = ssm.generate(prompt(0), 120.0)
     took = time.perf_counter() - began
     return [
         Figure("griffin", "seconds of speech per second, 2-minute story", story.seconds / took),
@@ -250,7 +250,7 @@ def of_making(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 20.0) -> list[Figure]:
     """Resident memory of this process while it tells a story, minute 1 against minute 20."""
     process, first, last = psutil.Process(), 0, 0
-    for piece in ssm.tell(prompt(0), 60 * minutes, keep_tokens=True):
+    for piece in ssm.stream(prompt(0), 60 * minutes, keep_tokens=True):
         last = process.memory_info().rss
         if piece.seconds < 75:
             first = last

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "data" / "pictures"
 def make() -> list[Path]:
     """story.png: the first prompt and 40 s of its continuation. throughput.png: of the bench that was saved."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    figures = {"story": story(SpeechSSM.load().continue_(prompts()[0].path, 40, seed=0))}
+    figures = {"story": story(SpeechSSM.load().generate(prompts()[0].path, 40, seed=0))}
     if reports := sorted(bench.FOLDER.glob("throughput-*.json")):
         figures["throughput"] = throughput(bench.Report.load(reports[0]))
     for name, figure in figures.items():

@@ -30,7 +30,7 @@ import traitlets
 from lab import audio
 from lab.audio import SAMPLE_RATE, Writer
 from lab.errors import LabError
-from lab.speech import Piece
+from lab.speech import Chunk
 from lab.tokens import RATE
 from lab.view import style
 from lab.view.sound import listen
@@ -162,7 +162,7 @@ class Player(anywidget.AnyWidget):
     @classmethod
     def live(
         cls,
-        telling: Iterator[Piece],
+        telling: Iterator[Chunk],
         caption: str = "",
         file: str | Path | None = None,
         cache_bytes: float | None = None,
@@ -206,7 +206,7 @@ class Player(anywidget.AnyWidget):
 class Live(Player):
     """A story that plays while it is made, with gauges: seconds made, speed, lead, and the memory of the model.
 
-    telling: pieces of audio, such as `SpeechSSM.tell`; a worker thread takes them one by one, under inference_mode.
+    telling: pieces of audio, such as `SpeechSSM.stream`; a worker thread takes them one by one, under inference_mode.
     file: where the story goes as well (WAV, FLAC, OGG). cache_bytes: what a Transformer's keys and values would take a
     token, drawn beside the state's bytes. The worker waits while the story is 120 s ahead of its listener, and ends
     when the next story begins, so that one has the processor to itself. The page holds the last ten minutes and asks
@@ -217,7 +217,7 @@ class Live(Player):
 
     def __init__(
         self,
-        telling: Iterator[Piece],
+        telling: Iterator[Chunk],
         caption: str = "",
         file: str | Path | None = None,
         cache_bytes: float | None = None,
@@ -277,7 +277,7 @@ class Live(Player):
             self._tape.seek(2 * start)
             return self._tape.read(2 * max(0, stop - start))
 
-    def _tell(self, telling: Iterator[Piece], file: str | Path | None) -> None:
+    def _tell(self, telling: Iterator[Chunk], file: str | Path | None) -> None:
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())  # the mode belongs to the thread
@@ -296,7 +296,7 @@ class Live(Player):
         finally:
             atexit.unregister(self._leave)
 
-    def _next(self, telling: Iterator[Piece]) -> Piece | None:
+    def _next(self, telling: Iterator[Chunk]) -> Chunk | None:
         """The next piece, None at the end and after a stop. Only in here may `stop` interrupt the worker."""
         try:
             with self._turn:
@@ -312,7 +312,7 @@ class Live(Player):
         except _Stopped:
             return None
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, piece: Chunk) -> None:
         start, pcm = self._samples, _pcm(piece.waveform)
         with self._lock:
             self._tape.seek(2 * start)

@@ -20,7 +20,7 @@ CELLS = (
     """
 import time
 import numpy as np
-from lab.speech import Piece
+from lab.speech import Chunk
 from lab.view import Curve, Marks, Player, Ribbon, Words
 
 def tone(hertz, seconds, level=0.3):
@@ -30,7 +30,7 @@ def telling(speed, size, count, hertz=300, work=time.sleep):
     began, whole = time.monotonic(), tone(hertz, size * count)
     for k in range(count):
         work(max(0, began + speed * size * (k + 1) - time.monotonic()))
-        yield Piece(whole[int(k * size * 16000) : int((k + 1) * size * 16000)], size * (k + 1), 25 * k, 590_000)
+        yield Chunk(whole[int(k * size * 16000) : int((k + 1) * size * 16000)], size * (k + 1), 25 * k, 590_000)
 """,
     f"""
 times = np.linspace(0, 80, 400)
