@@ -24,6 +24,7 @@ from lab.errors import LabError
 from lab.files import replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.packed import rounded
+from lab.paths import data_folder
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
 
@@ -42,7 +43,7 @@ _ROUNDED, _SCALES = ("griffin30", "transformer"), ".scales"
 
 def folder() -> Path:
     """The bundle in use: LAB_BUNDLE if set, else the one that ships in data/."""
-    return Path(os.environ.get("LAB_BUNDLE") or Path(__file__).parents[1] / "data" / "bundle")
+    return Path(os.environ.get("LAB_BUNDLE") or data_folder() / "bundle")
 
 
 def index(root: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ from lab.bench import flat, gpu, passes, scan, step, throughput
 from lab.bench.report import Asked, Report, Row, card, check_folder, report, table
 from lab.bench.timing import Spread
 from lab.errors import LabError
+from lab.paths import data_folder
 
 __all__ = ["BENCHES", "FOLDER", "Asked", "Report", "Row", "Spread", "check_folder", "card", "run", "table"]
 
-FOLDER = Path(__file__).parents[2] / "data" / "bench"
+FOLDER = data_folder() / "bench"
 
 # The rows of each bench, and arguments that make it small. `flat` is the first, as malloc is left alone for it.
 BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {

@@ -11,8 +11,9 @@ from pathlib import Path
 from lab import audio
 from lab.corpora import narration, narrators, storyworld
 from lab.errors import LabError
+from lab.paths import data_folder
 
-FOLDER = Path(__file__).parents[2] / "data" / "prompts"
+FOLDER = data_folder() / "prompts"
 _NARRATORS = ("Ada", "Hector", "Edith", "Boaz", "Celia", "Olga")
 
 

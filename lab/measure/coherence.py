@@ -25,11 +25,12 @@ from lab.files import replacing
 from lab.language import Griffin, SpeechTransformer, generate
 from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
+from lab.paths import data_folder
 from lab.speech import SLIDE, TEMPERATURE
 from lab.tokens import RATE, Tokenizer
 
-FOLDER = Path(__file__).parents[2] / "data" / "measured"
-PUBLISHED = Path(__file__).parents[2] / "data" / "published" / "coherence.json"
+FOLDER = data_folder() / "measured"
+PUBLISHED = data_folder() / "published" / "coherence.json"
 PROMPT_SECONDS = 10.0  # the paper's long-form prompts
 MINUTES = 16  # its longest continuations
 SPAN = 100  # words, its spans of SC-L: about 30 s

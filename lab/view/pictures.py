@@ -6,10 +6,11 @@ from pathlib import Path
 
 from lab import bench
 from lab.corpora.prompts import prompts
+from lab.paths import data_folder
 from lab.speech import SpeechSSM
 from lab.view.figures import story, throughput
 
-FOLDER = Path(__file__).parents[2] / "data" / "pictures"
+FOLDER = data_folder() / "pictures"
 
 
 def make() -> list[Path]:

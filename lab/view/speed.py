@@ -17,10 +17,11 @@ from lab import bench
 from lab.bench import Report, Row, Spread
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
+from lab.paths import data_folder
 from lab.tokens import RATE
 from lab.view import style
 
-PUBLISHED = Path(__file__).parents[2] / "data" / "published" / "speed.json"
+PUBLISHED = data_folder() / "published" / "speed.json"
 PAPER = "SpeechSSM-2B"  # as the paper calls its Griffin
 COLOURS = {"Griffin": style.CONTINUATION, PAPER: style.CONTINUATION, "SpeechTransformer": style.TRANSFORMER}
 CHIP = "TPU v5e"
