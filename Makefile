@@ -11,18 +11,21 @@ TORCH ?= torch==2.13.0
 PROMPT ?= $(firstword $(sort $(wildcard $(foreach kind,wav flac ogg opus,data/prompts/*.$(kind)))))
 BIN := .venv/bin
 ONE := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 # notebooks: small tensors, and two run side by side
-STAMP := .venv/.installed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1 \t/p' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv and install the lab in it, again only when pyproject.toml changes
+setup: .venv/.lab ## make .venv and install the lab in it, again only when pyproject.toml changes
 
-$(STAMP): pyproject.toml
+.venv/.lab: pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11 to 3.13 is needed; found: $(PYTHON). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install $(TORCH)
+	$(BIN)/python -m pip install -e ".[notebooks]"
+	@touch $@
+
+.venv/.test: .venv/.lab
 	$(BIN)/python -m pip install -e ".[test]"
 	@touch $@
 
@@ -30,7 +33,7 @@ lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb \
 		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-test: setup ## lint, types, unit tests, notebooks, the same in a browser
+test: .venv/.test ## lint, types, unit tests, notebooks, the same in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -42,13 +45,13 @@ test: setup ## lint, types, unit tests, notebooks, the same in a browser
 cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
 	$(BIN)/python -m lab.recurrence.install $(FROM)
 
-notebooks: setup ## run the notebooks and store their outputs
+notebooks: .venv/.test ## run the notebooks and store their outputs
 	$(ONE) $(BIN)/python -m tests.notebooks.execute
 
 html: setup ## the notebooks as pages without a kernel and without a network: out/html
 	$(BIN)/python -m lab.view.export out/html
 
-thumbnails: setup ## run the notebooks in a browser and take the README's pictures of them (needs Chromium)
+thumbnails: .venv/.test ## run the notebooks in a browser and take the README's pictures of them (needs Chromium)
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser/test_notebooks.py -k runs_in_jupyterlab
 	$(BIN)/python -m tests.browser.thumbnails
 
@@ -61,5 +64,5 @@ story: setup ## continue a prompt for two minutes: out/story.wav (PROMPT=FILE fo
 	$(BIN)/lab story "$(PROMPT)" --minutes 2 -o out/story.wav
 
 clean: ## remove what setup and test made; stories in out/ stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -218,11 +218,10 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
 ) -> None:
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
-    from lightning_fabric.utilities import rank_zero_only
-
     from lab import bundle
     from lab.corpora import librispeech
-    from lab.train import recipes
+    from lab.train import recipes  # isort: skip
+    from lightning_fabric.utilities import rank_zero_only  # isort: skip
     from lab.train.loop import Compute
 
     plan = recipes.Plan(

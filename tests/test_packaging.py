@@ -1,10 +1,14 @@
-"""pyproject.toml holds the versions; the Makefile, environment.yml and this environment follow it."""
+"""What is installed, and by which names: pyproject.toml, the Makefile, environment.yml, the wheel."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+import sysconfig
 import tomllib
+import venv
 from importlib import metadata
 from pathlib import Path
 
@@ -13,82 +17,172 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import lab
+from lab import extras, paths
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: list(map(Requirement, lines)) for name, lines in PROJECT["optional-dependencies"].items()}
 CORE = list(map(Requirement, PROJECT["dependencies"]))
-NAMED = {requirement.name: requirement for requirement in sum(EXTRAS.values(), CORE)}
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
+TORCH = re.findall(r"^TORCH \?= (.+)$", MAKEFILE, re.MULTILINE)[0]
+CI = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+PYTHONS = ["3.11", "3.12", "3.13"]
 
 
-def pip_lines() -> list[str]:
-    return next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
+def closure(extra: str) -> list[Requirement]:
+    """What an extra installs, with the extras it names."""
+    named = EXTRAS[extra]
+    return [line for line in named if line.name != PROJECT["name"]] + [
+        line for own in named if own.name == PROJECT["name"] for inner in own.extras for line in closure(inner)
+    ]
 
 
-def makefile_torch() -> str:
-    return re.findall(r"^TORCH \?= (.+)$", MAKEFILE, re.MULTILINE)[0]
+def run(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, **options)  # type: ignore[call-overload]
 
 
-def test_conda_python_is_one_of_the_projects() -> None:
-    version = next(line for line in CONDA["dependencies"] if str(line).startswith("python=")).split("=")[1]
-    assert SpecifierSet(PROJECT["requires-python"]).contains(version)
+def test_what_is_installed_suits_the_project() -> None:
+    unmet = []
+    for requirement in {str(line): line for line in [*CORE, *closure("test")]}.values():
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            if requirement in CORE:
+                unmet.append(f"{requirement} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            unmet.append(f"{requirement}: {version} is installed")
+    assert not unmet
 
 
-def test_conda_installs_the_makefiles_torch_and_then_the_project() -> None:
-    torch, editable = pip_lines()
-    assert torch == makefile_torch()
-    assert "pip" in CONDA["dependencies"] and CONDA["name"] == PROJECT["name"]
-    path, extras = re.fullmatch(r"-e (\.)\[([\w,]+)\]", editable).groups()  # type: ignore[union-attr]
-    assert (ROOT / path / "pyproject.toml").exists()
-    assert set(extras.split(",")) <= set(EXTRAS)
-    assert f'-e ".[{extras}]"' in MAKEFILE
+def test_the_makefile_conda_and_ci_install_the_same() -> None:
+    (pin,) = Requirement(TORCH).specifier
+    assert pin.operator == "==" and Requirement(CORE[0].name + str(CORE[0].specifier)).specifier.contains(pin.version)
+    torch, editable = next(entry["pip"] for entry in CONDA["dependencies"] if isinstance(entry, dict))
+    assert torch == TORCH and CONDA["name"] == PROJECT["name"]
+    assert editable == "-e .[test]" and '-e ".[test]"' in MAKEFILE and '-e ".[notebooks]"' in MAKEFILE
+    python = next(line for line in CONDA["dependencies"] if str(line).startswith("python=")).split("=")[1]
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert python in PYTHONS and [f"3.{n}" for n in range(8, 20) if supported.contains(f"3.{n}")] == PYTHONS
+    assert [line.split()[-1] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)] == PYTHONS
+    matrix = CI["jobs"]["test"]["strategy"]["matrix"]
+    assert matrix["python"] == PYTHONS and {system.split("-")[0] for system in matrix["os"]} == {"ubuntu", "macos"}
 
 
-def test_the_makefiles_torch_suits_the_project() -> None:
-    (pin,) = Requirement(makefile_torch()).specifier
-    assert pin.operator == "==" and NAMED["torch"].specifier.contains(pin.version)
-
-
-def test_every_package_of_the_lab_is_named() -> None:
-    assert {"torch", "librosa", "plotly", "ipython", "jupyterlab"} <= {line.name for line in CORE}
-    assert {"mamba-ssm", "causal-conv1d"} == {line.name for line in EXTRAS["cuda"]}
-    assert str(NAMED["nbval"].specifier) == "==0.11.0"
-
-
-@pytest.mark.parametrize("requirement", [*CORE, *EXTRAS["test"]], ids=lambda requirement: requirement.name)
-def test_what_is_installed_suits_the_project(requirement: Requirement) -> None:
-    try:
-        version = metadata.version(requirement.name)
-    except metadata.PackageNotFoundError:
-        if requirement in CORE:
-            raise
-        pytest.skip(f"{requirement.name} is not installed")
-    assert requirement.specifier.contains(version, prereleases=True)
+def test_extras_know_what_they_bring() -> None:
+    """lab.extras names modules, pyproject.toml distributions."""
+    assert set(extras.MODULES) <= set(EXTRAS) and {"numba", "librosa", "torch"} <= {line.name for line in CORE}
+    known = metadata.packages_distributions()
+    for extra, modules in extras.MODULES.items():
+        brought = {re.sub(r"[-_.]+", "-", line.name).lower() for line in closure(extra)}
+        for module in modules:
+            names = {re.sub(r"[-_.]+", "-", name).lower() for name in known.get(module, [module])}
+            assert names & brought, f"[{extra}] does not bring {module}"
 
 
 def test_every_target_says_what_it_does() -> None:
     phony = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[0].split()
-    shown = subprocess.run(
-        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert [line.split()[0] for line in shown.splitlines()] == phony
-    assert all(len(line.split()) > 2 for line in shown.splitlines())
-
-
-@pytest.mark.parametrize("target", ["lab", "test", "story"])
-def test_targets_begin_with_setup(target: str) -> None:
-    assert re.search(rf"^{target}: setup ", MAKEFILE, re.MULTILINE)
+    shown = run("make", "--no-print-directory", "help", cwd=ROOT).stdout.splitlines()
+    assert [line.split()[0] for line in shown] == phony and all(len(line.split()) > 2 for line in shown)
+    for target, needs in {"lab": "setup", "test": r"\.venv/\.test", "story": "setup"}.items():
+        assert re.search(rf"^{target}: {needs} ", MAKEFILE, re.MULTILINE)
 
 
 def test_ci_calls_make_test() -> None:
     script = ROOT / ".ci" / "run"
-    assert script.stat().st_mode & 0o111
-    assert script.read_text().rstrip().endswith("\nmake test")
+    assert script.stat().st_mode & 0o111 and script.read_text().rstrip().endswith("\nmake test")
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
-def test_licence() -> None:
-    text = (ROOT / "LICENSE").read_text()
-    assert PROJECT["license"] == "Apache-2.0"
-    assert "Apache License" in text and "END OF TERMS AND CONDITIONS" in text
+def test_papers_of_the_project() -> None:
+    licence = (ROOT / "LICENSE").read_text()
+    assert PROJECT["license"] == "Apache-2.0" and "END OF TERMS AND CONDITIONS" in licence
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == lab.__version__ and citation["license"] == PROJECT["license"]
+    assert citation["references"][0]["url"] == PROJECT["urls"]["Paper"]
+    assert f"## [{lab.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+# Imports
+
+
+def test_everything_named_is_there_and_imported_late() -> None:
+    """In modules, since a clock on a busy machine tells nothing: 0.1 s are about 150 of them."""
+    code = (
+        "import sys; before = set(sys.modules); import lab; print(len({*sys.modules} - before), 'torch' in sys.modules)"
+    )
+    count, torch = run(sys.executable, "-c", code, cwd=ROOT).stdout.split()
+    assert int(count) < 20 and torch == "False"
+    assert set(lab.__all__) == {name for names in lab._ROOMS.values() for name in names} <= set(dir(lab))
+    for name in lab.__all__:
+        assert getattr(lab, name).__module__.startswith("lab.")
+    with pytest.raises(AttributeError, match="no attribute 'Mamba'"):
+        lab.Mamba  # noqa: B018
+
+
+BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {modules}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+"""
+OPTIONAL = {module for modules in extras.MODULES.values() for module in modules} - {"psutil", "sklearn"}
+
+
+def test_the_core_needs_no_extra(tiny_bundle: Path) -> None:
+    """librosa brings scikit-learn, and psutil may come with numba's friends; all else is blocked here."""
+    code = BLOCK.format(modules=OPTIONAL) + (
+        "import lab.audio, lab.bundle, lab.cli, lab.language, lab.recurrence, lab.speech, lab.tokens, lab.voice\n"
+        "from lab.errors import LabError\n"
+        "for room in ('train', 'measure', 'view', 'corpora.narration'):\n"
+        "    try: __import__(f'lab.{room}')\n"
+        "    except LabError as error: print(error)\n"
+        "sys.argv = ['lab', 'train', 'griffin']\n"
+        "lab.cli.app()\n"
+    )
+    done = run(sys.executable, "-c", code, cwd=ROOT, env={**os.environ, "LAB_BUNDLE": str(tiny_bundle)})
+    lines = done.stdout.splitlines()
+    hints = [re.search(r"speechssm-lab\[(\w+)\]", line) for line in lines]
+    assert [hint and hint[1] for hint in hints] == ["train", "train", "notebooks", "narrators"], done.stderr
+    assert done.returncode == 2 and "this needs `pip install speechssm-lab[train]`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_data_lies_inside_the_package_or_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "_PACKAGE", tmp_path / "lab")
+    assert paths.data_folder() == tmp_path / "data"
+    (tmp_path / "lab" / "data").mkdir(parents=True)
+    assert paths.data_folder() == tmp_path / "lab" / "data"
+
+
+def test_a_wheel_tells_a_story_wherever_it_is_installed(tmp_path: Path) -> None:
+    """Built and installed without a network: what it depends on is lent by this environment."""
+    pytest.importorskip("hatchling")
+    quiet = {**os.environ, "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT, env=quiet)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 45e6
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip())
+    installed = run(
+        sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel, cwd=tmp_path, env=quiet
+    )
+    assert installed.returncode == 0, installed.stderr
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    desk = tmp_path / "desk"
+    desk.mkdir()
+    speak = {key: value for key, value in quiet.items() if key not in ("LAB_BUNDLE", "PYTHONPATH")}
+    where = run(python, "-c", "import lab.paths; print(lab.__version__, lab.paths.data_folder())", cwd=desk, env=speak)
+    assert where.stdout.split() == [lab.__version__, str(site / "lab" / "data")]
+    prompt = site / "lab" / "data" / "prompts" / "leo_by_ada.flac"
+    told = run(python, "-m", "lab", "story", prompt, "--minutes", str(1 / 6), cwd=desk, env=speak)
+    assert told.returncode == 0, told.stderr
+    assert [path.name for path in desk.iterdir()] == ["story.wav"]
+    # 16 kHz, 16 bits: 10 s of prompt and 10 s of new speech
+    assert (desk / "story.wav").stat().st_size > 32_000 * 19

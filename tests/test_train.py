@@ -205,7 +205,7 @@ def test_tensorboard_gets_the_curves_of_the_log(tmp_path: Path, monkeypatch: pyt
     fit(model(), loss_of, batches, schedule=Schedule(4), folder=tmp_path / "run", compute=compute)
     assert [(step, name, pytest.approx(value, rel=1e-4)) for name, value, step in told] == logged(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(LabError, match="pip install tensorboard"):
+    with pytest.raises(LabError, match=r"pip install speechssm-lab\[scale\]"):
         fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path / "none", compute=compute)
 
 

@@ -12,11 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import espeakng_loader
 import numpy as np
 
 from lab import audio
 from lab.errors import LabError
+from lab.extras import require
+
+require("narrators")
+import espeakng_loader  # noqa: E402
 
 # `en` is espeak-ng's British English.
 ACCENTS = (

@@ -1,1 +1,5 @@
 """Every number the lab states, each a plain function."""
+
+from lab.extras import require
+
+require("train")

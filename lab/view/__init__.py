@@ -1,5 +1,9 @@
 """Every picture and every player: pure functions that notebooks call."""
 
+from lab.extras import require
+
+require("notebooks")
+
 from lab.view.coherence import coherence_decay, coherence_fits, coherence_published, coherence_tracks
 from lab.view.explore import explore
 from lab.view.figures import road, story, throughput

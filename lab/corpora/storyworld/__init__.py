@@ -20,6 +20,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lab.extras import require
+
+require("narrators")
 from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse
 from lab.corpora.storyworld.listener import Check, Heard, check
 from lab.corpora.storyworld.teller import Cast, Facts, Story, story, tell
