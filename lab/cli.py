@@ -105,7 +105,7 @@ def tokens(
 ) -> None:
     """Speech to semantic tokens, and the text that they spell."""
     from lab import bundle
-    from lab.tokens import RATE, Tokenizer
+    from lab.tokens import TOKEN_RATE, Tokenizer
 
     tokenizer = bundle.load(bundle.folder(), "tokenizer")
     assert isinstance(tokenizer, Tokenizer)
@@ -116,7 +116,7 @@ def tokens(
         print(" ".join(map(str, sequence.tolist())))
     else:
         _save_tokens(output, sequence.numpy(), tokenizer.config.codes)
-    told.print(f"{len(sequence)} tokens, {RATE} a second, {len(sequence.unique())} different")
+    told.print(f"{len(sequence)} tokens, {TOKEN_RATE} a second, {len(sequence.unique())} different")
     told.print(_shortened(tokenizer.transcribe(sequence)))
 
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from lab import audio, bundle
 from lab.errors import LabError
 from lab.language import Continuation, Griffin, SpeechTransformer, generate, state_bytes
-from lab.tokens import RATE, Tokenizer
+from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 
 Source = str | Path | BinaryIO | np.ndarray
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
-SLIDE = 3 * RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
+SLIDE = 3 * TOKEN_RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
 TEMPERATURE = 0.5  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
 
 
@@ -141,7 +141,7 @@ class SpeechSSM:
             tokens = self.tokenizer.encode(heard)
             reference = heard if speaker is None else self.prepare_prompt(speaker, "the speaker")
             voice = self.voice.prompt(reference, tokens if speaker is None else self.tokenizer.encode(reference))
-        count = None if seconds is None else max(1, round(seconds * RATE))
+        count = None if seconds is None else max(1, round(seconds * TOKEN_RATE))
         generator = torch.Generator(self.language.embedding.device).manual_seed(seed)
         slide = SLIDE if isinstance(self.language, SpeechTransformer) else None
         new = generate(

@@ -17,6 +17,9 @@ from lab.errors import LabError
 
 Item = TypeVar("Item")
 
+TOKEN_RATE = 25  # semantic tokens a second
+TOKEN_HOP = 640  # samples of a token, at 16 kHz
+
 
 class Windowing(NamedTuple):
     """Length of a window and what neighbours share; `plan(total, *windowing)` takes both."""

@@ -25,7 +25,7 @@ from lab.corpora import narrators
 from lab.measure import figures
 from lab.recurrence import Row
 from lab.speech import SpeechSSM, Stream
-from lab.tokens import HOP
+from lab.tokens import TOKEN_HOP
 from tests.commands import RATE, SECOND, lab
 
 pytestmark = pytest.mark.usefixtures("desk")
@@ -35,7 +35,7 @@ def test_a_story_of_a_file(desk: Path) -> None:
     result = lab("story", "prompt.wav", "--minutes", "0.05", "--seed", "3")
     assert result.exit_code == 0, result.output
     waveform, rate = sf.read("story.wav")
-    assert rate == RATE and len(waveform) == HOP * (100 + 75)
+    assert rate == RATE and len(waveform) == TOKEN_HOP * (100 + 75)
     assert "story.wav: 7.0 s of speech" in result.stderr and "seed 3" in result.stderr
     assert {path.name for path in desk.iterdir()} == {"prompt.wav", "story.wav"}
 
@@ -85,7 +85,7 @@ def test_tokens_and_back(tiny_bundle: Path) -> None:
         assert file["tokens"].tolist() == expected and file["codes"] == 32
     result = lab("speak", "said.npz", "--speaker", "prompt.wav")
     assert result.exit_code == 0, result.output
-    assert sf.info("speech.wav").frames == HOP * 100
+    assert sf.info("speech.wav").frames == TOKEN_HOP * 100
     assert {path.name for path in Path().iterdir()} == {"prompt.wav", "said.npz", "speech.wav"}
 
 

@@ -155,7 +155,7 @@ def test_a_narrated_story_is_as_long_as_asked_for() -> None:
 
 def test_prompts_are_continued_in_groups(models: dict[str, nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coherence, "MAX_ROWS", 2)
-    monkeypatch.setattr(coherence, "RATE", 3)  # a minute of 180 tokens
+    monkeypatch.setattr(coherence, "TOKEN_RATE", 3)  # a minute of 180 tokens
     prompts = torch.arange(15).view(3, 5)
     for name, slide in (("griffin", None), ("transformer", 75)):
         language: Any = models[name]

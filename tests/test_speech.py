@@ -15,7 +15,7 @@ from lab import audio
 from lab.corpora import narrators
 from lab.errors import LabError
 from lab.speech import SLIDE, SpeechSSM, Story
-from lab.tokens import HOP, RATE
+from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.voice import Synthesizer
 from lab.windows import Windowing
 
@@ -53,10 +53,10 @@ def story(ssm: SpeechSSM, prompt: np.ndarray) -> Story:
 def test_a_story_is_the_prompt_and_as_much_as_was_asked_for(ssm: SpeechSSM, prompt: np.ndarray, story: Story) -> None:
     heard = ssm.tokenizer.encode(audio.set_level(prompt))
     assert story.prompt_tokens == len(heard) == 101
-    assert len(story.tokens) == 101 + SECONDS * RATE
+    assert len(story.tokens) == 101 + SECONDS * TOKEN_RATE
     assert torch.equal(story.tokens[:101], heard)
-    assert story.waveform.shape == (HOP * len(story.tokens),) and story.waveform.dtype == np.float32
-    assert story.seconds == len(story.tokens) / RATE
+    assert story.waveform.shape == (TOKEN_HOP * len(story.tokens),) and story.waveform.dtype == np.float32
+    assert story.seconds == len(story.tokens) / TOKEN_RATE
     assert np.isfinite(story.waveform).all() and np.abs(story.waveform).max() <= 1
     assert story.seams == [3.6, 6.8]
     assert story.timings.keys() == {"listen", "language", "voice"} and min(story.timings.values()) > 0
@@ -100,7 +100,7 @@ def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(
 
 def test_a_stream_keeps_no_tokens(ssm: SpeechSSM, prompt: np.ndarray) -> None:
     stream = ssm.stream(prompt, 1.0, keep_tokens=False)
-    assert len(np.concatenate([piece.waveform for piece in stream])) == HOP * (101 + RATE)
+    assert len(np.concatenate([piece.waveform for piece in stream])) == TOKEN_HOP * (101 + TOKEN_RATE)
     assert stream.tokens == []
 
 
@@ -108,7 +108,7 @@ def test_the_baseline_slides_within_its_context(tiny_bundle: Path, prompt: np.nd
     """A context of 128: 101 tokens of prompt and 28 new ones fill it; then it begins again from 3 s."""
     ssm = SpeechSSM.load(tiny_bundle, baseline="transformer")
     stream = ssm.stream(prompt, 6.0, seed=1)
-    assert len(np.concatenate([piece.waveform for piece in stream])) == HOP * (101 + 6 * RATE)
+    assert len(np.concatenate([piece.waveform for piece in stream])) == TOKEN_HOP * (101 + 6 * TOKEN_RATE)
     restarts = stream._new.restarts
     assert restarts[0] == 128 - 101 + 1 and set(np.diff(restarts)) == {128 - SLIDE + 1}
 

@@ -17,7 +17,7 @@ from lab.language import Griffin, GriffinConfig, generate
 from lab.language.layers import AttentionState, RecurrentState
 from lab.measure import state as measure
 from lab.recurrence import rg_lru
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import state as view
 
 
@@ -54,18 +54,18 @@ def test_half_life_is_when_half_is_left():
     decay = torch.tensor([0.1, 0.004, 0.002])
     for gate in (1.0, 0.3):
         seconds = measure.half_life(decay, gate)
-        for channel, tokens in enumerate((seconds * RATE).tolist()):
+        for channel, tokens in enumerate((seconds * TOKEN_RATE).tolist()):
             T = round(tokens)
             nothing, r = torch.zeros(1, T, 3), torch.full((1, T, 3), gate)
             _, left = rg_lru(nothing, r, r, decay, torch.ones(1, 3))
             assert left[0, channel].item() == pytest.approx(0.5 ** (T / tokens), rel=1e-4)
-    assert measure.half_life(torch.tensor(math.log(2) / 8), 1.0).item() == pytest.approx(1 / RATE)
+    assert measure.half_life(torch.tensor(math.log(2) / 8), 1.0).item() == pytest.approx(1 / TOKEN_RATE)
 
 
 def test_half_lives_of_a_trace_are_exact_over_it(traces):
     trace = traces[1]
     left = torch.exp(-8 * trace.recurrence_gate.double() * trace.decay.double()).prod(0)
-    tokens = trace.half_lives.double() * RATE
+    tokens = trace.half_lives.double() * TOKEN_RATE
     torch.testing.assert_close(left.log(), -math.log(2) * len(trace.x) / tokens, rtol=1e-5, atol=0)
     assert (trace.half_lives[trace.order].diff() >= 0).all()
 
@@ -90,7 +90,7 @@ def test_initialisations_differ_by_the_exponent():
     paper, gemma = (measure.initial_half_lives(kind) for kind in ("paper", "recurrentgemma"))
     assert torch.equal(before, torch.get_rng_state())
     for found, low, high in ((paper, 0.9, 0.999), (gemma, 0.9**8, 0.999**8)):  # a^8
-        ends = [math.log(2) / (-math.log(power) * 0.5 * RATE) for power in (low, high)]
+        ends = [math.log(2) / (-math.log(power) * 0.5 * TOKEN_RATE) for power in (low, high)]
         assert ends[0] <= found.min() < 1.02 * ends[0] and 0.8 * ends[1] < found.max() <= ends[1] * 1.001
 
 
@@ -275,7 +275,7 @@ def test_channel_shows_what_it_holds(traces):
     np.testing.assert_allclose(now.y, traces[1].replay(index, 4.0), rtol=1e-2, atol=1e-6)
     wanted = measure.half_life(4 * traces[1].decay[index], traces[1].recurrence_gate[:, index])
     np.testing.assert_allclose(moment.y, wanted, rtol=1e-2)
-    assert was.x[-1] == 119 / RATE and f"layer 2, channel {index}:" in figure.layout.title.text
+    assert was.x[-1] == 119 / TOKEN_RATE and f"layer 2, channel {index}:" in figure.layout.title.text
     for layer, rank in ((2, 0), (-1, 0), (0, 101)):
         with pytest.raises(LabError, match="there is no layer"):
             view.channel(traces, layer, rank)

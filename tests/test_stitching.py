@@ -15,7 +15,7 @@ from lab import audio, windows
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
 from lab.measure import seams
-from lab.tokens import HOP, Tokenizer
+from lab.tokens import TOKEN_HOP, Tokenizer
 from lab.view import stitching, style
 from lab.voice import Synthesizer, VoicePrompt
 from lab.windows import Windowing, plan
@@ -28,7 +28,7 @@ def noise(tokens: int, seed: int = 0) -> np.ndarray:
     """Of another loudness each token, so that tokens differ."""
     rng = np.random.default_rng(seed)
     loudness = 10 ** rng.uniform(-4, -1, (tokens, 1))
-    return (loudness * rng.standard_normal((tokens, HOP))).astype(np.float32).ravel()
+    return (loudness * rng.standard_normal((tokens, TOKEN_HOP))).astype(np.float32).ravel()
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +76,10 @@ def test_full_windows_are_tokenized_alone(tokenizer: Tokenizer) -> None:
     parts, tokens = seams.tokens_alone(tokenizer, waveform, SHORT)
     assert [(part.start, part.stop) for part in parts] == [(0, 60), (40, 100)]
     for part, found in zip(parts, tokens, strict=True):
-        piece = torch.from_numpy(waveform[None, HOP * part.start : HOP * part.stop])
+        piece = torch.from_numpy(waveform[None, TOKEN_HOP * part.start : TOKEN_HOP * part.stop])
         assert torch.equal(found, tokenizer.tokenize(piece)[0])
     with pytest.raises(LabError, match="2.36 s of speech fill no window of 60 tokens; give 38400 samples"):
-        seams.tokens_alone(tokenizer, waveform[: 59 * HOP], SHORT)
+        seams.tokens_alone(tokenizer, waveform[: 59 * TOKEN_HOP], SHORT)
 
 
 def test_windows_disagree_within_the_reach_of_their_edges_alone(tokenizer: Tokenizer) -> None:
@@ -109,33 +109,33 @@ def test_joined_windows_are_what_the_voice_says(voice: Synthesizer, prompt: Voic
     tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 32, 130))
     parts = plan(130, *SHORT)
     spoken = seams.renderings(voice, tokens, prompt, parts, seed=7, iterations=FAST)
-    assert [len(whole) for whole in spoken] == [HOP * len(part) for part in parts]
+    assert [len(whole) for whole in spoken] == [TOKEN_HOP * len(part) for part in parts]
     whole = voice.speak(tokens, prompt, seed=7, iterations=FAST, windowing=SHORT, fade=fade)
     assert np.array_equal(seams.joined(parts, spoken, fade), whole)
 
 
 def test_what_cannot_be_joined(voice: Synthesizer) -> None:
     parts = plan(100, *SHORT)
-    spoken = [np.zeros(HOP * len(part), np.float32) for part in parts]
+    spoken = [np.zeros(TOKEN_HOP * len(part), np.float32) for part in parts]
     with pytest.raises(LabError, match="321 samples has no middle"):
         seams.joined(parts, spoken, 321)
     with pytest.raises(LabError, match="a margin of 6402 does not fit"):
-        seams.joined(parts, spoken, 2 * (HOP * 10 + 2))
+        seams.joined(parts, spoken, 2 * (TOKEN_HOP * 10 + 2))
     with pytest.raises(LabError, match="a margin of 1 does not fit"):
-        seams.joined(seams.abutted(parts), [whole[: 50 * HOP] for whole in spoken], 2)
+        seams.joined(seams.abutted(parts), [whole[: 50 * TOKEN_HOP] for whole in spoken], 2)
 
 
 def test_distance_is_in_nepers_where_it_is() -> None:
-    hiss = 0.1 * np.random.default_rng(0).standard_normal(40 * HOP).astype(np.float32)
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(40 * TOKEN_HOP).astype(np.float32)
     assert not seams.distance(hiss, hiss).any()
     np.testing.assert_allclose(seams.distance(hiss, hiss * np.e), 1, atol=0.03)  # the floor takes little of it
     other = hiss.copy()
-    other[20 * HOP : 21 * HOP] *= 3
+    other[20 * TOKEN_HOP : 21 * TOKEN_HOP] *= 3
     apart = seams.distance(hiss, other)
     assert apart.shape == (40,) and apart.argmax() == 20
     assert not apart[:19].any() and not apart[22:].any()
     with pytest.raises(LabError, match="cannot compare"):
-        seams.distance(hiss, hiss[:-HOP])
+        seams.distance(hiss, hiss[:-TOKEN_HOP])
 
 
 def test_correlation_tells_what_a_cross_fade_does_to_the_level() -> None:
@@ -179,8 +179,8 @@ def test_endings_are_what_the_tokenizer_makes_of_them(tokenizer: Tokenizer) -> N
     assert {tokens.shape for tokens in ends.values()} == {(3, 12)}
     whole = tokenizer.encode(waveform)
     for row, cut in enumerate(cuts):
-        heard = waveform[: HOP * cut]
-        filled = tokenizer.encode(np.pad(heard, (0, HOP * reach)))[cut - 12 : cut]
+        heard = waveform[: TOKEN_HOP * cut]
+        filled = tokenizer.encode(np.pad(heard, (0, TOKEN_HOP * reach)))[cut - 12 : cut]
         assert torch.equal(ends["what follows"][row], whole[cut - 12 : cut])
         assert torch.equal(ends["the start again"][row], tokenizer.encode(heard)[-12:])
         assert torch.equal(ends["silence"][row], filled)
@@ -208,7 +208,7 @@ def test_an_end_that_tells_is_known() -> None:
 def test_quiet_tokens_are_those_of_pauses() -> None:
     said = [0, 0, 0, 1, 1, 2, 3, 3]
     loud = [1, 0, 0, 1, 1, 0, 1, 0]  # token 0 is quiet more often than not, 3 as often as not, 4 is never heard
-    waveform = (np.repeat(loud, HOP) * 0.1 + 0.001).astype(np.float32)
+    waveform = (np.repeat(loud, TOKEN_HOP) * 0.1 + 0.001).astype(np.float32)
     stub = SimpleNamespace(encode=lambda _: torch.tensor(said), config=SimpleNamespace(codes=5))
     assert seams.quiet_tokens(stub, [waveform]).tolist() == [True, False, True, False, False]  # type: ignore[arg-type]
     everything = seams.quiet_tokens(stub, [waveform], dbfs=0)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lab import bundle
 from lab.corpora import Utterance, narration
 from lab.corpora.utterance import int16
-from lab.tokens import HOP, Tokenizer, TokenizerConfig
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
 from lab.train import tokenizer_parts
 
 
@@ -38,7 +38,7 @@ def test_an_encoder_comes_to_hear_the_reference_in_another_reading(judged: Token
     asked = tokenizer_parts.in_the_time_of(judged, one, reference)
 
     def agree() -> float:
-        heard = judged.tokenize(torch.from_numpy(one.samples()[: HOP * len(asked)])[None])[0]
+        heard = judged.tokenize(torch.from_numpy(one.samples()[: TOKEN_HOP * len(asked)])[None])[0]
         return float((heard == asked).float().mean())
 
     at_first = agree()
@@ -56,7 +56,7 @@ def test_the_reference_is_asked_in_the_time_of_the_reading(judged: Tokenizer) ->
     notes = np.random.default_rng(0).choice(np.arange(300, 3000, 100), 12, replace=False)
 
     def sung(tokens: int) -> Utterance:
-        time = np.arange(HOP * tokens) / 16_000
+        time = np.arange(TOKEN_HOP * tokens) / 16_000
         tones = np.concatenate([0.3 * np.sin(2 * np.pi * note * time) for note in notes])
         return Utterance(int16(tones.astype(np.float32)), "la", "Ada", "narrated")
 
@@ -73,10 +73,10 @@ def test_the_reference_is_asked_in_the_time_of_the_reading(judged: Tokenizer) ->
 
 def test_hearings_keep_speech_and_tokens_in_step() -> None:
     """Each sample tells the number of its token."""
-    long = [Utterance(np.repeat(np.arange(n, dtype=np.int16), HOP), "la", "Ada", "narrated") for n in (9, 10, 11)]
-    people = [Utterance(np.full(40 * HOP, 99, np.int16), "la", "7", "librispeech")] * 3
+    long = [Utterance(np.repeat(np.arange(n, dtype=np.int16), TOKEN_HOP), "la", "Ada", "narrated") for n in (9, 10, 11)]
+    people = [Utterance(np.full(40 * TOKEN_HOP, 99, np.int16), "la", "7", "librispeech")] * 3
     made = tokenizer_parts.hearings(
-        [(u, torch.arange(len(u.waveform) // HOP)) for u in long],
+        [(u, torch.arange(len(u.waveform) // TOKEN_HOP)) for u in long],
         [(u, torch.full((40,), 5)) for u in people],
         size=3,
         seed=0,
@@ -85,10 +85,10 @@ def test_hearings_keep_speech_and_tokens_in_step() -> None:
     for step in range(1, 8):
         batch = made(step)
         speech = batch.tokens >= 0
-        assert batch.waveform.shape == (3, HOP * batch.tokens.shape[1])
-        middles = (batch.waveform.unflatten(1, (-1, HOP)) * 32768).round()[..., HOP // 2].long()
+        assert batch.waveform.shape == (3, TOKEN_HOP * batch.tokens.shape[1])
+        middles = (batch.waveform.unflatten(1, (-1, TOKEN_HOP)) * 32768).round()[..., TOKEN_HOP // 2].long()
         assert (middles[speech] - batch.tokens[speech]).abs().max() <= 1  # up to half a token early or late
-        assert not batch.waveform.unflatten(1, (-1, HOP))[~speech].any()
+        assert not batch.waveform.unflatten(1, (-1, TOKEN_HOP))[~speech].any()
         lengths |= set(speech.sum(1).tolist())
     assert lengths == {8, 9, 10}
     assert made(8).tokens.shape == (1, 39) and (made(8).tokens == 5).all()
@@ -100,9 +100,9 @@ def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> Non
     torch.manual_seed(0)
     judged = Tokenizer(TokenizerConfig.preset("tiny", codes=2))
     judged.quantizer.codebook.copy_(F.normalize(torch.randn(2, judged.config.code_width)))
-    judged.encode = lambda waveform: torch.from_numpy(waveform[::HOP] > 0).long()
+    judged.encode = lambda waveform: torch.from_numpy(waveform[::TOKEN_HOP] > 0).long()
     heard = [
-        Utterance(np.full(HOP * 8, sign * 9000, np.int16), text, "7", "narrated")
+        Utterance(np.full(TOKEN_HOP * 8, sign * 9000, np.int16), text, "7", "narrated")
         for sign, text in ((1, "a"), (-1, "b"))
     ]
     before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lab import windows
 from lab.corpora import narrators
 from lab.errors import LabError
-from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, mel, spelling
 
 WINDOW, OVERLAP = 30, 10  # half the overlap, 5 tokens, is what the tiny encoder can see to one side
 
@@ -21,7 +21,7 @@ WINDOW, OVERLAP = 30, 10  # half the overlap, 5 tokens, is what the tiny encoder
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     """Noise whose loudness changes from token to token, so that tokens differ."""
     rng = np.random.default_rng(seed)
-    loudness = np.repeat(10 ** rng.uniform(-4, -1, samples // HOP + 1), HOP)[:samples]
+    loudness = np.repeat(10 ** rng.uniform(-4, -1, samples // TOKEN_HOP + 1), TOKEN_HOP)[:samples]
     return (loudness * rng.standard_normal(samples)).astype(np.float32)
 
 
@@ -59,42 +59,42 @@ def test_levelled_speech_is_of_zero_mean_and_unit_variance() -> None:
 
 
 @settings(max_examples=40)
-@given(samples=st.integers(1, 120 * HOP))
+@given(samples=st.integers(1, 120 * TOKEN_HOP))
 def test_a_token_for_each_begun_40_ms(tokenizer: Tokenizer, samples: int) -> None:
     tokens = tokenizer.encode(noise(samples), WINDOW, OVERLAP)
-    assert tokens.shape == (-(-samples // HOP),) and tokens.dtype == torch.int64
+    assert tokens.shape == (-(-samples // TOKEN_HOP),) and tokens.dtype == torch.int64
     assert 0 <= tokens.min() and tokens.max() < tokenizer.config.codes
 
 
 @settings(max_examples=25)
-@given(samples=st.integers(1, 120 * HOP))
+@given(samples=st.integers(1, 120 * TOKEN_HOP))
 def test_windows_are_tokenized_alone_and_keep_their_parts(tokenizer: Tokenizer, samples: int) -> None:
     waveform = noise(samples)
     tokens = tokenizer.encode(waveform, WINDOW, OVERLAP)
-    endless = np.tile(waveform, 1 + 200 * HOP // samples)
+    endless = np.tile(waveform, 1 + 200 * TOKEN_HOP // samples)
     for part in windows.plan(len(tokens), WINDOW, OVERLAP):
-        window = alone(tokenizer, endless[HOP * part.start : HOP * (part.start + WINDOW)])
+        window = alone(tokenizer, endless[TOKEN_HOP * part.start : TOKEN_HOP * (part.start + WINDOW)])
         assert torch.equal(tokens[part.keep_start : part.keep_stop], window[part.kept()])
 
 
 def test_the_end_hears_the_beginning_and_not_silence(tokenizer: Tokenizer) -> None:
     """Otherwise tokens would tell that the end is near (paper section 3.3, implicit EOS)."""
-    waveform = noise(37 * HOP + 100)
+    waveform = noise(37 * TOKEN_HOP + 100)
     tokens = tokenizer.encode(waveform, WINDOW, OVERLAP)
-    silence = np.zeros(WINDOW * HOP, np.float32)
+    silence = np.zeros(WINDOW * TOKEN_HOP, np.float32)
     filled = {
-        name: alone(tokenizer, np.concatenate([waveform, filling])[20 * HOP : 50 * HOP])[5:18]
+        name: alone(tokenizer, np.concatenate([waveform, filling])[20 * TOKEN_HOP : 50 * TOKEN_HOP])[5:18]
         for name, filling in (("start", waveform), ("silence", silence))
     }
     assert torch.equal(tokens[25:], filled["start"])
     assert not torch.equal(tokens[25:], filled["silence"])
     other = waveform.copy()
-    other[: 3 * HOP] = 0
+    other[: 3 * TOKEN_HOP] = 0
     assert not torch.equal(tokenizer.encode(other, WINDOW, OVERLAP)[25:], tokens[25:])
 
 
 def test_windows_change_nothing_where_half_the_overlap_is_enough(tokenizer: Tokenizer) -> None:
-    waveform = noise(150 * HOP)
+    waveform = noise(150 * TOKEN_HOP)
     tokens = tokenizer.encode(waveform, WINDOW, OVERLAP)
     assert torch.equal(tokens[:-5], alone(tokenizer, waveform)[:-5])
     starved = tokenizer.encode(waveform, WINDOW, 0)
@@ -104,12 +104,12 @@ def test_windows_change_nothing_where_half_the_overlap_is_enough(tokenizer: Toke
 def test_half_the_overlap_is_more_than_the_encoder_sees() -> None:
     """By gradient, at the shape that ships: every token that is kept has seen all that it can."""
     tokenizer = Tokenizer(TokenizerConfig.preset("lab")).eval()
-    waveform = torch.from_numpy(noise(121 * HOP))[None].requires_grad_()
+    waveform = torch.from_numpy(noise(121 * TOKEN_HOP))[None].requires_grad_()
     tokenizer.features(tokenizer.mel(waveform))[0, 60].square().sum().backward()
     assert waveform.grad is not None
     seen = waveform.grad[0].nonzero()[:, 0]
-    before, after = 60 * HOP - int(seen[0]), int(seen[-1]) - 61 * HOP
-    reach = max(before, after) / HOP
+    before, after = 60 * TOKEN_HOP - int(seen[0]), int(seen[-1]) - 61 * TOKEN_HOP
+    reach = max(before, after) / TOKEN_HOP
     assert 34 < reach < 40  # 1.4 to 1.6 s: wide kernels are used to their ends
     assert reach <= windows.TOKENIZATION.overlap / 2
 

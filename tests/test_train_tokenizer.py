@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
-from lab.tokens import HOP, Tokenizer, TokenizerConfig
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
 from lab.train import speakers, tokenizer
 
 
@@ -30,8 +30,8 @@ def pairs() -> list[tuple[Utterance, Utterance]]:
 def test_a_batch_holds_what_was_said(pairs: list[tuple[Utterance, Utterance]]) -> None:
     rows = [utterance for pair in pairs for utterance in pair]
     batch = tokenizer.collate(rows, agreement=0.5)
-    assert batch.tokens.tolist() == [len(row.waveform) // HOP for row in rows]
-    assert batch.waveform.shape == (4, HOP * int(batch.tokens.max()))
+    assert batch.tokens.tolist() == [len(row.waveform) // TOKEN_HOP for row in rows]
+    assert batch.waveform.shape == (4, TOKEN_HOP * int(batch.tokens.max()))
     for row, utterance in zip(batch.waveform, rows, strict=True):
         kept = min(len(row), len(utterance.waveform))
         np.testing.assert_array_equal(row[:kept], utterance.samples()[:kept])
@@ -39,9 +39,9 @@ def test_a_batch_holds_what_was_said(pairs: list[tuple[Utterance, Utterance]]) -
     assert batch.text_lengths.tolist() == [len(row.text) for row in rows]
     assert len(batch.text) == batch.text_lengths.sum()
     assert batch.agreement == 0.5
-    late = tokenizer.collate(rows, late=np.array([0, HOP, 5, HOP - 1]))
-    for row, utterance, start in zip(late.waveform, rows, (0, HOP, 5, HOP - 1), strict=True):
-        np.testing.assert_array_equal(row[:HOP], utterance.samples()[start : start + HOP])
+    late = tokenizer.collate(rows, late=np.array([0, TOKEN_HOP, 5, TOKEN_HOP - 1]))
+    for row, utterance, start in zip(late.waveform, rows, (0, TOKEN_HOP, 5, TOKEN_HOP - 1), strict=True):
+        np.testing.assert_array_equal(row[:TOKEN_HOP], utterance.samples()[start : start + TOKEN_HOP])
     assert (late.tokens - batch.tokens).tolist()[:2] == [0, -1]
 
 
@@ -117,13 +117,15 @@ def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Ut
 
 
 def noise_pairs(count: int) -> list[tuple[Utterance, Utterance]]:
-    made = [Utterance(int16(np.full(HOP * (n + 2), 0.1, np.float32)), "owl", str(n), "narrated") for n in range(count)]
+    made = [
+        Utterance(int16(np.full(TOKEN_HOP * (n + 2), 0.1, np.float32)), "owl", str(n), "narrated") for n in range(count)
+    ]
     return [(utterance, utterance) for utterance in made]
 
 
 def test_batches_are_of_one_length_and_reach_every_pair() -> None:
     corpus = noise_pairs(9)
-    real = [Utterance(np.zeros(HOP * 50, np.int16), "hello", "7", "librispeech")] * 4
+    real = [Utterance(np.zeros(TOKEN_HOP * 50, np.int16), "hello", "7", "librispeech")] * 4
     real += [Utterance(np.zeros(16_000 * 17, np.int16), "long", "7", "librispeech")]
     batch = tokenizer.batches(corpus[::-1], real, size=4, seed=0, agreement=lambda step: 0.25)
     narrated = [batch(step) for step in range(1, 120) if step % 4]

@@ -42,7 +42,7 @@ from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
-from lab.tokens import HOP, RATE, Tokenizer
+from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 from lab.voice.soundstorm import FRAMES
 
@@ -146,12 +146,12 @@ class Shard:
 
     @property
     def seconds(self) -> float:
-        return len(self.tokens) / RATE
+        return len(self.tokens) / TOKEN_RATE
 
     def first(self, hours: float) -> Shard:
         """As many documents from the beginning as `hours` of speech take."""
         ends = np.append(self.starts[1:], len(self.tokens))
-        count = int(np.searchsorted(ends, min(hours * 3600 * RATE, len(self.tokens)))) + 1
+        count = int(np.searchsorted(ends, min(hours * 3600 * TOKEN_RATE, len(self.tokens)))) + 1
         end, codes = int(ends[count - 1]), self.codes
         codes = None if codes is None else codes[: FRAMES * end]
         return replace(
@@ -269,14 +269,14 @@ def make(
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def throughput() -> str:
-        return f"{(count - had) / RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
+        return f"{(count - had) / TOKEN_RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder):
             pieces = _resume(folder, header)
             had = count = _tokens(pieces)
-            wanted = math.inf if hours is None else hours * 3600 * RATE
+            wanted = math.inf if hours is None else hours * 3600 * TOKEN_RATE
             starts = range(len(pieces) * source.piece, len(source.items), source.piece)
             jobs = (source.items[start : start + source.piece] for start in starts)
             made = _in_order(partial(_make_piece, source.read, models, codes), jobs, workers)
@@ -435,9 +435,9 @@ def encode(waveform: np.ndarray, tokenizer: Tokenizer, codec: Codec | None) -> t
     tokens = tokenizer.encode(waveform).numpy().astype(UNIT)
     if codec is None:
         return tokens, np.zeros((FRAMES * len(tokens), 0), UNIT)
-    padded = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % HOP)).astype(np.float32))
+    padded = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % TOKEN_HOP)).astype(np.float32))
     kept = []
     for part in windows.plan(len(tokens), *windows.TOKENIZATION):
-        codes = codec.encode(padded[None, HOP * part.start : HOP * part.stop])[0]
+        codes = codec.encode(padded[None, TOKEN_HOP * part.start : TOKEN_HOP * part.stop])[0]
         kept.append(codes[part.scaled(FRAMES).kept()])
     return tokens, torch.cat(kept).numpy().astype(UNIT)

@@ -27,7 +27,7 @@ from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
 from lab.paths import data_folder
 from lab.speech import SLIDE, TEMPERATURE
-from lab.tokens import RATE, Tokenizer
+from lab.tokens import TOKEN_RATE, Tokenizer
 
 FOLDER = data_folder() / "measured"
 PUBLISHED = data_folder() / "published" / "coherence.json"
@@ -253,7 +253,7 @@ def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: i
             rows,
             generator=generator,
             temperature=TEMPERATURE,
-            max_tokens=60 * RATE * minutes,
+            max_tokens=60 * TOKEN_RATE * minutes,
             slide=slide,
         )
         stories.append(torch.cat([rows, torch.stack(list(new), 1).cpu()], 1))

@@ -19,7 +19,7 @@ from lab.errors import LabError
 from lab.language import Griffin, SpeechTransformer, generate
 from lab.measure.audio import spectral_jumps
 from lab.measure.tokens import bags, probe
-from lab.tokens import HOP, RATE, Tokenizer
+from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 from lab.voice.losses import FLOOR, MultiScaleMel
 from lab.voice.synthesis import FADE, generator_of
@@ -61,12 +61,13 @@ def tokens_alone(tokenizer: Tokenizer, waveform: np.ndarray, windowing: Windowin
     What is left over at the end is no full window and is not tokenized. Raises LabError for less than one window.
     """
     window, overlap = windowing
-    if len(waveform) < window * HOP:
+    if len(waveform) < window * TOKEN_HOP:
         seconds = len(waveform) / SAMPLE_RATE
-        raise LabError(f"{seconds:.2f} s of speech fill no window of {window} tokens; give {window * HOP} samples")
+        wanted = window * TOKEN_HOP
+        raise LabError(f"{seconds:.2f} s of speech fill no window of {window} tokens; give {wanted} samples")
     stride = window - overlap
-    parts = windows.plan(window + (len(waveform) // HOP - window) // stride * stride, window, overlap)
-    pieces = np.stack([waveform[HOP * part.start : HOP * part.stop] for part in parts]).astype(np.float32)
+    parts = windows.plan(window + (len(waveform) // TOKEN_HOP - window) // stride * stride, window, overlap)
+    pieces = np.stack([waveform[TOKEN_HOP * part.start : TOKEN_HOP * part.stop] for part in parts]).astype(np.float32)
     device = tokenizer.to_code.weight.device
     return parts, [tokenizer.tokenize(torch.from_numpy(piece[None]).to(device))[0].cpu() for piece in pieces]
 
@@ -125,7 +126,7 @@ def joined(parts: Sequence[Window], spoken: Sequence[np.ndarray], fade: int = FA
     """
     if fade % 2:
         raise LabError(f"a cross-fade of {fade} samples has no middle; give an even number")
-    pieces = (whole[part.scaled(HOP).kept(fade // 2)] for part, whole in zip(parts, spoken, strict=True))
+    pieces = (whole[part.scaled(TOKEN_HOP).kept(fade // 2)] for part, whole in zip(parts, spoken, strict=True))
     return np.concatenate(list(audio.stitch(pieces, fade)))
 
 
@@ -135,12 +136,12 @@ def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     The mean distance of their log-mel spectra, 64 bands, windows of 40 ms every 10 ms.
     """
-    if first.shape != second.shape or len(first) % HOP:
-        raise LabError(f"cannot compare {first.shape} samples with {second.shape}; give equal multiples of {HOP}")
-    spectrum = MultiScaleMel(SAMPLE_RATE, scales=(HOP,))
-    margin = HOP * 3 // 8  # frame f is centred on its 10 ms
+    if first.shape != second.shape or len(first) % TOKEN_HOP:
+        raise LabError(f"cannot compare {first.shape} samples with {second.shape}; give equal multiples of {TOKEN_HOP}")
+    spectrum = MultiScaleMel(SAMPLE_RATE, scales=(TOKEN_HOP,))
+    margin = TOKEN_HOP * 3 // 8  # frame f is centred on its 10 ms
     both = np.pad(np.stack([first, second]).astype(np.float32), ((0, 0), (margin, margin)))
-    bands = (spectrum.mel(torch.from_numpy(both), HOP) + FLOOR).log()  # (2, 4 T, 64)
+    bands = (spectrum.mel(torch.from_numpy(both), TOKEN_HOP) + FLOOR).log()  # (2, 4 T, 64)
     return (bands[0] - bands[1]).abs().mean(1).unflatten(0, (-1, 4)).mean(1).numpy()
 
 
@@ -165,7 +166,7 @@ def ranks(waveform: np.ndarray, seams: Sequence[float]) -> list[float]:
 
 @torch.inference_mode()
 def endings(
-    tokenizer: Tokenizer, waveform: np.ndarray, cuts: Sequence[int], length: int = 10 * RATE
+    tokenizer: Tokenizer, waveform: np.ndarray, cuts: Sequence[int], length: int = 10 * TOKEN_RATE
 ) -> dict[str, Tensor]:
     """The last `length` tokens of a recording that is cut off, (cuts, length), by what the encoder hears after the cut.
 
@@ -174,14 +175,14 @@ def endings(
     reach after the beginning and its reach before the end; LabError otherwise.
     """
     reach = tokenizer.reach
-    least, most = max(length, 2 * reach), len(waveform) // HOP - reach
+    least, most = max(length, 2 * reach), len(waveform) // TOKEN_HOP - reach
     if not cuts or min(cuts) < least or max(cuts) > most:
         raise LabError(f"cuts after {list(cuts)} tokens; give cuts between {least} and {most}")
     whole = tokenizer.encode(waveform).cpu()
     follows = torch.stack([whole[cut - length : cut] for cut in cuts])
     samples = torch.from_numpy(waveform.astype(np.float32)).to(tokenizer.to_code.weight.device)
-    before = torch.stack([samples[HOP * (cut - 2 * reach) : HOP * cut] for cut in cuts])  # (cuts, N)
-    start = samples[: HOP * reach].expand(len(cuts), -1)
+    before = torch.stack([samples[TOKEN_HOP * (cut - 2 * reach) : TOKEN_HOP * cut] for cut in cuts])  # (cuts, N)
+    start = samples[: TOKEN_HOP * reach].expand(len(cuts), -1)
     ends = {"what follows": follows}
     for name, filling in (("the start again", start), ("silence", torch.zeros_like(start))):
         last = tokenizer.tokenize(torch.cat([before, filling], 1))[:, reach : 2 * reach].cpu()
@@ -208,9 +209,9 @@ def quiet_tokens(tokenizer: Tokenizer, waveforms: Iterable[np.ndarray], dbfs: fl
     """Which tokens (V,) mean a pause: those whose 40 ms lie below `dbfs` more often than not; unheard ones do not."""
     heard, below = (torch.zeros(tokenizer.config.codes) for _ in range(2))
     for waveform in waveforms:
-        whole = waveform[: len(waveform) // HOP * HOP]
+        whole = waveform[: len(waveform) // TOKEN_HOP * TOKEN_HOP]
         tokens = tokenizer.encode(whole).cpu()
-        power = np.square(whole.reshape(-1, HOP), dtype=np.float64).mean(1)
+        power = np.square(whole.reshape(-1, TOKEN_HOP), dtype=np.float64).mean(1)
         heard += torch.bincount(tokens, minlength=len(heard))
         below += torch.bincount(tokens[torch.from_numpy(power < 10 ** (dbfs / 10))], minlength=len(heard))
     return below > heard / 2

@@ -23,7 +23,7 @@ from lab.language import Griffin, GriffinState
 from lab.language.layers import RecurrentBlock, RecurrentState, initial_lambda
 from lab.recurrence import rg_lru
 from lab.recurrence.reference import DECAY_POWER
-from lab.tokens import HOP, RATE, Tokenizer
+from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 
 # Looking
 
@@ -92,7 +92,7 @@ def trace(model: Griffin, tokens: Tensor) -> list[Trace]:
 
 def half_life(decay: Tensor, recurrence_gate: Tensor | float) -> Tensor:
     """Seconds until half of what a channel holds is gone: ln 2 / (8 r softplus(Lambda)) tokens, 25 of them a second."""
-    return math.log(2) / (DECAY_POWER * recurrence_gate * decay) / RATE
+    return math.log(2) / (DECAY_POWER * recurrence_gate * decay) / TOKEN_RATE
 
 
 def initial_half_lives(kind: str, width: int = 10_000, seed: int = 0) -> Tensor:
@@ -144,7 +144,7 @@ def divergence(model: Griffin, state: GriffinState, other: GriffinState, tokens:
 def first_difference(ours: Tensor, theirs: Tensor) -> float | None:
     """Seconds at which two token sequences (T,) part; None if they never do."""
     differ = (ours != theirs).nonzero()
-    return float(differ[0]) / RATE if len(differ) else None
+    return float(differ[0]) / TOKEN_RATE if len(differ) else None
 
 
 def _hidden(state: GriffinState) -> list[Tensor]:
@@ -191,7 +191,7 @@ def sentence_ends(
     for number, story in enumerate(stories):
         narrator = narrators.HELD_OUT[number % len(narrators.HELD_OUT)]
         spoken = [narrator.read(sentence) for sentence in story.sentences]
-        ends = -(-np.cumsum([len(waveform) for waveform in spoken]) // HOP)
+        ends = -(-np.cumsum([len(waveform) for waveform in spoken]) // TOKEN_HOP)
         tokens = tokenizer.encode(np.concatenate(spoken))
         state, since = None, 0
         told_of[story.cast.hero] += 1

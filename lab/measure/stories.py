@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lab.tokens import RATE, Tokenizer
+from lab.tokens import TOKEN_RATE, Tokenizer
 
 
 def by_minute(tokenizer: Tokenizer, tokens: Tensor, score: Callable[[str], float]) -> list[float]:
@@ -14,5 +14,5 @@ def by_minute(tokenizer: Tokenizer, tokens: Tensor, score: Callable[[str], float
 
     A minute may begin and end within a word: two of about 150.
     """
-    minutes = tokens[: len(tokens) // (60 * RATE) * 60 * RATE].view(-1, 60 * RATE)
+    minutes = tokens[: len(tokens) // (60 * TOKEN_RATE) * 60 * TOKEN_RATE].view(-1, 60 * TOKEN_RATE)
     return [score(tokenizer.transcribe(minute)) for minute in minutes]

@@ -17,10 +17,9 @@ from torch import Tensor
 from lab.corpora import Utterance
 from lab.corpora.phones import UNKNOWN, Phone, labels
 from lab.errors import LabError
-from lab.tokens import RATE, Tokenizer
-from lab.tokens.tokenizer import HOP
+from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 
-PIECE = 10 * RATE  # tokens that a narrator is to be known by
+PIECE = 10 * TOKEN_RATE  # tokens that a narrator is to be known by
 
 
 def character_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
@@ -77,9 +76,9 @@ def narrator_identified(tokenizer: Tokenizer, utterances: Iterable[Utterance]) -
     for utterance in utterances:
         waveform = utterance.samples()
         heard = tokenizer.encode(waveform)
-        for start in range(0, len(waveform) // HOP - PIECE + 1, PIECE):
+        for start in range(0, len(waveform) // TOKEN_HOP - PIECE + 1, PIECE):
             tokens.append(heard[start : start + PIECE].cpu().numpy())
-            piece = torch.from_numpy(waveform[HOP * start : HOP * (start + PIECE)])
+            piece = torch.from_numpy(waveform[TOKEN_HOP * start : TOKEN_HOP * (start + PIECE)])
             frames = tokenizer.mel(piece[None].to(heard.device))[0]  # (4 T, 80)
             spectra.append(torch.cat([frames.mean(0), frames.std(0)]).cpu().numpy())
             narrators.append(utterance.narrator)
@@ -130,7 +129,7 @@ def phones_and_tokens(
     phones, tokens = [np.zeros(0, str)], [np.zeros(0, np.int64)]
     for utterance, intervals in aligned:
         heard = tokenizer.encode(utterance.samples()).cpu().numpy()
-        said = np.array(labels(intervals, len(heard), RATE))
+        said = np.array(labels(intervals, len(heard), TOKEN_RATE))
         phones.append(said[said != UNKNOWN])
         tokens.append(heard[said != UNKNOWN])
     return np.concatenate(phones), np.concatenate(tokens)

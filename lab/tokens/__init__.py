@@ -1,5 +1,6 @@
 """Speech -> semantic tokens: what is said, not who says it."""
 
-from lab.tokens.tokenizer import HOP, RATE, Tokenizer, TokenizerConfig
+from lab.tokens.tokenizer import Tokenizer, TokenizerConfig
+from lab.windows import TOKEN_HOP, TOKEN_RATE
 
-__all__ = ["HOP", "RATE", "Tokenizer", "TokenizerConfig"]
+__all__ = ["TOKEN_HOP", "TOKEN_RATE", "Tokenizer", "TokenizerConfig"]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lab.audio import SAMPLE_RATE
 
-HOP = 160
+MEL_HOP = 160
 BANDS = 80
 _FFT = 512
 # Of speech at -23 dBFS, in nats. Fixed, so that a level means the same in every file: BEST-RQ needs inputs of about
@@ -30,8 +30,8 @@ class LogMel(nn.Module):
         self.register_buffer("bands", torch.from_numpy(bands).T.contiguous(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        edge = (_FFT - HOP) // 2
+        edge = (_FFT - MEL_HOP) // 2
         padded = F.pad(waveform, (edge, edge))
-        spectrum = torch.stft(padded, _FFT, HOP, window=self.window, center=False, return_complex=True)
+        spectrum = torch.stft(padded, _FFT, MEL_HOP, window=self.window, center=False, return_complex=True)
         power = spectrum.abs().square().transpose(1, 2)  # (B, M, 257)
         return ((power @ self.bands).clamp(min=1e-8).log() - MEAN) / SPREAD

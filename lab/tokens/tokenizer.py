@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab import presets, windows
-from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, VectorQuantizer
 from lab.tokens import mel, spelling
-
-RATE = 25
-HOP = SAMPLE_RATE // RATE  # 640 samples a token
+from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 
 @dataclass(frozen=True)
@@ -108,18 +105,18 @@ class Tokenizer(nn.Module):
         Silence would tell the tokens before it that the end is near, and a language model would learn to end (paper
         section 3.3, "implicit EOS").
         """
-        tokens = -(-len(waveform) // HOP)
+        tokens = -(-len(waveform) // TOKEN_HOP)
         if tokens == 0:
             raise LabError("there is nothing to tokenize: the waveform is empty")
         parts = windows.plan(tokens, window, overlap)
         device = self.to_code.weight.device
         # Filled as far as the encoder can see from the last token; what lies beyond cannot change it.
         end = min(tokens + self.reach, parts[-1].start + window)
-        padded = np.resize(waveform, HOP * end).astype(np.float32)  # repeats from the start
+        padded = np.resize(waveform, TOKEN_HOP * end).astype(np.float32)  # repeats from the start
         kept = []
         for part in parts:
-            piece = torch.from_numpy(padded[HOP * part.start : HOP * min(part.start + window, end)]).to(device)
-            kept.append(self.tokenize(piece[None])[0, part.kept()])
+            samples = padded[TOKEN_HOP * part.start : TOKEN_HOP * min(part.start + window, end)]
+            kept.append(self.tokenize(torch.from_numpy(samples[None]).to(device))[0, part.kept()])
         return torch.cat(kept)
 
     def transcribe(self, tokens: Tensor) -> str:
@@ -128,7 +125,9 @@ class Tokenizer(nn.Module):
 
     def words(self, tokens: Tensor) -> list[tuple[float, float, str]]:
         """The words of `transcribe`, each with when it begins and ends, in seconds."""
-        return [(start / RATE, stop / RATE, word) for start, stop, word in spelling.words(self._letters(tokens))]
+        return [
+            (start / TOKEN_RATE, stop / TOKEN_RATE, word) for start, stop, word in spelling.words(self._letters(tokens))
+        ]
 
     @torch.inference_mode()
     def _letters(self, tokens: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from pystoi import stoi
 from torch import Tensor, nn
 
+from lab.audio import SAMPLE_RATE
 from lab.corpora import Utterance
 from lab.errors import LabError
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
@@ -18,7 +19,6 @@ from lab.voice.codec import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
 from lab.voice.losses import MultiScaleMel
 
-RATE = 16000
 SCHEDULE = Schedule(steps=12000, learning_rate=1e-3, warmup=200, weight_decay=0.01, betas=(0.8, 0.99), clip=1.0)
 COMMITMENT = 0.25
 FREE = 200  # steps before the quantizer; begun on an untrained encoder, 25 of 1024 codes lived at step 250
@@ -52,7 +52,7 @@ def train(
     if begin is not None:
         take_over(codec, begin)
         free = -1
-    batches = crops(corpus, batch, int(seconds * RATE), codec.config.levels, seed, free)
+    batches = crops(corpus, batch, int(seconds * SAMPLE_RATE), codec.config.levels, seed, free)
     schedule = replace(SCHEDULE, steps=steps, warmup=min(SCHEDULE.warmup, steps // 4))
     evaluate = (lambda model: intelligibility(model, held_out)) if held_out is not None else None
     game = Game(discriminators)
@@ -78,7 +78,7 @@ class Game:
     """The losses of both players. One reconstruction serves both: the codec does not move between them."""
 
     def __init__(self, width: int):
-        self.distance = MultiScaleMel(RATE)
+        self.distance = MultiScaleMel(SAMPLE_RATE)
         self.adversary = Discriminators(width) if width else None
         self.forward: tuple[Tensor, Tensor] | None = None
 
@@ -159,5 +159,5 @@ def intelligibility(codec: Codec, corpus: Sequence[Utterance], count: int = 12) 
         codes = codec.encode(torch.from_numpy(waveform)[None].to(device))
         for levels in {codes.shape[-1], 4}:
             decoded = codec.decode(codes[..., :levels])[0, : len(waveform)].cpu().numpy()
-            scores.setdefault(f"stoi {utterance.source} {levels}", []).append(stoi(waveform, decoded, RATE))
+            scores.setdefault(f"stoi {utterance.source} {levels}", []).append(stoi(waveform, decoded, SAMPLE_RATE))
     return {name: float(np.mean(values)) for name, values in scores.items()}

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lab.audio import SAMPLE_RATE
 from lab.corpora import Utterance, shards
 from lab.errors import LabError
-from lab.tokens import HOP, Tokenizer
-from lab.train.codec import RATE, intelligibility
+from lab.tokens import TOKEN_HOP, Tokenizer
+from lab.train.codec import intelligibility
 from lab.train.loop import Losses, Schedule
 from lab.train.parts import Part, fit_part
 from lab.train.soundstorm import PROMPT
@@ -52,8 +53,8 @@ def dub(tokenizer: Tokenizer, voice: Synthesizer, pairs: Iterable[tuple[Utteranc
     for pair in pairs:
         takes = []
         for utterance in pair:
-            samples = utterance.samples()[: LONGEST * RATE]
-            told = shards.encode(samples[: len(samples) // HOP * HOP], tokenizer, voice.codec)
+            samples = utterance.samples()[: LONGEST * SAMPLE_RATE]
+            told = shards.encode(samples[: len(samples) // TOKEN_HOP * TOKEN_HOP], tokenizer, voice.codec)
             takes.append(VoicePrompt(*(torch.from_numpy(each).long() for each in told)))
         for speaker, take, utterance in zip(takes[::-1], takes, pair, strict=True):
             if len(speaker.tokens) < PROMPT:
@@ -61,7 +62,7 @@ def dub(tokenizer: Tokenizer, voice: Synthesizer, pairs: Iterable[tuple[Utteranc
             prompt = VoicePrompt(speaker.tokens[:PROMPT], speaker.codes[: FRAMES * PROMPT])
             chance = generator_of(0, len(dubbed))
             filled = voice.soundstorm.generate(take.tokens, prompt, chance, known=take.codes[:, :1])
-            waveform = utterance.waveform[: HOP * len(take.tokens)]
+            waveform = utterance.waveform[: TOKEN_HOP * len(take.tokens)]
             dubbed.append(Dubbed(waveform, take.codes, filled.cpu(), utterance.source))
     return dubbed
 
@@ -79,7 +80,7 @@ class Decoder(Part[Codec]):
 
     def __init__(self, codec: Codec):
         super().__init__(codec, Codec.DECODER)
-        self.mel, self.harmonics = MultiScaleMel(RATE), Harmonics()
+        self.mel, self.harmonics = MultiScaleMel(SAMPLE_RATE), Harmonics()
         self.origin = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
 
     def forward(self, batch: Speaking) -> Losses:
@@ -103,14 +104,14 @@ class Decoder(Part[Codec]):
 def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Callable[[int], Speaking]:
     """Step -> batch of `size` crops of `frames`; every source has an equal share. Every third row has the voice's
     codes; of the others seven in ten have all levels, and the rest 1 or more."""
-    hop = HOP // FRAMES  # samples
+    hop = TOKEN_HOP // FRAMES  # samples
     sources: dict[str, list[Dubbed]] = {}
     for each in dubbed:
         if len(each.codes) >= frames:
             sources.setdefault(each.source, []).append(each)
     if not sources:
         raise LabError(
-            f"no recording lasts {hop * frames / RATE:g} s beside 3 s of the same speaker: nothing to learn from"
+            f"no recording lasts {hop * frames / SAMPLE_RATE:g} s beside 3 s of the same speaker: nothing to learn from"
         )
     groups = [sources[name] for name in sorted(sources)]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.corpora import Utterance
-from lab.tokens import HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, mel, spelling
 from lab.train import tokenizer_parts
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.train.speakers import SHARPNESS, in_step, perturb
@@ -150,7 +150,7 @@ def batches(
         chosen = neighbours(rng, pairs, size)
         if speech and step % 4 == 0:
             chosen = [(u, u) for u in neighbours(rng, speech, size // 2)]
-        late = rng.integers(HOP, size=2 * len(chosen))
+        late = rng.integers(TOKEN_HOP, size=2 * len(chosen))
         return collate([u for both in chosen for u in both], agreement(step), late)
 
     return batch
@@ -160,8 +160,8 @@ def collate(utterances: list[Utterance], agreement: float = 0.0, late: np.ndarra
     """Utterances as rows, the first `late` (B,) samples of each left out."""
     starts = np.zeros(len(utterances), int) if late is None else late
     heard = [u.samples()[start:] for u, start in zip(utterances, starts, strict=True)]
-    tokens = torch.tensor([len(samples) // HOP for samples in heard])
-    waveform = torch.zeros(len(heard), int(tokens.max()) * HOP)
+    tokens = torch.tensor([len(samples) // TOKEN_HOP for samples in heard])
+    waveform = torch.zeros(len(heard), int(tokens.max()) * TOKEN_HOP)
     for row, samples in zip(waveform, heard, strict=True):
         row[: len(samples)] = torch.from_numpy(samples[: len(row)])
     texts = [torch.tensor(spelling.spell(u.text)) for u in utterances]

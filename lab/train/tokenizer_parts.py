@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.corpora import Utterance
-from lab.tokens import HOP, Tokenizer, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, spelling
 from lab.train.loop import Losses, Schedule
 from lab.train.parts import Part, fit_part
 from lab.train.speakers import SHARPNESS, in_step, perturb
@@ -68,7 +68,7 @@ def in_the_time_of(tokenizer: Tokenizer, reading: Utterance, reference: Utteranc
     """The tokens of `reference`, each where `reading`, of the same text, says the same: (T,), T whole tokens of it."""
 
     def directions(utterance: Utterance) -> Tensor:
-        samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // HOP * HOP]).to(device)
+        samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // TOKEN_HOP * TOKEN_HOP]).to(device)
         return tokenizer.quantizer.on_sphere(tokenizer.narrow(tokenizer.features(tokenizer.mel(samples[None])))[0])
 
     device = tokenizer.to_code.weight.device
@@ -91,11 +91,11 @@ def hearings(
         start = int(rng.integers(max(1, len(source) - rows + 1)))
         heard, asked = [], []
         for utterance, tokens in source[start : start + rows]:
-            late = int(rng.integers(HOP))
-            tokens = tokens[round(late / HOP) :]
-            samples = torch.from_numpy(utterance.samples()[late : late + HOP * len(tokens)])
-            heard.append(samples[: len(samples) // HOP * HOP])
-            asked.append(tokens[: len(samples) // HOP])
+            late = int(rng.integers(TOKEN_HOP))
+            tokens = tokens[round(late / TOKEN_HOP) :]
+            samples = torch.from_numpy(utterance.samples()[late : late + TOKEN_HOP * len(tokens)])
+            heard.append(samples[: len(samples) // TOKEN_HOP * TOKEN_HOP])
+            asked.append(tokens[: len(samples) // TOKEN_HOP])
         return Hearing(
             nn.utils.rnn.pad_sequence(heard, batch_first=True),
             nn.utils.rnn.pad_sequence(asked, batch_first=True, padding_value=_PADDING),

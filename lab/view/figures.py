@@ -13,7 +13,7 @@ from lab.audio import SAMPLE_RATE
 from lab.bench import Report
 from lab.language import Griffin, SpeechTransformer, state_bytes
 from lab.speech import Story
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 
 
@@ -38,17 +38,17 @@ def story(told: Story, height: int = 460) -> go.Figure:
     ):
         at = np.arange(len(tokens))[part]
         figure.add_scattergl(
-            x=np.round(at / RATE, 2), y=tokens[part], mode="markers", marker={"size": 2, "color": colour}, name=name,
-            row=3, col=1, hovertemplate="%{x:.2f} s: token %{y}<extra></extra>",
+            x=np.round(at / TOKEN_RATE, 2), y=tokens[part], mode="markers", marker={"size": 2, "color": colour},
+            name=name, row=3, col=1, hovertemplate="%{x:.2f} s: token %{y}<extra></extra>",
         )  # fmt: skip
     for seam in told.seams:
         figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
-    figure.add_vline(told.prompt_tokens / RATE, line={"color": style.PROMPT, "width": 2})
+    figure.add_vline(told.prompt_tokens / TOKEN_RATE, line={"color": style.PROMPT, "width": 2})
     figure.update_yaxes(title_text="wave", showticklabels=False, showgrid=False, row=1, col=1)
     figure.update_yaxes(title_text="frequency, kHz", row=2, col=1)
     figure.update_yaxes(title_text="token", row=3, col=1)
     figure.update_xaxes(title_text="seconds of speech", row=3, col=1)
-    prompt = told.prompt_tokens / RATE
+    prompt = told.prompt_tokens / TOKEN_RATE
     message = f"{prompt:.0f} s of prompt, {told.seconds - prompt:.0f} s of new speech; dotted: joins of windows"
     return style.styled(figure, message, height).update_layout(showlegend=False)
 
@@ -64,7 +64,7 @@ def throughput(report: Report, height: int = 420) -> go.Figure:
         ("SpeechTransformer", r"SpeechTransformer, (\d+) tokens", style.TRANSFORMER),
     ):
         found = [
-            (int(match[1]) / RATE, row.ours.median, row.predicted)
+            (int(match[1]) / TOKEN_RATE, row.ours.median, row.predicted)
             for row in report.rows
             if row.ours and (match := re.fullmatch(pattern, row.name))
         ]
@@ -95,7 +95,7 @@ def road(told: Story, language: Griffin | SpeechTransformer) -> str:
         (
             "semantic tokens",
             f"{len(told.tokens):,}",
-            f"{RATE} a second, {len(told.tokens.unique())} different",
+            f"{TOKEN_RATE} a second, {len(told.tokens.unique())} different",
         ),
         ("state of the language model", f"{state / 1e6:.2f} MB", "the same at every token"),
         (

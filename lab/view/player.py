@@ -31,7 +31,7 @@ from lab import audio
 from lab.audio import SAMPLE_RATE, Writer
 from lab.errors import LabError
 from lab.speech import Chunk
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.sound import listen
 
@@ -76,7 +76,7 @@ class Ribbon:
 
     name: str
     values: Sequence[int] | np.ndarray | torch.Tensor
-    rate: float = RATE
+    rate: float = TOKEN_RATE
 
     def lane(self) -> dict[str, Any]:
         values = np.asarray(self.values, np.uint16)

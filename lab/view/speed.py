@@ -18,7 +18,7 @@ from lab.bench import Report, Row, Spread
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
 from lab.paths import data_folder
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 
 PUBLISHED = data_folder() / "published" / "speed.json"
@@ -78,7 +78,7 @@ def cache_bytes(config: GriffinConfig | TransformerConfig, tokens: int, itemsize
 
 def crossing(config: GriffinConfig, itemsize: int = 4) -> float:
     """Seconds of speech after which the cache of a Transformer of that depth is larger than Griffin's state."""
-    return griffin_bytes(config, itemsize) / cache_bytes(config, 1, itemsize) / RATE
+    return griffin_bytes(config, itemsize) / cache_bytes(config, 1, itemsize) / TOKEN_RATE
 
 
 def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float = 60.0, height: int = 400) -> go.Figure:
@@ -90,7 +90,7 @@ def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float 
     shape = dict(width=width, layers=layers, heads=width // head_dim, head_dim=head_dim, window=window)
     config = GriffinConfig.preset("lab", **shape)
     seconds = np.geomspace(1, max(2.0, 60 * minutes), 60)
-    state, cache = griffin_bytes(config), cache_bytes(config, 1) * RATE * seconds
+    state, cache = griffin_bytes(config), cache_bytes(config, 1) * TOKEN_RATE * seconds
     figure, cross = go.Figure(), crossing(config)
     for name, bytes_ in (("Griffin", np.full_like(seconds, state)), ("SpeechTransformer", cache)):
         figure.add_scatter(
@@ -134,7 +134,7 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
     grown = _spread(_rows(report, r"resident memory, .* on the way to (\d+)")[last]).median
     config, tokens = TransformerConfig.preset(preset), np.linspace(first, last, 40).round()
     cache = [(cache_bytes(config, int(at)) - cache_bytes(config, first)) / 1e6 for at in tokens]
-    hours = (tokens / RATE / 3600).round(3)
+    hours = (tokens / TOKEN_RATE / 3600).round(3)
     for name, megabytes, how, dash in (
         ("Griffin", np.full(len(hours), round(grown, 1)), "whole process, at most", "solid"),
         ("SpeechTransformer", np.round(cache, 1), "keys and values, by arithmetic", "dot"),
@@ -143,7 +143,7 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
             x=hours, y=megabytes, name=f"{name}, {how}", mode="lines", legendgroup=name,
             line={"color": COLOURS[name], "width": 3, "dash": dash}, cliponaxis=False, row=1, col=2,
         )  # fmt: skip
-    lengths = [f"{at:,}<br>{_spoken(at / RATE)}" for at in griffin]
+    lengths = [f"{at:,}<br>{_spoken(at / TOKEN_RATE)}" for at in griffin]
     figure.update_xaxes(title_text="tokens so far", type="log", tickvals=list(griffin), ticktext=lengths, row=1, col=1)
     ticks = [number * 10**power for power in range(-2, 4) for number in (1, 2, 5)]
     figure.update_yaxes(title_text="milliseconds a token", type="log", tickvals=ticks, row=1, col=1)
@@ -169,7 +169,7 @@ def efficiency(report: Report | None, height: int = 460) -> go.Figure:
     there = {reading.tokens: reading.value for reading in published("Fig. 8")[PAPER]}
     _curve(figure, PAPER, there, f"ratio, published in Fig. 8, {CHIP}", 2, theirs=True)
     for column in (1, 2):
-        _over_speech(figure, max(*there, *rows) / RATE, row=1, col=column)
+        _over_speech(figure, max(*there, *rows) / TOKEN_RATE, row=1, col=column)
     figure.add_hline(1, line={"color": style.TRUTH, "width": 1, "dash": "dot"}, row=1, col=2)  # equally fast
     figure.update_yaxes(
         title_text="tokens a second, all stories together", type="log", dtick=1, tickformat=",", row=1, col=1
@@ -178,7 +178,7 @@ def efficiency(report: Report | None, height: int = 460) -> go.Figure:
     if not ratios:
         return _legend_below(style.styled(figure, _missing("throughput"), height))
     far = max(ratios)
-    message = f"At {_spoken(far / RATE)} of speech: {ratios[far]:.0f} times the Transformer's tokens, measured"
+    message = f"At {_spoken(far / TOKEN_RATE)} of speech: {ratios[far]:.0f} times the Transformer's tokens, measured"
     message += f"; {there[far]:.0f} times, published" if far in there else ""
     return _legend_below(style.styled(figure, message, height))
 
@@ -193,7 +193,7 @@ def latency(report: Report | None, height: int = 460) -> go.Figure:
     _measured(figure, report, rows)
     _published(figure, "Fig. 7")
     lengths = [tokens for curve in published("Fig. 7").values() for tokens, *_ in curve]
-    ends = np.array([min(*lengths, *rows), max(*lengths, *rows)]) / RATE
+    ends = np.array([min(*lengths, *rows), max(*lengths, *rows)]) / TOKEN_RATE
     figure.add_scatter(x=ends, y=ends, name="real time", mode="lines", line={"color": style.TRUTH, "dash": "dot"})
     _over_speech(figure, ends[-1])
     figure.update_yaxes(title_text="seconds of work, one story", type="log", dtick=1, tickformat="~g")
@@ -201,7 +201,7 @@ def latency(report: Report | None, height: int = 460) -> go.Figure:
         return _legend_below(style.styled(figure, _missing("latency"), height))
     far = max(rows)
     ours, theirs = (f"{spread.median:.0f} s" if spread else "too long" for spread in (rows[far].ours, rows[far].theirs))
-    message = f"{_spoken(far / RATE)} of speech: {ours} of work for Griffin, {theirs} for the Transformer"
+    message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for the Transformer"
     return _legend_below(style.styled(figure, message, height))
 
 
@@ -238,7 +238,7 @@ def _curve(
     """values: by tokens. What others have published is dashed and thin, with open marks."""
     line = {"color": COLOURS[model], "width": 1.5 if theirs else 3, "dash": "dash" if theirs else "solid"}
     figure.add_scatter(
-        x=[tokens / RATE for tokens in values], y=[float(f"{value:.4g}") for value in values.values()], name=name,
+        x=[tokens / TOKEN_RATE for tokens in values], y=[float(f"{value:.4g}") for value in values.values()], name=name,
         mode="lines+markers", line=line, marker={"size": 8, "symbol": "circle-open" if theirs else "circle"},
         hovertemplate="%{x:.0f} s: %{y:.3g}", row=1, col=column,
     )  # fmt: skip

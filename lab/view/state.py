@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from lab.errors import LabError
 from lab.measure.state import Probe, Trace, half_life, initial_half_lives
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 
 Words = Sequence[tuple[float, float, str]]  # start and stop, in seconds, and the word
@@ -26,7 +26,7 @@ def memory_curves(decay: float, gates: Sequence[float] = (1.0, 0.5, 0.1, 0.02), 
 
     decay: softplus(Lambda) of the channel.
     """
-    figure, seconds = go.Figure(), np.geomspace(1 / RATE, 300, 120)
+    figure, seconds = go.Figure(), np.geomspace(1 / TOKEN_RATE, 300, 120)
     half_lives = [float(half_life(torch.tensor(decay), gate)) for gate in gates]
     for gate, half, colour in zip(gates, half_lives, _ordered(len(gates)), strict=True):
         left = 100 * 0.5 ** (seconds / half)
@@ -96,7 +96,8 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64, height
         at = np.searchsorted(sorted_, wanted) / len(sorted_) * len(share)
         shown = (at > 0) & (at < len(share))
         figure.add_heatmap(
-            z=(np.minimum(share / LOUDEST, 1) * 255).astype(np.uint8), x0=1 / RATE, dx=2 / RATE, y0=0.5, dy=1,
+            z=(np.minimum(share / LOUDEST, 1) * 255).astype(np.uint8),
+            x0=1 / TOKEN_RATE, dx=2 / TOKEN_RATE, y0=0.5, dy=1,
             colorscale="Cividis", reversescale=True, showscale=False, row=panel, col=1,
             hovertemplate="%{x:.1f} s<extra>" + _name(trace.layer) + "</extra>",
         )  # fmt: skip
@@ -128,7 +129,7 @@ def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0, 
         raise LabError(f"there is no layer {layer} of {len(traces)} with a channel at {rank} %")
     trace = traces[layer]
     index = int(trace.order[round(rank / 100 * (len(trace.order) - 1))])
-    seconds = (np.arange(len(trace.x)) / RATE).round(2)
+    seconds = (np.arange(len(trace.x)) / TOKEN_RATE).round(2)
     moment = half_life(times * trace.decay[index], trace.recurrence_gate[:, index]).numpy()
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
     for name, held, colour, width in (
@@ -157,15 +158,16 @@ def aftermath(bits: Mapping[str, np.ndarray], height: int = 400) -> go.Figure:
     dashes = ("solid", "dash", "dot", "dashdot")
     colours = (style.STATE, style.SLOW, style.FAST, style.TRUTH)
     for (name, off), colour, dash in zip(bits.items(), colours, dashes, strict=False):
-        smooth = np.convolve(off, np.full(RATE, 1 / RATE), "valid")
+        smooth = np.convolve(off, np.full(TOKEN_RATE, 1 / TOKEN_RATE), "valid")
         figure.add_scatter(
-            x=((np.arange(len(smooth)) + RATE / 2) / RATE).round(2), y=_digits(np.maximum(smooth, 1e-6)), mode="lines",
-            name=name, line={"color": colour, "dash": dash, "width": 2},
+            x=((np.arange(len(smooth)) + TOKEN_RATE / 2) / TOKEN_RATE).round(2),
+            y=_digits(np.maximum(smooth, 1e-6)), mode="lines", name=name,
+            line={"color": colour, "dash": dash, "width": 2},
             hovertemplate="%{x:.1f} s later: %{y} bits<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(title_text="seconds after the change")
     figure.update_yaxes(title_text="off by, bits a token", type="log", dtick=1, exponentformat="power")
-    left = {name: 100 * off[RATE : 2 * RATE].mean() / off[:RATE].mean() for name, off in bits.items()}
+    left = {name: 100 * off[TOKEN_RATE : 2 * TOKEN_RATE].mean() / off[:TOKEN_RATE].mean() for name, off in bits.items()}
     most, least = max(left, key=left.__getitem__), min(left, key=left.__getitem__)
     message = f"A second later {left[most]:.0f} % of the error is left with {most}, {left[least]:.0f} % with {least}"
     return style.styled(figure, message, height)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lab import windows
 from lab.audio import SAMPLE_RATE, crossfade
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 
 _ENDINGS = {
@@ -29,15 +29,15 @@ def window_plan(
     `window` and `overlap` in seconds (an odd number of overlapping tokens loses one); `fade` in ms, at most the
     overlap; `reach` in tokens, how far the tokenizer hears to one side. Raises LabError as `windows.plan` does.
     """
-    shared = round(overlap * RATE) // 2 * 2
-    parts = windows.plan(round(total * RATE), round(window * RATE), shared)
-    seams = [seam / RATE for seam in windows.seams(parts)]
+    shared = round(overlap * TOKEN_RATE) // 2 * 2
+    parts = windows.plan(round(total * TOKEN_RATE), round(window * TOKEN_RATE), shared)
+    seams = [seam / TOKEN_RATE for seam in windows.seams(parts)]
     figure = make_subplots(2, 1, row_heights=[0.7, 0.3], vertical_spacing=0.2)
     for name, colour, spans in (
         ("heard, and left to the neighbour", style.DROPPED, [(part.start, part.stop) for part in parts]),
         ("kept", style.WAVE, [(part.keep_start, part.keep_stop) for part in parts]),
     ):
-        edges = np.array(spans) / RATE  # (K, 2) seconds
+        edges = np.array(spans) / TOKEN_RATE  # (K, 2) seconds
         figure.add_bar(
             y=np.arange(1, len(parts) + 1), base=edges[:, 0], x=edges[:, 1] - edges[:, 0], customdata=edges,
             orientation="h", name=name, marker_color=colour, row=1, col=1,
@@ -48,7 +48,7 @@ def window_plan(
         mode="lines", line={"color": style.SEAM, "dash": "dot"}, name="seam", hoverinfo="skip", row=1, col=1,
     )  # fmt: skip
     seam = seams[0] if seams else 0.0
-    width = min(fade / 1000, shared / RATE) if seams else 0.0
+    width = min(fade / 1000, shared / TOKEN_RATE) if seams else 0.0
     for name, colour, dash, levels in (
         ("earlier window", style.EARLIER, "solid", (1.0, 0.0)),
         ("later window", style.LATER, "dash", (0.0, 1.0)),
@@ -65,7 +65,8 @@ def window_plan(
     message = "One window is enough: there is no seam"
     if seams:
         again, beyond = sum(map(len, parts)) / parts[-1].stop - 1, shared // 2
-        message = f"{len(parts)} windows, {again:.0%} of the work done twice; {beyond / RATE:.2f} s heard beyond a seam"
+        message = f"{len(parts)} windows, {again:.0%} of the work done twice; "
+        message += f"{beyond / TOKEN_RATE:.2f} s heard beyond a seam"
         message += f": {'enough' if beyond >= reach else 'TOO LITTLE'} for the tokenizer" if reach else ""
     return style.styled(figure, message, height).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
 
@@ -80,7 +81,7 @@ def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height
     kept = np.arange(size) < size // 2
     rows = {"later window": later, "kept": np.where(kept, earlier, later), "earlier window": earlier}
     shades = np.stack([differ, np.where(kept, 2, 3), differ]).astype(np.uint8)
-    times = seam + (np.arange(size) - size // 2 + 0.5) / RATE
+    times = seam + (np.arange(size) - size // 2 + 0.5) / TOKEN_RATE
     colours = (style.DROPPED, style.SEAM, style.EARLIER, style.LATER)
     scale = [[(number + side) / 4, colour] for number, colour in enumerate(colours) for side in (0, 1)]
     figure = go.Figure()
@@ -89,7 +90,7 @@ def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height
         zmin=-0.5, zmax=3.5, colorscale=scale, showscale=False, xgap=1, ygap=8,
         hovertemplate="%{x:.2f} s, %{y}: token %{customdata}<extra></extra>",
     )  # fmt: skip
-    _reaches(figure, seam - size / 2 / RATE, seam + size / 2 / RATE, reach)
+    _reaches(figure, seam - size / 2 / TOKEN_RATE, seam + size / 2 / TOKEN_RATE, reach)
     figure.update_xaxes(title_text="seconds of speech")
     middle = differ[reach : size - reach]
     message = (
@@ -105,7 +106,7 @@ def edges(
     what they speak is, in nepers (overlap,). Dotted: as far as the tokenizer's `reach` goes from each edge.
     """
     size = len(disagreement)
-    times = (np.arange(size) - size / 2 + 0.5) / RATE
+    times = (np.arange(size) - size / 2 + 0.5) / TOKEN_RATE
     rows = 1 if distance is None else 2
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.08)
     figure.add_scatter(
@@ -119,7 +120,7 @@ def edges(
             hovertemplate="%{x:.2f} s from the seam: %{y:.2f} nepers<extra></extra>", row=2, col=1,
         )  # fmt: skip
         figure.update_yaxes(title_text="sound apart, nepers", rangemode="tozero", row=2, col=1)
-    _reaches(figure, -size / 2 / RATE, size / 2 / RATE, reach)
+    _reaches(figure, -size / 2 / TOKEN_RATE, size / 2 / TOKEN_RATE, reach)
     figure.add_vline(0, line={"color": style.SEAM, "width": 1})
     where = "seconds from the seam (at the left the later window begins, at the right the earlier one ends)"
     figure.update_xaxes(title_text=where, row=rows, col=1)
@@ -136,7 +137,7 @@ def endings_differ(endings: Mapping[str, Tensor], last: int = 60, height: int = 
     `endings` as `lab.measure.seams.endings` gives them: (cuts, length) each.
     """
     truth = endings["what follows"]
-    before = (np.arange(last) - last + 0.5) / RATE
+    before = (np.arange(last) - last + 0.5) / TOKEN_RATE
     figure, ends = go.Figure(), {}
     for name, tokens in endings.items():
         if name != "what follows":
@@ -158,7 +159,7 @@ def hushes(chances: Mapping[str, np.ndarray], height: int = 320) -> go.Figure:
     tokenizer heard after the cut."""
     figure, means = go.Figure(), {}
     for name, rows in chances.items():
-        times = (np.arange(rows.shape[1]) + 0.5) / RATE
+        times = (np.arange(rows.shape[1]) + 0.5) / TOKEN_RATE
         mean, error = rows.mean(0), rows.std(0, ddof=1) / len(rows) ** 0.5
         means[name] = mean[0]
         colour, dash = _ENDINGS[name]
@@ -202,5 +203,5 @@ def _gains(seam: float, width: float, levels: tuple[float, float]) -> tuple[np.n
 
 
 def _reaches(figure: go.Figure, begin: float, end: float, reach: int) -> None:
-    for at in (begin + reach / RATE, end - reach / RATE):
+    for at in (begin + reach / TOKEN_RATE, end - reach / TOKEN_RATE):
         figure.add_vline(at, line={"color": style.TRUTH, "width": 1, "dash": "dot"})

@@ -12,11 +12,11 @@ from plotly.subplots import make_subplots
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
 from lab.measure import speaker
-from lab.tokens import RATE
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.voice.soundstorm import FRAMES, Pass
 
-_FRAME_RATE = FRAMES * RATE  # codec frames a second
+_FRAME_RATE = FRAMES * TOKEN_RATE  # codec frames a second
 
 
 def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float, height: int = 320) -> go.Figure:
@@ -110,16 +110,16 @@ def prompt_swap(
         (names[1], second, style.OTHER_PROMPT, 2),
     ):
         times, f0 = speaker.pitch(waveform)
-        loud = audio_measures.loudness(waveform, 1 / RATE).clip(min=-60)
+        loud = audio_measures.loudness(waveform, 1 / TOKEN_RATE).clip(min=-60)
         shared = {"name": name, "legendgroup": name, "opacity": 0.35 if name == "swapped" else 1, "col": 1}
         figure.add_scatter(
             x=np.round(times, 3).astype(np.float32), y=np.round(f0, 1).astype(np.float32), mode="markers", row=1,
             marker={"size": size + 1, "color": colour}, hovertemplate="%{x:.2f} s: %{y:.0f} Hz", **shared,
         )  # fmt: skip
         figure.add_scatter(
-            x=np.round((np.arange(len(loud)) + 0.5) / RATE, 2), y=np.round(loud, 1).astype(np.float32), mode="lines",
-            line={"width": size, "color": colour, "dash": "dot" if waveform is second else "solid"}, row=2,
-            showlegend=False, hovertemplate="%{x:.2f} s: %{y:.0f} dBFS", **shared,
+            x=np.round((np.arange(len(loud)) + 0.5) / TOKEN_RATE, 2), y=np.round(loud, 1).astype(np.float32),
+            mode="lines", line={"width": size, "color": colour, "dash": "dot" if waveform is second else "solid"},
+            row=2, showlegend=False, hovertemplate="%{x:.2f} s: %{y:.0f} dBFS", **shared,
         )  # fmt: skip
     figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
     figure.update_yaxes(title_text="f0, Hz", type="log", tickvals=[75, 100, 150, 200, 300, 400], row=1, col=1)

@@ -20,6 +20,8 @@ from lab import presets
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
 
+FRAME_HOP = 320  # samples of a frame, at 16 kHz: two frames a semantic token
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -30,7 +32,7 @@ class CodecConfig:
     costs what one at the rate of frames does, and neighbouring phases can be made to agree.
     """
 
-    hop: int = 320
+    hop: int = FRAME_HOP
     window: int = 320
     patch: int = 4
     width: int = 224

@@ -16,8 +16,8 @@ from lab import audio, windows
 from lab.errors import LabError
 from lab.voice.codec import Codec
 from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
+from lab.windows import TOKEN_HOP
 
-HOP = 640  # samples a semantic token
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
 
 
@@ -38,10 +38,10 @@ class Synthesizer:
         Raises LabError if it is shorter.
         """
         length = windows.SPEAKER_PROMPT
-        if len(waveform) < length * HOP or len(tokens) < length:
+        if len(waveform) < length * TOKEN_HOP or len(tokens) < length:
             seconds = len(waveform) / audio.SAMPLE_RATE
             raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
-        heard = torch.from_numpy(waveform[: length * HOP + self.codec.receptive_field].astype(np.float32))
+        heard = torch.from_numpy(waveform[: length * TOKEN_HOP + self.codec.receptive_field].astype(np.float32))
         codes = self.codec.encode(heard[None].to(self.device))[0, : FRAMES * length]
         return VoicePrompt(tokens[:length].cpu(), codes.cpu())
 
@@ -88,7 +88,7 @@ class Synthesizer:
                     noise=noise,
                     on_pass=on_pass,
                 )
-                yield self.decode(codes)[window.scaled(HOP).kept(fade // 2)]
+                yield self.decode(codes)[window.scaled(TOKEN_HOP).kept(fade // 2)]
 
         return audio.stitch(spoken(), fade)
 
@@ -98,7 +98,7 @@ class Synthesizer:
 
     def seams(self, total: int, windowing: windows.Windowing = windows.SYNTHESIS) -> list[float]:
         """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""
-        return [seam * HOP / audio.SAMPLE_RATE for seam in windows.seams(windows.plan(total, *windowing))]
+        return [seam * TOKEN_HOP / audio.SAMPLE_RATE for seam in windows.seams(windows.plan(total, *windowing))]
 
     @property
     def device(self) -> torch.device:
