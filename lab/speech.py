@@ -19,6 +19,7 @@ from torch import Tensor
 from lab import audio, bundle
 from lab.errors import LabError
 from lab.language import Continuation, Griffin, SpeechTransformer, generate, state_bytes
+from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 
@@ -142,7 +143,7 @@ class SpeechSSM:
             reference = heard if speaker is None else self.prepare_prompt(speaker, "the speaker")
             voice = self.voice.prompt(reference, tokens if speaker is None else self.tokenizer.encode(reference))
         count = None if seconds is None else max(1, round(seconds * TOKEN_RATE))
-        generator = torch.Generator(self.language.embedding.device).manual_seed(seed)
+        generator = generator_of(seed, device=self.language.embedding.device)
         slide = SLIDE if isinstance(self.language, SpeechTransformer) else None
         new = generate(
             self.language, tokens, generator=generator, temperature=temperature, max_tokens=count, slide=slide

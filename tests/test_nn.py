@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer, attend
 from lab.nn.convnext import DepthwiseConv
+from lab.nn.sampling import check_scale, generator_of, sample
 
 
 def seeded(*shape: int, seed: int = 0) -> Tensor:
@@ -209,3 +213,38 @@ def test_codes_are_chosen_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(quantizer.nearest(near), torch.arange(64))
         assert quantizer.scores(near).dtype == torch.float32
+
+
+# Sampling
+
+
+def test_any_integer_is_a_seed() -> None:
+    def first(seed: int, *stream: int) -> float:
+        return float(torch.rand((), generator=generator_of(seed, *stream)))
+
+    assert first(7) == float(torch.rand((), generator=torch.Generator().manual_seed(7)))
+    for seed in (0, -1, 2**63, 2**64 - 1, 10**30, -(10**30)):
+        assert first(seed) == first(seed) and first(seed, 3) != first(seed, 4)
+    assert len({first(seed) for seed in (-1, 0, 1, 10**30)}) == 4
+    for odd in ("7", 1.5, None):
+        with pytest.raises(LabError, match="the seed must be an integer, not"):
+            generator_of(odd)  # type: ignore[arg-type]
+
+
+def test_sampling_draws_from_the_softmax() -> None:
+    logits = torch.tensor([0.0, 1.0, -math.inf])
+    drawn = sample(logits.expand(20_000, 3), 0.5, generator_of(0))
+    assert float((drawn == 1).float().mean()) == pytest.approx(1 / (1 + math.exp(-2)), abs=0.01)
+    assert not (drawn == 2).any()
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-40, 1e-300, 1e-7, 1e-5])
+def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float) -> None:
+    logits = 30 * seeded(200, 50)
+    assert torch.equal(sample(logits, temperature, generator_of(0)), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -0.1, "1", None])
+def test_a_scale_that_is_no_number_from_0_is_refused(scale: float) -> None:
+    with pytest.raises(LabError, match=f"temperature must be 0 or more, not {scale}"):
+        check_scale("temperature", scale)

@@ -3,9 +3,10 @@
 from lab.language import recurrentgemma
 from lab.language.config import GriffinConfig, TransformerConfig
 from lab.language.griffin import Griffin, GriffinState
-from lab.language.sampling import Continuation, generate, sample
+from lab.language.sampling import Continuation, generate
 from lab.language.tokens import state_bytes
 from lab.language.transformer import SpeechTransformer, TransformerState
+from lab.nn.sampling import sample
 
 __all__ = [
     "Continuation",

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lab.language.config import GriffinConfig
 from lab.nn.attention import attend
+from lab.nn.rotary import rotate
 from lab.recurrence import causal_conv1d, rg_lru
 
 BLOCK = 128  # queries: of the keys that a block is held against, all but this many are seen by each of them
@@ -42,20 +43,6 @@ def linear(fan_in: int, fan_out: int, bias: bool = True, gain: float = 1.0) -> n
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def rotation_rates(half: int, device: torch.device | None = None) -> Tensor:
-    """Radians a token (half,), wavelengths from 2 pi up to 2 pi 10,000."""
-    return 10_000.0 ** (-torch.arange(half, device=device) / half)
-
-
-def rotate(x: Tensor, position: Tensor, dims: int) -> Tensor:
-    """Rotary position embedding of the first `dims` of head_dim: x (B, T, H, head_dim), position (B, T)."""
-    half = dims // 2
-    angle = position[..., None, None] * rotation_rates(half, x.device)  # (B, T, 1, half)
-    sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
-    a, b, rest = x.split([half, half, x.shape[-1] - dims], -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
 
 
 class GeGLU(nn.Module):

@@ -19,10 +19,11 @@ from numba import get_num_threads, njit, prange
 from torch import Tensor
 
 from lab.language.griffin import GriffinState
-from lab.language.layers import AttentionState, RecurrentState, rotation_rates
+from lab.language.layers import AttentionState, RecurrentState
 from lab.language.packed import Packed
 from lab.language.threads import SYNC, gather, meet
 from lab.language.tokens import check_tokens
+from lab.nn.rotary import rotation_rates
 from lab.recurrence.cpu import KERNEL, ONE, POWER, ZERO, decay_and_norm, one_at_a_time
 
 SUMS: dict[str, Any] = KERNEL | {"fastmath": KERNEL["fastmath"] | {"reassoc"}}  # a sum in lanes is another order

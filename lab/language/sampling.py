@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -15,15 +14,7 @@ from lab.language.decode import Decoder, decoder
 from lab.language.griffin import Griffin
 from lab.language.packed import Weights
 from lab.language.transformer import SpeechTransformer
-
-
-def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Tokens (...,) from softmax(logits / temperature), logits (..., V); at temperature 0 the likeliest."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    shares = (logits.float() / temperature).softmax(-1)
-    # What torch.multinomial does, without its look at the shares, for which a GPU would be waited.
-    return (shares / torch.empty_like(shares).exponential_(generator=generator)).argmax(-1)
+from lab.nn.sampling import check_scale, sample
 
 
 class Continuation(Iterator[Any]):
@@ -110,8 +101,7 @@ def generate(
     if prompt.ndim not in (1, 2) or 0 in prompt.shape or prompt.dtype != torch.int64:
         shape = tuple(prompt.shape)
         raise LabError(f"prompt must be (T,) or (B, T) int64 with 1 token or more, not {shape} {prompt.dtype}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise LabError(f"temperature must be 0 or more, not {temperature}")
+    check_scale("temperature", temperature)
     if max_tokens is not None and max_tokens < 0:
         raise LabError(f"max_tokens must be 0 or more, not {max_tokens}")
     if slide is not None:

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language.config import TransformerConfig
-from lab.language.layers import GeGLU, linear, rotate
+from lab.language.layers import GeGLU, linear
 from lab.language.tokens import check_tokens, positions
 from lab.nn.attention import attend
 from lab.nn.norm import RMSNorm
+from lab.nn.rotary import rotate
 
 
 class CacheState(NamedTuple):

@@ -19,10 +19,11 @@ from lab.errors import LabError
 from lab.language import Griffin, SpeechTransformer, generate
 from lab.measure.audio import spectral_jumps
 from lab.measure.tokens import bags, probe
+from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 from lab.voice.losses import FLOOR, MultiScaleMel
-from lab.voice.synthesis import FADE, generator_of
+from lab.voice.synthesis import FADE
 from lab.windows import Window, Windowing
 
 Output = TypeVar("Output", np.ndarray, Tensor)

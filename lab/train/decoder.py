@@ -22,6 +22,7 @@ from torch import Tensor
 from lab.audio import SAMPLE_RATE
 from lab.corpora import Utterance, shards
 from lab.errors import LabError
+from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, Tokenizer
 from lab.train.codec import intelligibility
 from lab.train.loop import Losses, Schedule
@@ -30,7 +31,6 @@ from lab.train.soundstorm import PROMPT
 from lab.voice import Codec, Synthesizer, VoicePrompt
 from lab.voice.losses import Harmonics, MultiScaleMel
 from lab.voice.soundstorm import FRAMES
-from lab.voice.synthesis import generator_of
 
 STEPS = 2500
 ORIGIN = 0.2  # share of the weights at the beginning

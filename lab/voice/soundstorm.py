@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lab import presets
 from lab.errors import LabError
+from lab.nn.sampling import exponential, sample
 from lab.voice.conformer import ConformerBlock, rotary
 
 FRAMES = 2  # codec frames (50 Hz) a semantic token (25 Hz)
@@ -174,11 +175,12 @@ class SoundStorm(nn.Module):
             for number in range(1, passes + 1):
                 logits = self(said, codes, torch.full((rows,), level, device=device), ahead).float()
                 left = masked_after(frames, number, passes)
-                proposed = logits.argmax(-1) if left == 0 else draw(logits, temperature, generator)
+                proposed = logits.argmax(-1) if left == 0 else sample(logits, temperature, generator)
                 confidence = logits.log_softmax(-1).gather(-1, proposed[..., None])[..., 0]  # (B, F)
                 fresh[..., level] = torch.where(masked, proposed, fresh[..., level])
                 if left:
-                    score = confidence + noise * (1 - number / passes) * gumbel(confidence, generator)
+                    gumbel = -exponential(confidence, generator).log()
+                    score = confidence + noise * (1 - number / passes) * gumbel
                     least = score.masked_fill(~masked, math.inf).topk(left, largest=False).indices
                     masked = torch.zeros_like(masked).scatter(1, least, True)
                     fresh[..., level].masked_fill_(masked, self.mask)
@@ -213,19 +215,6 @@ class SoundStorm(nn.Module):
 def masked_after(frames: int, number: int, passes: int) -> int:
     """How many of `frames` are masked after pass `number` of `passes`: the cosine schedule, 0 at the end."""
     return 0 if number == passes else math.floor(frames * math.cos(math.pi / 2 * number / passes))
-
-
-def gumbel(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard Gumbel noise of a tensor's shape, on its device, drawn where the generator lives."""
-    noise = torch.empty(like.shape, device=generator.device).exponential_(generator=generator)
-    return -noise.clamp(min=1e-20).log().to(like.device)
-
-
-def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """(..., codes) -> a sample (...); temperature 0 takes the likeliest."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    return (logits / temperature + gumbel(logits, generator)).argmax(-1)
 
 
 def conceal(codes: Tensor, boundary: Tensor, level: Tensor, share: Tensor, mask: int) -> tuple[Tensor, Tensor]:

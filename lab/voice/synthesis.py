@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lab import audio, windows
 from lab.errors import LabError
+from lab.nn.sampling import generator_of
 from lab.voice.codec import Codec
 from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
 from lab.windows import TOKEN_HOP
@@ -103,9 +104,3 @@ class Synthesizer:
     @property
     def device(self) -> torch.device:
         return self.codec.widen.weight.device
-
-
-def generator_of(seed: int, index: int) -> torch.Generator:
-    """Randomness of window `index`."""
-    state = np.random.SeedSequence((seed % 2**64, index)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
