@@ -244,7 +244,8 @@ class Writer:
         container, subtype = ENCODINGS[self.path.suffix.lower()]
         try:
             self._temporary.open("xb").close()  # libsndfile would not say why it cannot
-            self._sound = sf.SoundFile(self._temporary, "w", SAMPLE_RATE, channels=1, format=container, subtype=subtype)
+            name = os.fsencode(self._temporary)  # bytes: a name need not be text
+            self._sound = sf.SoundFile(name, "w", SAMPLE_RATE, channels=1, format=container, subtype=subtype)
         except (OSError, sf.SoundFileError) as error:
             with suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
@@ -286,7 +287,7 @@ class Writer:
         with suppress(sf.SoundFileError):
             self._sound.close()
         try:
-            frames = sf.info(self._temporary).frames
+            frames = sf.info(os.fsencode(self._temporary)).frames
         except sf.SoundFileError:
             return 0
         # after a full disk some of the refused block may be there; a FLAC then claims to be endless

@@ -6,18 +6,19 @@ waveform -> tokens -> more tokens -> waveform, in the voice of 3 s of somebody
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lab import audio, bundle
-from lab.errors import LabError
+from lab.errors import LabError, LabWarning
 from lab.language import Continuation, Griffin, SpeechTransformer, generate, state_bytes
 from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_RATE, Tokenizer
@@ -25,6 +26,8 @@ from lab.voice import Synthesizer, VoicePrompt
 
 Source = str | Path | BinaryIO | np.ndarray
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
+LONGEST = 6e6  # seconds of a story that ends, 10 weeks: more is a slip, and `stream` has no end
+LANGUAGES = ("griffin", "griffin30", "transformer")
 SLIDE = 3 * TOKEN_RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
 TEMPERATURE = 0.5  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
 
@@ -47,7 +50,7 @@ class Story:
     tokens: Tensor  # (T,) the whole stream
     prompt_tokens: int
     seams: list[float]  # seconds at which one synthesis window hands over to the next
-    timings: dict[str, float] = field(default_factory=dict)  # seconds of work by stage
+    timings: dict[str, float] = field(default_factory=dict)  # seconds of work: prompt, language, voice
 
     @property
     def seconds(self) -> float:
@@ -67,22 +70,42 @@ class SpeechSSM:
         self.tokenizer, self.language, self.voice = tokenizer, language, voice
 
     @classmethod
-    def load(cls, root: Path | str | None = None, *, baseline: str | None = None) -> SpeechSSM:
-        """From a bundle, by default the one in data/.
+    def load(
+        cls,
+        root: Path | str | None = None,
+        *,
+        language: str = "griffin",
+        device: str | torch.device | None = None,
+        baseline: str | None = None,
+    ) -> SpeechSSM:
+        """From a bundle, by default the one that ships.
 
-        baseline="transformer" takes SpeechTransformer for Griffin, "griffin30" the Griffin that learnt from 30 s.
-        Raises LabError for a bundle that is missing, damaged or of other shapes.
+        language: a language model of the bundle, such as "transformer" for SpeechTransformer or "griffin30" for the
+        Griffin that learnt from 30 s; `baseline` is another name of it. Raises LabError for a bundle that is missing,
+        damaged or of other shapes, and for a device that this machine has not.
         """
-        if baseline not in (None, "transformer", "griffin30"):
-            raise LabError(f"there is no baseline {baseline!r}; there are 'transformer' and 'griffin30'")
-        path = Path(root) if root is not None else bundle.folder()
-        parts: dict[str, Any] = {
-            name: bundle.load(path, name) for name in ("tokenizer", baseline or "griffin", "soundstorm", "codec")
-        }
-        return cls(parts["tokenizer"], parts[baseline or "griffin"], Synthesizer(parts["soundstorm"], parts["codec"]))
+        path, name = Path(root) if root is not None else bundle.folder(), baseline or language
+        parts: dict[str, Any] = {part: bundle.load(path, part) for part in ("tokenizer", name, "soundstorm", "codec")}
+        if not isinstance(parts[name], Griffin | SpeechTransformer):
+            raise LabError(f"{name} is no language model; give one of {', '.join(LANGUAGES)}")
+        ssm = cls(parts["tokenizer"], parts[name], Synthesizer(parts["soundstorm"], parts["codec"]))
+        return ssm if device is None else ssm.to(device)
+
+    def to(self, device: str | torch.device) -> SpeechSSM:
+        """Moves all models there and returns itself. Raises LabError for a device that this machine has not."""
+        try:
+            for model in (self.tokenizer, self.language, self.voice.soundstorm, self.voice.codec):
+                model.to(device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has one for each kind of device
+            raise LabError(f"cannot compute on {str(device)!r}: {str(error).splitlines()[0]}") from error
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.language.embedding.device
 
     def prepare_prompt(self, source: Source, name: str = "the prompt") -> np.ndarray:
-        """A file or waveform -> waveform (N,) at 16 kHz and -23 dBFS, of 3 to 60 s.
+        """A file or waveform -> 3 to 60 s of waveform (N,) at 16 kHz and -23 dBFS; of a longer one its beginning.
 
         Raises LabError for anything else.
         """
@@ -90,36 +113,30 @@ class SpeechSSM:
             waveform = source
         else:
             waveform = audio.load(source, max_seconds=LONGEST_PROMPT + 1)
+        longest = round(LONGEST_PROMPT * audio.SAMPLE_RATE)
+        if waveform.ndim == 1 and len(waveform) > longest:
+            warnings.warn(f"{name} is longer than {LONGEST_PROMPT:.0f} s; its beginning is used", LabWarning, 2)
+            waveform = waveform[:longest]
         audio.check_prompt(waveform, name=name)
-        if len(waveform) > LONGEST_PROMPT * audio.SAMPLE_RATE:
-            raise LabError(f"{name} is longer than {LONGEST_PROMPT:.0f} s; give its beginning, 10 s are enough")
         return audio.set_level(waveform)
 
-    def generate(
-        self,
-        prompt: Source,
-        seconds: float = 240.0,
-        *,
-        speaker: Source | None = None,
-        seed: int = 0,
-        temperature: float = TEMPERATURE,
-    ) -> Story:
-        """Continue `prompt` by `seconds` of new speech, in its own voice or that of `speaker` (3 s or more).
+    @overload
+    def generate(self, prompt: Source, seconds: float = ..., **options: Any) -> Story: ...
+    @overload
+    def generate(self, prompt: list[Source], seconds: float = ..., **options: Any) -> list[Story]: ...
+    def generate(self, prompt: Source | list[Source], seconds: float = 240.0, **options: Any) -> Story | list[Story]:
+        """Continue `prompt` by `seconds` of new speech, in its own voice or that of a `speaker`, as `stream` does.
 
-        The waveform begins with the prompt, spoken anew, as in the paper. The same seed gives the same story.
+        The waveform begins with the prompt, spoken anew, as in the paper. The same seed gives the same story. A list of
+        prompts is a list of stories, each as it is alone; `speaker` and `seed` may then be lists, too.
         """
-        began = time.perf_counter()
-        stream = self.stream(prompt, seconds, speaker=speaker, seed=seed, temperature=temperature)
-        heard = time.perf_counter()
+        if isinstance(prompt, list):
+            rows = _rows(options, len(prompt))
+            return [self.generate(each, seconds, **row) for each, row in zip(prompt, rows, strict=True)]
+        stream = self.stream(prompt, seconds, **options)
         waveform = np.concatenate([chunk.waveform for chunk in stream])
-        done = time.perf_counter()
-        timings = {
-            "listen": heard - began,
-            "language": stream.language_seconds,
-            "voice": done - heard - stream.language_seconds,
-        }
-        tokens = torch.tensor(stream.tokens)
-        return Story(waveform, tokens, stream.prompt_tokens, self.voice.seams(len(tokens)), timings)
+        seams = self.voice.seams(len(stream.tokens))
+        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, seams, stream.timings)
 
     def stream(
         self,
@@ -130,32 +147,51 @@ class SpeechSSM:
         seed: int = 0,
         temperature: float = TEMPERATURE,
         keep_tokens: bool | None = None,
+        **sampling: Any,
     ) -> Stream:
         """An iterator of chunks of audio: `seconds` of new speech, or without end in constant memory.
 
-        keep_tokens: collect them in `Stream.tokens`; by default only where the length is given.
+        speaker: 3 s or more of the voice to speak in, in place of the prompt's. keep_tokens: collect them in
+        `Stream.tokens`; by default where the length is given. sampling: more options of `lab.language.generate`.
+        Raises LabError for a prompt, a speaker or a number that makes no sense.
         """
-        if seconds is not None and not 0 < seconds < float("inf"):
-            raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length")
+        if seconds is not None and not 0 < seconds <= LONGEST:
+            raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length, {LONGEST:g} at most")
+        began = time.perf_counter()
         heard = self.prepare_prompt(prompt)
         with torch.inference_mode():
             tokens = self.tokenizer.encode(heard)
             reference = heard if speaker is None else self.prepare_prompt(speaker, "the speaker")
             voice = self.voice.prompt(reference, tokens if speaker is None else self.tokenizer.encode(reference))
-        count = None if seconds is None else max(1, round(seconds * TOKEN_RATE))
-        generator = generator_of(seed, device=self.language.embedding.device)
-        slide = SLIDE if isinstance(self.language, SpeechTransformer) else None
         new = generate(
-            self.language, tokens, generator=generator, temperature=temperature, max_tokens=count, slide=slide
+            self.language,
+            tokens,
+            generator=generator_of(seed, device=self.device),
+            temperature=temperature,
+            max_tokens=None if seconds is None else max(1, round(seconds * TOKEN_RATE)),
+            slide=SLIDE if isinstance(self.language, SpeechTransformer) else None,
+            **sampling,
         )
         keep = seconds is not None if keep_tokens is None else keep_tokens
-        return Stream(self.voice, voice, tokens.tolist(), new, seed, keep)
+        return Stream(self.voice, voice, tokens.tolist(), new, seed, keep, time.perf_counter() - began)
 
     continue_, listen = generate, prepare_prompt  # deprecated names
 
 
+def _rows(options: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The options of each of `count` stories: a list has one for each."""
+    lists = {name: value for name, value in options.items() if isinstance(value, list) and name in ("speaker", "seed")}
+    for name, value in lists.items():
+        if len(value) != count:
+            raise LabError(f"there are {count} prompts and {len(value)} of {name}; give one, or one for each")
+    return [options | {name: value[row] for name, value in lists.items()} for row in range(count)]
+
+
 class Stream(Iterator[Chunk]):
-    """Audio of one story, chunk by chunk. `tokens` fills as it goes, if they are kept."""
+    """Audio of one story, chunk by chunk. `tokens` fills as it goes, if they are kept.
+
+    timings: seconds of work so far: on the prompt, in the language model and in the voice.
+    """
 
     def __init__(
         self,
@@ -165,10 +201,11 @@ class Stream(Iterator[Chunk]):
         new: Continuation,
         seed: int,
         keep_tokens: bool,
+        prompt_seconds: float,
     ):
         self.prompt_tokens = len(prompt)
         self.tokens: list[int] = []
-        self.language_seconds = 0.0
+        self.timings = {"prompt": prompt_seconds, "language": 0.0, "voice": 0.0}
         self._new, self._keep = new, keep_tokens
         self._samples = 0
         self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
@@ -183,13 +220,15 @@ class Stream(Iterator[Chunk]):
         while True:
             began = time.perf_counter()
             token = next(self._new, None)
-            self.language_seconds += time.perf_counter() - began
+            self.timings["language"] += time.perf_counter() - began
             if token is None:
                 return
             yield token
 
     def __next__(self) -> Chunk:
+        began, before = time.perf_counter(), self.timings["language"]
         waveform = next(self._chunks)
+        self.timings["voice"] += time.perf_counter() - began - (self.timings["language"] - before)
         self._samples += len(waveform)
         made = self.prompt_tokens + self._new.made
         return Chunk(waveform, self._samples / audio.SAMPLE_RATE, made, state_bytes(self._new.state))

@@ -20,7 +20,7 @@ import soundfile as sf
 import torch
 
 from lab import audio, recurrence, speech
-from lab.cli import story
+from lab.cli.story import story
 from lab.corpora import narrators
 from lab.measure import figures
 from lab.recurrence import Row
@@ -54,6 +54,11 @@ def test_a_story_of_standard_input_in_another_voice() -> None:
     assert result.exit_code == 0
     other = sf.read("other.wav")[0]
     assert len(other) == len(told) and np.abs(other - told).max() > 0.01
+
+
+def test_any_integer_is_a_seed() -> None:
+    for seed in (-1, 99999999999999999999):
+        assert lab("story", "prompt.wav", "--minutes", SECOND, "--seed", str(seed)).exit_code == 0
 
 
 def test_a_story_by_the_baseline_is_another() -> None:

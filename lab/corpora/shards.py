@@ -389,9 +389,10 @@ def _in_order(work: Callable[[Any], Piece], jobs: Iterable[Any], workers: int) -
 
 
 def _begin_worker() -> None:
-    """One thread; Ctrl-C is for the first process to see, and without it no worker stays."""
+    """One thread; signals are for the first process to see, and without it no worker stays."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -208,11 +208,11 @@ def fit(
 
     `batches(step)` gives the batch of a step; `loss_of(model, batch)` the loss and what to log. The adversary, a module
     and its own loss, takes one step before each of the model's. `folder` receives log.csv, checkpoint.pt (weights,
-    optimiser, random state, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C and SIGTERM
-    save, after the step that is on its way, before they end in KeyboardInterrupt. `mixed`: matrix products in bfloat16
-    where the chip has it, all else in float32. `inputs` names what is learnt from: LabError where the checkpoint in
-    `folder` is of other inputs, another config or seed, where it is damaged, or where the rows of a batch cannot be
-    shared evenly.
+    optimiser, random state, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
+    SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
+    number. `mixed`: matrix products in bfloat16 where the chip has it, all else in float32. `inputs` names what is
+    learnt from: LabError where the checkpoint in `folder` is of other inputs, another config or seed, where it is
+    damaged, or where the rows of a batch cannot be shared evenly.
     """
     machine.keep_freed_memory()
     compute = compute or Compute()
@@ -240,7 +240,7 @@ def fit(
         return seconds + time.monotonic() - began
 
     try:
-        with _stopping(compute.stop), Progress(*columns, disable=not told) as progress:
+        with _stopping(compute.stop) as signals, Progress(*columns, disable=not told) as progress:
             bar = progress.add_task(folder.name, total=schedule.steps, completed=first)
             while step < schedule.steps:
                 due = time.monotonic() - saved > schedule.save_seconds
@@ -273,7 +273,7 @@ def fit(
         if ended or fabric.world_size == 1:  # a process that fails alone must not wait for the others
             _save(fabric, folder, players, schedule, learnt, step, elapsed())
     if step < schedule.steps:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*signals)
     model.eval()
     if evaluate is not None and not figures:  # a run that was complete before
         figures = evaluate(model)
@@ -281,19 +281,23 @@ def fit(
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM set `stop`; a second one interrupts at once. Only the main thread hears of signals."""
+def _stopping(stop: threading.Event) -> Iterator[list[int]]:
+    """Ctrl-C, SIGTERM and SIGHUP set `stop`; a second one interrupts at once. Gives those that came. Only the main
+    thread hears of signals."""
+    came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield came
         return
 
     def ask(number: int, frame: Any) -> None:
         stop.set()
+        came.append(number)
         signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, ask) for number in asking if signal.getsignal(number) != signal.SIG_IGN}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,0 +1,124 @@
+"""lab measure, bench, card and doctor: figures of the bundle and of this machine."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from lab import __version__
+from lab.cli.app import answer, command
+from lab.console import console
+from lab.errors import LabError
+
+Measure = Literal[
+    "tokens", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "seams", "making", "speed",
+    "memory", "all",
+]  # fmt: skip
+Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "gpu", "all", "card"]
+
+
+@command
+def measure(
+    what: Annotated[Measure, typer.Argument()] = "all",
+    save: Annotated[bool, typer.Option(help="Put the figures into the cards of bundle.json.")] = False,
+    count: Annotated[int | None, typer.Option(help="How many held-out stories; fewer are faster.")] = None,
+    speech: Annotated[
+        Path | None, typer.Option(help="A folder in the layout of LibriSpeech, for the figures that need it.")
+    ] = None,
+) -> None:
+    """The figures of the bundle, on held-out stories by held-out narrators."""
+    from lab import bundle, machine
+    from lab.corpora import librispeech
+    from lab.measure import figures
+
+    rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
+    found = [{"model": row.model, "figure": row.name, "value": row.value} for row in rows]
+    table = Table("model", "figure", "value")
+    for row in rows:
+        table.add_row(row.model, row.name, f"{row.value:.3g}")
+    if save:
+        figures.record(bundle.folder(), what if count is None else f"{what} --count {count}", rows, machine.name())
+    answer(found, table)
+
+
+@command
+def bench(
+    what: Annotated[Bench, typer.Argument(help="all is all but gpu; card prints what was saved.")] = "all",
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: whether it runs, not how fast.")] = False,
+    tokens: Annotated[int | None, typer.Option(help="How far flat and latency go; 1,000,000 and 16,384.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="For gpu: tiny sizes on the CPU.")] = False,
+    save: Annotated[bool, typer.Option(help="Write JSON; after --quick and --dry-run only where -o says.")] = True,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder for it, data/bench.")] = None,
+) -> None:
+    """Speed and memory, beside the peers and the limits of this machine, measured in the same run.
+
+    card is a table in markdown: the one that stands in the README.
+    """
+    from lab import bench as benches
+
+    if what == "card":
+        card = benches.card(output or benches.FOLDER)
+        answer({"card": card}, card)
+        return
+    folder = output if output or quick or dry_run else benches.FOLDER
+    if not save:
+        folder = None
+    elif folder:
+        benches.check_folder(folder)
+    for report in benches.run(what, quick=quick, tokens=tokens, dry_run=dry_run):
+        answer(asdict(report), benches.table(report))
+        if folder:
+            console.print(f"saved {report.save(folder)}")
+
+
+@command
+def card() -> None:
+    """The figures in bundle.json as a table in markdown: the one that stands in the README."""
+    from lab import bundle
+
+    entries = bundle.index(bundle.folder())
+    answer(entries, bundle.table(entries))
+
+
+@command
+def doctor() -> None:
+    """What this machine has, which backends are on or why they are off, and which bundle is in use."""
+    import torch
+
+    from lab import bundle, extras
+    from lab.recurrence import backends
+    from lab.recurrence.probe import capability
+
+    gpu = f"{torch.cuda.get_device_name()}, {capability()}" if torch.cuda.is_available() else None
+    rows, lacking = backends(), {extra: extras.missing(extra) for extra in extras.MODULES}
+    found: dict[str, Any] = {"version": __version__, "python": sys.version.split()[0], "torch": torch.__version__}
+    found |= {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "gpu": gpu, "missing": lacking}
+    found["backends"] = [{name: getattr(row, name) for name in row._fields} for row in rows]
+    table = Table("op", "backend", "usable", "reason")
+    for row in rows:
+        hint = f"; to install it: {row.command}" if row.command and not row.usable else ""
+        table.add_row(row.op, row.name, "yes" if row.usable else "no", row.reason + hint)
+    shown: list[Any] = [
+        f"speechssm-lab {__version__}, python {found['python']}, torch {torch.__version__}, {found['threads']} threads",
+        f"CUDA {torch.version.cuda or 'not in this build of torch'}, GPU: {gpu or 'none that torch can use'}",
+        *(f"[{extra}] lacks {', '.join(modules)}" for extra, modules in lacking.items() if modules),
+        table,
+    ]
+    root, failure = bundle.folder(), None
+    try:
+        models = bundle.describe(bundle.index(root))
+        found["bundle"] = {"path": root, "bytes": bundle.size(root), "models": {name: n for name, n, _ in models}}
+        table = Table("model", "parameters", "learnt from")
+        for name, parameters, data in models:
+            table.add_row(name, f"{parameters / 1e6:.2f} M", data)
+        shown += [f"bundle {root}, {bundle.size(root) / 1e6:.1f} MB", table]
+    except LabError as error:
+        found["bundle"], failure = {"path": root, "error": str(error)}, error
+    answer(found, *shown)
+    if failure:
+        raise failure

@@ -1,0 +1,143 @@
+"""lab train, shard and fetch: models, and what they learn from."""
+
+from __future__ import annotations
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lab.cli.app import answer, command
+from lab.console import console
+from lab.files import replacing
+
+if TYPE_CHECKING:
+    from lab.train.recipes import Plan
+
+Model = Literal[
+    "tokenizer", "encoder", "reader", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
+]
+Split = StrEnum("Split", ["dev-clean", "dev-other", "test-clean", "test-other"])  # typer has no lists of Literals
+
+
+Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
+Length = Literal["30s", "1min", "2min", "4min", "16min"]
+
+
+@command
+def shard(
+    source: Annotated[str, typer.Argument(help="stories, voices, or a folder of audio such as LibriSpeech")],
+    into: Annotated[Path, typer.Option(help="Where to put it; what was stopped there goes on.")],
+    hours: Annotated[
+        float | None, typer.Option(help="Of speech. Left out: 60 of stories, 7 of voices, all of a folder.")
+    ] = None,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
+) -> None:
+    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out."""
+    from lab import bundle
+    from lab.corpora import shards
+
+    made = shards.make(into, shards.Source.of(source), bundle.folder(), codes=codes, hours=hours, workers=workers)
+    found = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
+    answer({"path": into, **found, "skipped": made.skipped})
+
+
+@command
+def fetch(
+    what: Annotated[Literal["librispeech-long"], typer.Argument(help="LibriSpeech-Long is 3 GB.")],
+    into: Annotated[Path, typer.Option(help="Where to put it; a download that was cut goes on.")] = Path(
+        "runs/corpora"
+    ),
+    split: Annotated[list[Split] | None, typer.Option(help="May be given several times; all if left out.")] = None,
+) -> None:
+    """Download a corpus."""
+    from lab.corpora import librispeech_long
+
+    folder = librispeech_long.fetch(into, split or librispeech_long.SPLITS)
+    console.print(f"{folder} is complete")
+    answer({"path": folder})
+
+
+@command
+def train(
+    model: Annotated[
+        Model,
+        typer.Argument(
+            help="A model of the bundle, or all of them. encoder: the tokenizer's part that makes tokens; reader: its "
+            "part that reads them; decoder: the codec's part that speaks codes"
+        ),
+    ],
+    work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
+        "runs"
+    ),
+    into: Annotated[
+        Path | None,
+        typer.Option(help="The bundle to put the model in. Left out: a copy of that in use, in runs/bundle."),
+    ] = None,
+    speech: Annotated[
+        Path | None, typer.Option(help="A folder in the layout of LibriSpeech, to learn from as well.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of training, in place of the recipe's own.")] = None,
+    hours: Annotated[float | None, typer.Option(help="Hours of narrated speech, in place of the recipe's own.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    preset: Annotated[Preset, typer.Option(help="Of the language models.")] = "laptop",
+    length: Annotated[Length | None, typer.Option(help="Of the pieces they learn from.")] = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Begin with the weights that the bundle has: go on, or fit them to new data.")
+    ] = False,
+    devices: Annotated[
+        int, typer.Option(help="GPUs of this machine, or processes.", envvar="LOCAL_WORLD_SIZE", show_envvar=False)
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(help="Machines, when torchrun starts them.", envvar="GROUP_WORLD_SIZE", show_envvar=False)
+    ] = 1,
+    strategy: Annotated[
+        Literal["ddp", "fsdp"], typer.Option(help="fsdp is for a model that one device cannot hold.")
+    ] = "ddp",
+    accumulate: Annotated[int, typer.Option(help="Parts that a batch is divided into, to save memory.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+) -> None:
+    """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
+    from lab.corpora import librispeech
+    from lab.train import recipes
+    from lab.train.loop import Compute
+
+    compute = Compute(devices, nodes, strategy, accumulate, tensorboard)
+    speech, into = speech or librispeech.find(), into or work / "bundle"
+    plan = recipes.Plan(work, into, speech, steps, hours, seed, preset, length, warm, compute)
+    names = list(recipes.WHOLE) if model == "all" else [str(model)]
+    fabric = compute.fabric()
+    with fabric.rank_zero_first():
+        begin_bundle(plan, names)
+    cards = {}
+    for name in names:
+        if model == "all" and recipes.complete(name, plan):
+            said = f"{name}: complete in {plan.bundle}"
+        else:
+            cards[name] = card = recipes.train(name, plan)
+            said = f"{name}: {card['steps']} steps in {card['minutes']} min, {card['at_the_end']}"
+        if fabric.is_global_zero:
+            console.print(said)
+    if fabric.is_global_zero:
+        console.print(f"`lab story PROMPT --bundle {plan.bundle}` speaks with it")
+        answer({"bundle": plan.bundle, "cards": cards})
+
+
+def begin_bundle(plan: Plan, names: list[str]) -> None:
+    """A bundle to train into that is not there yet: the one in use, without what is trained from the beginning."""
+    from lab import bundle
+
+    source = bundle.folder()
+    if (plan.bundle / "bundle.json").exists() or not (source / "bundle.json").exists():
+        return
+    kept = {name: entry for name, entry in bundle.index(source).items() if plan.warm or name not in names}
+    plan.bundle.mkdir(parents=True, exist_ok=True)
+    for name in kept:
+        with replacing(plan.bundle / f"{name}.safetensors") as part:
+            shutil.copyfile(source / f"{name}.safetensors", part)
+    bundle.write_index(plan.bundle, kept)

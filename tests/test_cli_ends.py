@@ -1,0 +1,262 @@
+"""The command `lab`: how it answers and how it ends. Signals, pipes, full disks, names, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import lab as package
+from lab import bundle
+from lab.cli import measure, train
+from lab.console import console
+from lab.corpora import librispeech_long
+from lab.measure import figures
+from lab.recurrence import probe
+from lab.speech import SpeechSSM, Stream
+from lab.tokens import TOKEN_HOP as HOP
+from lab.train import language, recipes
+from tests.commands import SECOND, lab, refused
+
+pytestmark = pytest.mark.usefixtures("desk")
+
+
+def shell(line: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash in which `lab` is the command."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", **variables}
+    script = f'lab() {{ "{sys.executable}" -m lab "$@"; }}\n{line}'
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["story", "speak"])
+def test_a_signal_keeps_what_was_spoken(
+    number: signal.Signals, command: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lab("tokens", "prompt.wav", "-o", "said.npz").exit_code == 0
+    chunks: list[int] = []
+
+    def append(writer: Any, waveform: np.ndarray, whole: Any = package.audio.Writer.append) -> None:
+        whole(writer, waveform)
+        chunks.append(len(waveform))
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number if number != signal.SIGINT else signal.SIGTERM)  # a terminal sends several
+
+    monkeypatch.setattr(package.audio.Writer, "append", append)
+    before = signal.getsignal(number)
+    words = {"story": ("prompt.wav", "--minutes", "1"), "speak": ("said.npz", "--speaker", "prompt.wav")}[command]
+    result = lab(command, *words, "-o", "s.wav")
+    assert result.exit_code == 128 + number and "Traceback" not in result.output
+    assert len(chunks) == 1 and sf.info("s.wav").frames == chunks[0] > 0
+    assert {path.name for path in desk.iterdir()} == {"prompt.wav", "said.npz", "s.wav"}
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nohup lab story ...: the closing terminal is no reason to stop."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        whole = Stream.__next__
+        monkeypatch.setattr(Stream, "__next__", lambda self: (os.kill(os.getpid(), signal.SIGHUP), whole(self))[1])
+        assert lab("story", "prompt.wav", "--minutes", SECOND).exit_code == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# Standard output and standard error
+
+
+@pytest.mark.parametrize("command", ["card", "card --json", "--help"])
+def test_a_full_or_closed_standard_output(command: str) -> None:
+    done = shell(f"lab -q {command} > /dev/full; echo $? >&2; lab -q {command} >&-; echo $? >&2")
+    full, first, closed, second = done.stderr.splitlines()
+    assert full == "lab: cannot write to standard output: No space left on device" and first == second == "2"
+    assert closed == "lab: cannot write to standard output: Bad file descriptor"
+
+
+def test_a_full_or_closed_standard_error_costs_messages_only() -> None:
+    done = shell(f"lab story prompt.wav --minutes {SECOND} 2>/dev/full; echo $?; lab tokens prompt.wav 2>&-; echo $?")
+    first, *tokens, second = done.stdout.split()
+    assert first == second == "0" and len(tokens) == 100 and sf.info("story.wav").frames == 125 * HOP
+
+
+def test_whoever_has_read_enough_ends_it_quietly() -> None:
+    done = shell("lab -q story prompt.wav --minutes 2 -o - | head -c 100 | wc -c; echo ${PIPESTATUS[0]}")
+    assert done.stdout.split() == ["100", str(128 + signal.SIGPIPE)] and done.stderr == ""
+
+
+def test_audio_through_a_pipe_is_what_a_file_holds() -> None:
+    assert lab("story", "prompt.wav", "--minutes", SECOND).exit_code == 0
+    piped = lab("story", "prompt.wav", "--minutes", SECOND, "-o", "-")
+    assert piped.exit_code == 0 and [path.name for path in Path().glob("*.wav")].count("-") == 0
+    assert piped.stdout_bytes[:4] + piped.stdout_bytes[8:16] == b"RIFFWAVEfmt "
+    samples = np.frombuffer(piped.stdout_bytes[44:], "<i2")
+    assert np.abs(samples - sf.read("story.wav", dtype="int16")[0].astype(int)).max() <= 1
+    spoken = lab("speak", "-", "--speaker", "prompt.wav", "-o", "-", stdin=lab("tokens", "prompt.wav").stdout_bytes)
+    assert spoken.exit_code == 0 and len(spoken.stdout_bytes) == 44 + 2 * 100 * HOP
+    refused("cannot carry the audio and JSON", "story", "prompt.wav", "-o", "-", "--json")
+
+
+def test_lines_are_not_cut_where_there_is_no_window() -> None:
+    name = "x" * 150 + " [red] :owl:"
+    result = lab("story", "prompt.wav", "--minutes", SECOND, "-o", f"{name}.wav")
+    assert f"{name}.wav: 5.0 s of speech" in result.stderr
+    assert "1.0 s of speech" not in result.stderr and "…" not in result.stderr
+
+
+def test_names_that_cannot_be_encoded() -> None:
+    """In a terminal of ASCII, and a name of bytes that are no text anywhere."""
+    os.rename("prompt.wav", b"\xff\xe9.wav")
+    line = f"lab story $'\\xff\\xe9.wav' --minutes {SECOND} -o $'\\xff.wav' --json && lab tokens $'ne\\xc3\\xa9.wav'"
+    done = shell(line, LC_ALL="C", PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["path"] == "\udcff.wav" and Path("\udcff.wav").exists()
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("lab: cannot read ne")
+    assert "Traceback" not in done.stderr
+
+
+# What it says
+
+
+def test_results_as_json(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(*words: str) -> Any:
+        result = lab(*words)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    story = found("story", "prompt.wav", "--minutes", SECOND, "--seed", "3", "--json")
+    assert story["path"] == "story.wav" and story["seconds"] == 5 and story["seed"] == 3 and not story["stopped"]
+    assert len(story["tokens"]) == 125 and story["prompt_tokens"] == 100 and story["seams"] == []
+    assert story["timings"].keys() == {"prompt", "language", "voice"}
+    assert found("--json", "tokens", "prompt.wav")["tokens"] == story["tokens"][:100]
+    doctor = found("doctor", "--json")
+    assert (
+        doctor["version"] == package.__version__
+        and doctor["bundle"]["models"].keys() == bundle.index(tiny_bundle).keys()
+    )
+    assert {row["op"] for row in doctor["backends"]} == set(probe.BACKENDS)
+    monkeypatch.setitem(figures.MEASURES, "codec", (lambda *_: [figures.Figure("codec", "STOI", 0.9)], 1))
+    assert found("measure", "codec", "--json") == [{"model": "codec", "figure": "STOI", "value": 0.9}]
+
+
+def test_quiet_and_verbose(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lab("story", "prompt.wav", "--minutes", SECOND, "-q").output == ""
+    assert lab("-q", "tokens", "nowhere.wav").stderr.startswith("lab: cannot read nowhere.wav") and not console.quiet
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise KeyError("owl")
+
+    monkeypatch.setattr(SpeechSSM, "stream", fail)
+    refused("internal error, KeyError: 'owl'; -v shows where", "story", "prompt.wav")
+    result = lab("-v", "story", "prompt.wav")
+    assert result.exit_code == 2 and "Traceback" in result.stderr and "raise KeyError" in result.stderr
+
+
+def test_another_bundle_for_one_command(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_BUNDLE", "nowhere")
+    asked = ("--bundle", str(tiny_bundle))
+    assert lab(*asked, "card").exit_code == lab("card", *asked).exit_code == 0
+    assert os.environ["LAB_BUNDLE"] == "nowhere"
+
+
+def test_version_and_completion() -> None:
+    assert lab("--version").stdout == f"speechssm-lab {package.__version__}\n"
+    done = shell("_LAB_COMPLETE=complete_bash COMP_WORDS='lab train gri' COMP_CWORD=2 lab")
+    assert done.stdout.split() == ["griffin", "griffin30"]
+
+
+def test_choices_are_those_of_the_rooms() -> None:
+    from lab import bench
+
+    assert set(train.Model.__args__) == {*recipes.RECIPES, "all"}
+    assert [each.value for each in train.Split] == list(librispeech_long.SPLITS)
+    assert set(measure.Measure.__args__) == {*figures.MEASURES, "all"}
+    assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card"}
+    assert train.Length.__args__ == tuple(language.LENGTHS)
+    assert train.Preset.__args__ == tuple(language.PRESETS)
+
+
+# What it leaves alone
+
+
+@pytest.mark.parametrize("kind", ["the same name", "symbolic link", "hard link", "standard input"])
+def test_an_output_that_is_read(kind: str, desk: Path) -> None:
+    other = Path("other.wav")
+    other.write_bytes(Path("prompt.wav").read_bytes())
+    make = {"symbolic link": other.symlink_to, "hard link": other.hardlink_to}.get(kind)
+    if make:
+        other.unlink()
+        make(Path("prompt.wav"))
+    output = "prompt.wav" if kind in ("the same name", "standard input") else "other.wav"
+    if kind == "standard input":
+        before = Path(output).read_bytes()
+        done = shell(f"lab story - --minutes {SECOND} -o {output} < {output}")
+        assert done.returncode == 2 and "would be written over" in done.stderr and Path(output).read_bytes() == before
+        return
+    assert lab("tokens", "prompt.wav", "-o", "said.npz").exit_code == 0
+    refused(f"{output} is what is read, and would be written over", "story", "prompt.wav", "-o", output)
+    refused("would be written over", "story", "said.npz", "--speaker", "prompt.wav", "-o", output)
+    refused("would be written over", "speak", "said.npz", "--speaker", "prompt.wav", "-o", output)
+    Path("sound.npz").hardlink_to("prompt.wav")
+    refused("would be written over", "tokens", "prompt.wav", "-o", "sound.npz")
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"), [(("griffin",), False), (("griffin", "--warm"), True), (("decoder",), True)]
+)
+def test_training_leaves_the_bundle_in_use_alone(
+    words: list[str], kept: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(name: str, plan: recipes.Plan) -> dict[str, Any]:
+        assert plan.bundle == Path("runs/bundle")
+        entries = bundle.index(plan.bundle)
+        assert ("griffin" in entries) == (kept or name != "griffin") and {"tokenizer", "codec"} <= set(entries)
+        assert isinstance(bundle.load(plan.bundle, "tokenizer"), package.Tokenizer)
+        return {"steps": 1, "minutes": 0, "at_the_end": "", "bundle": str(plan.bundle)}
+
+    monkeypatch.setattr(recipes, "train", learn)
+    before = {path.name: path.read_bytes() for path in tiny_bundle.iterdir()}
+    result = lab("train", *words)
+    assert result.exit_code == 0 and "--bundle runs/bundle` speaks with it" in result.stderr
+    assert {path.name: path.read_bytes() for path in tiny_bundle.iterdir()} == before
+
+
+# Whatever is asked
+
+
+NAMES = "story tokens speak doctor prompt.wav - -- -o --json -q -v --seed --temperature --speaker --bundle --into"
+VALUES = "--language nan inf -1 0 1e300 1e-40 99999999999999999999 x.wav x.npz . nowhere \x00"
+WORDS = st.lists(st.sampled_from(f"{NAMES} {VALUES}".split(" ")) | st.text(max_size=8), max_size=6)
+# what comes first keeps what would take minutes short
+COMMANDS = [
+    ("story", "--minutes", SECOND),
+    ("tokens",),
+    ("speak",),
+    ("card",),
+    ("fetch", "moon"),
+    ("train", "moon"),
+]
+
+
+@settings(max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(COMMANDS), WORDS)
+def test_any_words_are_taken_or_refused_in_a_line(command: tuple[str, ...], words: list[str]) -> None:
+    before = {path.name for path in Path().iterdir()}
+    result = lab(*command, *words, stdin=b"")
+    assert result.exit_code in (0, 2), (words, result.output)
+    assert "internal error" not in result.stderr
+    if result.exit_code == 2 and "-v" not in words:
+        assert result.stderr.count("\n") == 1 and result.stderr.startswith("lab: ")
+        assert {path.name for path in Path().iterdir()} == before
