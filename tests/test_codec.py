@@ -12,6 +12,7 @@ from lab.corpora import Utterance
 from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer, VectorQuantizer
 from lab.train import codec as recipe
+from lab.train.loop import Compute, Schedule, fit
 from lab.voice import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
 from lab.voice.losses import Harmonics, MultiScaleMel
@@ -197,6 +198,39 @@ def test_discriminators_teach_the_generator() -> None:
     discriminators.zero_grad()
     hinge_of_adversary(real, discriminators(reconstruction.detach())).backward()
     assert all(p.grad is not None for p in discriminators.parameters())
+
+
+@pytest.mark.parametrize("spoilt", ["a row", "all rows", "infinite", "huge", "the loss", "the gradient"])
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_that_is_rejected_changes_nothing(spoilt: str, at: int, accumulate: int, tmp_path) -> None:
+    """Neither weights nor codebooks, in the batch that starts k-means or later: as if it had not been."""
+    game, states = recipe.Game(0), []
+
+    def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        wave = 0.1 * torch.randn(4, 3200, generator=torch.Generator().manual_seed(step))
+        if step == at:
+            values = {"a row": math.nan, "all rows": math.nan, "infinite": math.inf, "huge": 1e30}
+            wave[:: 1 if spoilt == "all rows" else 4, 100] = values.get(spoilt, 0.0)
+        return wave, torch.full((4,), 4)
+
+    def loss_of(model: torch.nn.Module, batch: tuple[torch.Tensor, torch.Tensor]):
+        states.append({name: value.clone() for name, value in codec.state_dict().items()})
+        loss, logs = game.loss_of(model, batch)
+        if batch[0][0, 100] == 0.0:
+            loss = loss * math.nan if spoilt == "the loss" else loss
+            if spoilt == "the gradient":
+                loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss, logs
+
+    codec = tiny()
+    compute = Compute(progress=False, accumulate=accumulate)
+    schedule = Schedule(4, warmup=1)
+    figures = fit(codec, loss_of, batches, schedule=schedule, folder=tmp_path, compute=compute)
+    before, after = states[accumulate * at], states[accumulate * (at + 1)]
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(value.isfinite().all() for value in codec.state_dict().values())
+    assert codec.quantizer.levels[0].started == 3 * accumulate and math.isfinite(figures["log-mel"])
 
 
 def utterances() -> list[Utterance]:

@@ -164,6 +164,43 @@ def test_padding_does_not_move_the_codebook() -> None:
     assert torch.equal(masked.codebook, before)
 
 
+SPOILT = pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+
+
+@SPOILT
+@pytest.mark.parametrize("cosine", [False, True])
+def test_vectors_that_are_not_finite_do_not_move_the_codebook(value: float, cosine: bool) -> None:
+    """One of them or all, in the batch that k-means starts from or in a later one."""
+    _, x = clusters()
+    spoilt = x.clone()
+    spoilt[5, 2] = value
+    plain, other = (VectorQuantizer(4, 6, cosine=cosine) for _ in range(2))
+    other(torch.full_like(x, value))
+    assert not other.started and not other.codebook.any()
+    for _ in range(3):
+        plain(torch.cat([x[:5], x[6:]]))
+        quantized, indices = other(spoilt)
+        other(torch.full_like(x, value))
+    for name, buffer in plain.named_buffers():
+        assert torch.equal(buffer, other.get_buffer(name)), name
+    assert indices.max() < 4 and torch.equal(quantized.isfinite().all(-1), torch.arange(len(x)) != 5) or value == 1e30
+
+
+def test_the_same_batches_give_the_same_codebook() -> None:
+    """Whatever was drawn from the global generator in between, and after a checkpoint."""
+    first, second = (VectorQuantizer(16, 6, decay=0.5) for _ in range(2))
+    for number in range(6):
+        x = seeded(64, 6, seed=number) + 20 * (number % 2)  # so that codes die
+        first(x)
+        torch.manual_seed(number)
+        if number == 3:
+            weights = second.state_dict()
+            second = VectorQuantizer(16, 6, decay=0.5)
+            second.load_state_dict(weights)
+        second(x)
+    assert torch.equal(first.codebook, second.codebook)
+
+
 def test_only_training_moves_the_codebook() -> None:
     quantizer = VectorQuantizer(4, 6)
     x = clusters()[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,21 @@ def test_padding_does_not_move_the_centre() -> None:
     torch.testing.assert_close(narrow[speech], alone[0])
     assert not narrow[~speech].any()
     torch.testing.assert_close(padded.centre.running_mean, plain.centre.running_mean)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_batch_that_is_not_finite_moves_neither_centre_nor_codebook(value: float) -> None:
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig.preset("tiny"))
+    good, bad = torch.randn(2, 50, 32), torch.randn(2, 50, 32)
+    bad[0, 7, 3] = value
+    for number in range(3):
+        before = {name: buffer.clone() for name, buffer in tokenizer.named_buffers()}
+        tokenizer.quantizer(tokenizer.narrow(bad))
+        for name, buffer in tokenizer.named_buffers():
+            assert torch.equal(buffer, before[name]), (number, name)
+        tokenizer.quantizer(tokenizer.narrow(good))
+        assert tokenizer.centre.num_batches_tracked == number + 1 == tokenizer.quantizer.started
 
 
 def test_an_unknown_preset_is_an_error() -> None:

@@ -1,8 +1,11 @@
-"""Vector quantization with codebooks that follow their inputs (SoundStream, section III-C).
+"""Vector quantization with codebooks that follow their inputs (SoundStream 2107.03312, section III-C).
 
-Codebooks are exponential moving averages of the vectors they win, not parameters: they start as a sample of the first
-batch refined by k-means, and a code that has won next to nothing lately is put where an input is. Without that, 140 of
-512 codes lived.
+Codebooks are exponential moving averages of the vectors assigned to them, not parameters: they start as a sample of the
+first batch refined by k-means, and a code with next to no vectors lately is replaced by an input. Without that, 140 of
+512 codes were used.
+
+A forward pass in training moves them, so a training step that is rejected has to restore the buffers (`fit` does).
+Vectors that are not finite never move a codebook.
 """
 
 from __future__ import annotations
@@ -14,40 +17,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab.nn.sampling import generator_of
+
 
 class VectorQuantizer(nn.Module):
-    """Nearest of `codes` vectors of `width`; by angle when `cosine` (inputs and codes on the unit sphere)."""
+    """Nearest of `codes` vectors of `width`; by angle when `cosine` (inputs and codes on the unit sphere).
+
+    decay: of the moving averages. dead: share of the mean usage under which a code is replaced. seed: of the draws of
+    new codes from the inputs; the same batches give the same codebook.
+    """
 
     codebook: Tensor
     usage: Tensor
     sums: Tensor
     started: Tensor
 
-    def __init__(self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05):
+    def __init__(
+        self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05, seed: int = 0
+    ):
         super().__init__()
-        self.cosine, self.decay, self.dead = cosine, decay, dead
+        self.cosine, self.decay, self.dead, self.seed = cosine, decay, dead, seed
         self.register_buffer("codebook", torch.zeros(codes, width))
         # The averages matter to training alone: a checkpoint carries them, a bundle may leave them out.
         self.register_buffer("usage", torch.zeros(codes))
         self.register_buffer("sums", torch.zeros(codes, width))
-        self.register_buffer("started", torch.tensor(False))
+        self.register_buffer("started", torch.tensor(0))  # batches followed; at 0 k-means is still to come
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(..., width) -> quantized with straight-through gradient (..., width), indices (...).
 
         `valid` (...) bool: which vectors may move the codebook (padding may not).
         """
+        indices = self.assign(x, valid)
         x = self.on_sphere(x)
-        indices = self.nearest(x)
+        return x + (self.codebook[indices] - x).detach(), indices
+
+    @torch.no_grad()
+    def assign(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`nearest` (..., width) -> (...), after the codebook has followed the `valid` vectors, if in training."""
+        unit = self.on_sphere(x)
+        indices = self.nearest(unit)
         if self.training:
-            flat = x.detach().flatten(0, -2) if valid is None else x.detach()[valid]
-            if not self.started and len(flat):
-                self._start(flat)
-                indices = self.nearest(x)
-            if len(flat):  # quantizer dropout may leave a level without a vector
-                self._follow(flat, indices.flatten() if valid is None else indices[valid])
-        quantized = self.codebook[indices]
-        return x + (quantized - x).detach(), indices
+            squares = x.float().square().sum(-1)
+            usable = squares.isfinite()  # neither NaN nor so large that distances overflow
+            if self.cosine:
+                usable &= squares > 0  # 0 has no direction
+            if valid is not None:
+                usable &= valid
+            vectors = unit[usable]
+            if len(vectors):  # quantizer dropout may leave a level without one
+                if not self.started:
+                    self._start(vectors)
+                    indices = self.nearest(unit)
+                self._follow(vectors, indices[usable])
+        return indices
 
     def on_sphere(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) if self.cosine else x
@@ -71,14 +94,13 @@ class VectorQuantizer(nn.Module):
             averages = {
                 "usage": torch.ones(len(codebook)),
                 "sums": codebook.float(),
-                "started": torch.tensor(True),
+                "started": torch.tensor(1),
             }
             state_dict |= {prefix + name: value for name, value in averages.items()}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    @torch.no_grad()
     def _start(self, x: Tensor, rounds: int = 10) -> None:
-        self.codebook.copy_(x[torch.randint(len(x), (len(self.codebook),), device=x.device)])
+        self.codebook.copy_(self._drawn(x))
         for _ in range(rounds):
             counts, sums = self._count(x, self.nearest(x))
             self.codebook.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), self.codebook))
@@ -86,21 +108,24 @@ class VectorQuantizer(nn.Module):
         share = len(x) / len(self.codebook)
         self.usage.fill_(share)
         self.sums.copy_(self.codebook * share)
-        self.started.fill_(True)
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        """As many of the vectors (N, width) as there are codes."""
+        random = generator_of(self.seed, int(self.started))
+        return x[torch.randint(len(x), (len(self.codebook),), generator=random).to(x.device)]
 
     def _count(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         counts = torch.bincount(indices, minlength=len(self.codebook)).to(x.dtype)
         return counts, torch.zeros_like(self.codebook).index_add_(0, indices, x)
 
-    @torch.no_grad()
     def _follow(self, x: Tensor, indices: Tensor) -> None:
         counts, sums = self._count(x, indices)
         self.usage.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(sums, 1 - self.decay)
         share = self.usage.sum() / len(self.usage)
         dead = self.usage < self.dead * share
-        born = x[torch.randint(len(x), (len(dead),), device=x.device)]
-        self.sums.copy_(torch.where(dead[:, None], born * share, self.sums))
+        self.started += 1
+        self.sums.copy_(torch.where(dead[:, None], self._drawn(x) * share, self.sums))
         self.usage.copy_(torch.where(dead, share, self.usage))
         self.codebook.copy_(self.on_sphere(self.sums / self.usage[:, None]))
 
@@ -112,7 +137,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, levels: int, codes: int, width: int, decay: float = 0.99):
         super().__init__()
-        quantizers = [VectorQuantizer(codes, width, decay=decay) for _ in range(levels)]
+        quantizers = [VectorQuantizer(codes, width, decay=decay, seed=level) for level in range(levels)]
         self.levels = cast(Sequence[VectorQuantizer], nn.ModuleList(quantizers))
 
     def forward(self, x: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,7 +149,7 @@ class ResidualVectorQuantizer(nn.Module):
         codes, losses = [], []
         for number, level in enumerate(self.levels):
             used = (depth > number)[:, None].expand(x.shape[:2])  # (B, F)
-            _, indices = level(residual, used)
+            indices = level.assign(residual, used)
             vectors = level.codebook[indices] * used[..., None]
             losses.append(((residual - vectors).square().mean(-1) * used).sum() / used.sum().clamp(min=1))
             residual = residual - vectors

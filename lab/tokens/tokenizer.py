@@ -39,6 +39,20 @@ class TokenizerConfig:
         return presets.build(cls, {"lab": {}, "tiny": tiny}, name, overrides)
 
 
+class Centre(nn.BatchNorm1d):
+    """Batch normalization whose running statistics stay as they are when a batch is not finite."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        before = [buffer.clone() for buffer in self.buffers()]
+        y = super().forward(x)
+        finite = torch.stack([buffer.isfinite().all() for buffer in self.buffers()]).all()
+        for buffer, kept in zip(self.buffers(), before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, kept))
+        return y
+
+
 class Tokenizer(nn.Module):
     """Waveform -> tokens, and the characters that the tokens spell."""
 
@@ -59,7 +73,7 @@ class Tokenizer(nn.Module):
         self.before = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks)))
         self.to_code = nn.Linear(width, config.code_width)
         # Centred, directions spread over the whole sphere; without it they share one cap and the codebook collapses.
-        self.centre = nn.BatchNorm1d(config.code_width, affine=False)
+        self.centre = Centre(config.code_width, affine=False)
         self.quantizer = VectorQuantizer(config.codes, config.code_width, cosine=True, decay=0.97)
         self.widen = nn.Linear(config.code_width, width)
         self.after = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks_after)))

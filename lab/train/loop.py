@@ -253,9 +253,13 @@ def fit(
                 model.train()
                 parts = _parts(fabric, batches(step), compute.accumulate)
                 last.pop("skipped", None)
+                buffers = [(buffer, buffer.clone()) for player in players for buffer in player.model.buffers()]
                 if adversary is not None:
                     last |= players[1].step(step, adversary[1], parts, players[0].model)
                 last |= players[0].step(step, loss_of, parts)
+                if "skipped" in last:  # a forward pass has moved codebooks and running statistics already
+                    for buffer, before in buffers:
+                        buffer.copy_(before)
                 step += 1
                 if step % compute.log_every == 0:
                     last = _mean(fabric, last)
