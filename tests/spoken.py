@@ -30,3 +30,11 @@ def gated(number: int) -> tuple[Utterance, ...]:
 
 def deadly(number: int) -> tuple[Utterance, ...]:
     os._exit(1)
+
+
+def voiced(seconds: float, level: float = 0.1) -> np.ndarray:
+    """(N,) float32 at 16 kHz, something like speech: a gliding buzz that comes and goes three times a second."""
+    times = np.arange(round(seconds * 16_000)) / 16_000
+    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * times)) / 16_000
+    buzz = sum(np.sin(k * phase) / k for k in range(1, 15))
+    return (level * buzz * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * times))).astype(np.float32)

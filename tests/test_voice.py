@@ -16,6 +16,7 @@ from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesi
 from lab.voice.conformer import attend_near, rotary, rotate
 from lab.voice.soundstorm import Pass, conceal, masked_after
 from lab.windows import Windowing
+from tests.spoken import voiced
 
 SHORT = Windowing(60, 20)
 MASK = 16
@@ -315,3 +316,17 @@ def test_recipe_learns(tmp_path, monkeypatch) -> None:
     model, figures = recipe.train(takes(), tmp_path, **options)
     assert model.config.tokens == 40 and figures["steps"] == 100
     assert figures["cross-entropy 2"] < 0.85 * math.log(16), figures  # one above the first level, always
+
+
+def test_the_speaker_is_taken_from_where_speech_is(models: dict[str, nn.Module]) -> None:
+    """People press record, then speak."""
+    voice = Synthesizer(models["soundstorm"], models["codec"])  # type: ignore[arg-type]
+    room = 1e-3 * np.random.default_rng(0).standard_normal(5 * 16_000).astype(np.float32)
+    late = np.concatenate([room, voiced(5)])
+    tokens = torch.arange(len(late) // 640)
+    found = voice.prompt(late, tokens)
+    first = int(found.tokens[0])
+    assert 75 <= first <= 150
+    assert torch.equal(found.codes, voice.prompt(late[640 * first :], tokens[first:]).codes)
+    early = voiced(5)
+    assert torch.equal(voice.prompt(early, tokens).tokens, tokens[:75])

@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.nn.sampling import generator_of
 from lab.voice.codec import Codec
 from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
-from lab.windows import TOKEN_HOP
+from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
 
@@ -34,7 +34,8 @@ class Synthesizer:
         self.soundstorm, self.codec = soundstorm, codec
 
     def prompt(self, waveform: np.ndarray, tokens: Tensor) -> VoicePrompt:
-        """The speaker of a waveform (N,), given its semantic tokens: the first 3 s, 75 tokens and 150 frames.
+        """The speaker of a waveform (N,), given its semantic tokens: the first 3 s that hold speech, 75 tokens and 150
+        frames.
 
         Raises LabError if it is shorter.
         """
@@ -42,9 +43,12 @@ class Synthesizer:
         if len(waveform) < length * TOKEN_HOP or len(tokens) < length:
             seconds = len(waveform) / audio.SAMPLE_RATE
             raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
-        heard = torch.from_numpy(waveform[: length * TOKEN_HOP + self.codec.receptive_field].astype(np.float32))
+        first = audio.speech_span(waveform, length / TOKEN_RATE, TOKEN_HOP) // TOKEN_HOP
+        tokens = tokens[first : first + length]
+        end = (first + length) * TOKEN_HOP + self.codec.receptive_field
+        heard = torch.from_numpy(waveform[first * TOKEN_HOP : end].astype(np.float32))
         codes = self.codec.encode(heard[None].to(self.device))[0, : FRAMES * length]
-        return VoicePrompt(tokens[:length].cpu(), codes.cpu())
+        return VoicePrompt(tokens.cpu(), codes.cpu())
 
     def speak(
         self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: object
