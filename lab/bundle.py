@@ -1,8 +1,8 @@
 """A set of trained models on disk: one safetensors file a model, and bundle.json with configs and model cards.
 
 Matrices are kept in half precision, vectors (norms, biases, decays, statistics) in single: `a` of the recurrence is
-close to 1 and half precision would round its distance to 1 away. Of the language models that are there to be compared
-with, matrices are int8 with a scale a row, which costs nothing that can be measured (`lab bench step`) and halves them.
+close to 1 and half precision would round its distance to 1 away. A language model may be kept in int8 with a scale a
+row, which costs nothing that can be measured (`lab bench step`) and halves it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.errors import LabError
-from lab.files import replacing
+from lab.files import locked, replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.packed import rounded
 from lab.paths import data_folder
@@ -31,14 +32,13 @@ from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
 KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "tokenizer": (Tokenizer, TokenizerConfig),
     "griffin": (Griffin, GriffinConfig),
-    "griffin30": (Griffin, GriffinConfig),  # learnt from segments of 30 s
     "transformer": (SpeechTransformer, TransformerConfig),
     "soundstorm": (SoundStorm, SoundStormConfig),
     "codec": (Codec, CodecConfig),
 }
 # Running averages of codebooks: training needs them, a bundle does not.
 _TRAINING_ONLY = ("usage", "sums", "started")
-_ROUNDED, _SCALES = ("griffin30", "transformer"), ".scales"
+_SCALES = ".scales"  # beside a matrix of int8: float32, one a row
 
 
 def folder() -> Path:
@@ -56,44 +56,68 @@ def index(root: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise LabError(f"{path} is damaged ({error}); restore it from the repository") from None
     for name, entry in entries.items() if isinstance(entries, dict) else [("it", None)]:
-        if name not in KINDS or not isinstance(entry, dict) or not {"config", "card"} <= set(entry):
+        if not isinstance(entry, dict) or not {"config", "card"} <= set(entry):
             raise LabError(f"{path} is damaged ({name} is no model with its config and card); restore it")
+        kind = entry.setdefault("kind", name.rstrip("0123456789"))  # older bundles name models by their kind
+        if kind not in KINDS:
+            raise LabError(f"{path} is damaged ({name} is a {kind!r}; there are {', '.join(KINDS)}); restore it")
     return entries
 
 
-def write_index(root: Path, entries: dict[str, Any]) -> None:
-    """bundle.json in place of the one there is, whole or not at all."""
-    with replacing(root / "bundle.json") as part:
-        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+@contextmanager
+def changing(root: Path) -> Iterator[dict[str, Any]]:
+    """The entries of bundle.json, empty where there is none, to be changed by one process at a time.
+
+    At the end they take the place of the ones there are, whole or not at all. Raises LabError if they cannot.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LabError(f"cannot write to {str(root)!r}: {reason}; give a folder you can write to") from error
+    with locked(root):
+        entries = index(root) if (root / "bundle.json").exists() else {}
+        yield entries
+        with replacing(root / "bundle.json") as part:
+            part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
 
 
 def save(
-    root: Path, name: str, model: nn.Module, card: dict[str, Any], weights: Mapping[str, Tensor] | None = None
+    root: Path,
+    name: str,
+    model: nn.Module,
+    card: dict[str, Any],
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    int8: bool = False,
 ) -> None:
-    """Put one model into the bundle at `root`, in place of the one of that name. Raises LabError if it cannot.
+    """Put one model into the bundle at `root`, in place of the one of that name.
 
-    `weights` in place of its own, for a model that several processes share.
+    `weights` in place of its own, for a model that several processes share. `int8`: matrices are rounded to 8 bits.
+    Raises LabError if it cannot be written, or for weights that are not finite: the old model stays.
     """
-    entries = index(root) if (root / "bundle.json").exists() else {}
-    path = root / f"{name}.safetensors"
+    if not name or Path(name).name != name:
+        raise LabError(f"a model cannot be called {name!r}; give a name without folders")
+    kind = next(kind for kind, (make, _) in KINDS.items() if isinstance(model, make))  # type: ignore[arg-type]
     tensors = {}
     for key, value in (model.state_dict() if weights is None else weights).items():
         if key.rsplit(".", 1)[-1] in _TRAINING_ONLY:
             continue
-        if name in _ROUNDED and value.ndim == 2:
+        if int8 and value.ndim == 2 and value.isfinite().all():
             array, scales = rounded(value.float().cpu().numpy())
             value, tensors[key + _SCALES] = torch.from_numpy(array), torch.from_numpy(scales)
         elif value.ndim > 1 and value.is_floating_point():
             value = value.half()
+        if not value.isfinite().all():
+            raise LabError(f"{name} is not saved: {key} holds values that are not finite; go on from a checkpoint")
         tensors[key] = value.contiguous()
-    with replacing(path) as part:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            safetensors.torch.save_file(tensors, part)
-        except safetensors.SafetensorError as error:  # how it tells of a full disk
-            raise OSError(str(error)) from error
-    entries[name] = {"config": asdict(model.config), "card": card}  # type: ignore[call-overload]
-    write_index(root, entries)
+    with changing(root) as entries:
+        with replacing(root / f"{name}.safetensors") as part:
+            try:
+                safetensors.torch.save_file(tensors, part)
+            except safetensors.SafetensorError as error:  # how it tells of a full disk
+                raise OSError(str(error)) from error
+        entries[name] = {"kind": kind, "config": asdict(model.config), "card": card}  # type: ignore[call-overload]
 
 
 def load(root: Path, name: str) -> nn.Module:
@@ -107,7 +131,7 @@ def load(root: Path, name: str) -> nn.Module:
         raise LabError(
             f"the bundle in {root} has no {name}; it has {', '.join(entries)}; train it with `lab train {name}`"
         )
-    model = _model(name, entries[name])
+    model = build(name, entries[name])
     path = root / f"{name}.safetensors"
     try:
         weights = safetensors.torch.load_file(path)
@@ -126,8 +150,9 @@ def load(root: Path, name: str) -> nn.Module:
     return model.float().eval().requires_grad_(False)
 
 
-def _model(name: str, entry: dict[str, Any]) -> nn.Module:
-    make, configure = KINDS[name]
+def build(name: str, entry: dict[str, Any]) -> nn.Module:
+    """The model that an entry of `index` describes, untrained. Raises LabError for a config that makes none."""
+    make, configure = KINDS[entry["kind"]]
     try:
         return make(configure(**entry["config"]))
     except Exception as error:  # whatever an edited config makes of the layers
@@ -159,33 +184,3 @@ def fingerprint(model: nn.Module) -> str:
 def size(root: Path) -> int:
     """Bytes of all weight files."""
     return sum(path.stat().st_size for path in root.glob("*.safetensors"))
-
-
-def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
-    """(model, parameters, how it was trained) for every entry of `index`."""
-    rows = []
-    for name, entry in entries.items():
-        with torch.device("meta"):
-            model = _model(name, entry)
-        card = entry["card"]
-        rows.append((name, sum(p.numel() for p in model.parameters()), card.get("data", "")))
-    return rows
-
-
-def steps(card: dict[str, Any]) -> int:
-    """Steps of training that a card tells of, with all that went before."""
-    return int(card.get("steps", 0)) + (steps(card["before"]) if "before" in card else 0)
-
-
-def table(entries: dict[str, Any]) -> str:
-    """The figures in the cards of `index`, and the steps of training in all, as a table in markdown."""
-    lines = [
-        "| model | figure, on held-out stories and narrators | value | command |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, entry in entries.items():
-        if "command" in entry["card"]:
-            lines.append(f"| {name} | steps of training | {steps(entry['card']):,} | `{entry['card']['command']}` |")
-        for figure, told in entry["card"].get("figures", {}).items():
-            lines.append(f"| {name} | {figure} | {told['value']:g} | `{told['command']}` |")
-    return "\n".join(lines)

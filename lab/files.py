@@ -1,26 +1,77 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that one process at a time may change."""
 
 from __future__ import annotations
 
+import errno
+import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.errors import LabError
 
+try:
+    import fcntl
+except ImportError:  # Windows, which has no lock on a folder: there nobody waits
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what takes the place of `path` in the end, if nothing fails. LabError where it cannot be written.
 
-    The name to write to is in the same folder and has the same suffix.
+    The name to write to is in the same folder, of nobody else, and has the same suffix. The file obeys the umask.
     """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
+        if len(os.fsencode(path.name)) > 255:  # the name to write to is shorter
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        part.open("xb").close()
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)  # some libraries write through a file of their own that nobody else may read
         part.replace(path)
-    except OSError as error:
-        raise LabError(f"cannot write {path}: {error.strerror or error}; give a folder you can write to") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LabError(f"cannot write {str(path)!r}: {reason}; give a folder you can write to") from error
     finally:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, *, wait: float = 60.0, doing: str = "writing to") -> Iterator[None]:
+    """`folder` for this process alone, among those that ask; it ends with the process, whatever ends that.
+
+    Raises LabError if another one has it for `wait` seconds, or where there is no such folder.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LabError(f"cannot write to {str(folder)!r}: {reason}; give a folder you can write to") from error
+    try:
+        end = time.monotonic() + wait
+        while fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise LabError(f"another process is {doing} {folder}; wait for its end or give another") from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+def same_file(first: str | Path, second: str | Path) -> bool:
+    """Whether two names are of one file, also by links; False where one of them is of none."""
+    try:
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):
+        return False

@@ -75,7 +75,9 @@ def tiny_bundle(models: dict[str, nn.Module], tmp_path_factory: pytest.TempPathF
     """Those models on disk. Tests that change it take a copy."""
     root = tmp_path_factory.mktemp("bundle")
     for name, model in models.items():
-        bundle.save(root, name, model, {"data": f"nothing, as it is no real {name}"})
+        bundle.save(
+            root, name, model, {"data": f"nothing, as it is no real {name}"}, int8=name in ("griffin30", "transformer")
+        )
     return root
 
 

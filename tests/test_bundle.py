@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from lab import bundle
+from lab import bundle, cards
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
 from lab.measure import figures
@@ -34,7 +37,10 @@ def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (root / "bundle.json").write_text(json.dumps(entries))
 
 
-@pytest.mark.parametrize("name", bundle.KINDS)
+NAMES = (*bundle.KINDS, "griffin30")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_goes_in_comes_out(tiny_bundle: Path, models: dict[str, nn.Module], name: str) -> None:
     """To half precision, 11 bits, or to int8, half of a step of 1 / 127 of a row's largest; vectors as they were."""
     given, loaded = models[name], bundle.load(tiny_bundle, name)
@@ -57,7 +63,7 @@ def test_what_goes_in_comes_out(tiny_bundle: Path, models: dict[str, nn.Module],
 
 def test_what_was_rounded_stays_as_it_is(tiny_bundle: Path, tmp_path: Path) -> None:
     once = bundle.load(tiny_bundle, "transformer")
-    bundle.save(tmp_path, "transformer", once, {})
+    bundle.save(tmp_path, "transformer", once, {}, int8=True)
     for key, value in bundle.load(tmp_path, "transformer").state_dict().items():
         torch.testing.assert_close(value, once.state_dict()[key], rtol=1e-6, atol=0, msg=key)
     on_disk = safetensors.torch.load_file(tmp_path / "transformer.safetensors")
@@ -80,9 +86,9 @@ def test_averages_of_codebooks_stay_behind(tiny_bundle: Path) -> None:
 
 def test_index_and_size_and_description(tiny_bundle: Path, models: dict[str, nn.Module]) -> None:
     entries = bundle.index(tiny_bundle)
-    assert entries.keys() == bundle.KINDS.keys()
+    assert entries.keys() == set(NAMES)
     assert bundle.size(tiny_bundle) == sum(path.stat().st_size for path in tiny_bundle.glob("*.safetensors"))
-    for name, parameters, data in bundle.describe(entries):
+    for name, parameters, data in cards.describe(entries):
         assert parameters == sum(parameter.numel() for parameter in models[name].parameters())
         assert data == f"nothing, as it is no real {name}"
 
@@ -94,7 +100,7 @@ def test_saving_again_replaces_one_model(copy: Path, models: dict[str, nn.Module
     assert after.pop("griffin")["card"] == {"steps": 7}
     del before["griffin"]
     assert after == before
-    assert len(list(copy.iterdir())) == len(bundle.KINDS) + 1
+    assert len(list(copy.iterdir())) == len(NAMES) + 1
 
 
 def test_the_environment_names_the_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -140,7 +146,10 @@ def damages() -> dict[str, tuple[Callable[[Path], object], str]]:
         "empty JSON": (text(""), r"bundle\.json is damaged"),
         "a list": (text("[]"), r"bundle\.json is damaged"),
         "no config": (text('{"tokenizer": {"card": {}}}'), r"bundle\.json is damaged \(tokenizer"),
-        "unknown model": (text('{"mamba": {"config": {}, "card": {}}}'), r"bundle\.json is damaged \(mamba"),
+        "unknown model": (
+            text('{"mamba": {"config": {}, "card": {}}}'),
+            r"bundle\.json is damaged \(mamba is a .mamba.; there are tokenizer, griffin",
+        ),
     }
 
 
@@ -155,7 +164,7 @@ def test_a_damaged_bundle_says_what_is_wrong(copy: Path, name: str) -> None:
 
 def test_a_bundle_that_cannot_be_written(tmp_path: Path, models: dict[str, nn.Module]) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match="cannot write .*codec.safetensors: Not a directory"):
+    with pytest.raises(LabError, match="cannot write to .*bundle.: Not a directory"):
         bundle.save(tmp_path / "file" / "bundle", "codec", models["codec"], {})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -190,11 +199,53 @@ def test_figures_are_recorded_in_the_cards(copy: Path) -> None:
     told = entries["codec"]["card"]["figures"]["STOI"]
     assert told == {"value": 0.9123, "command": "lab measure codec", "machine": "a laptop, 2 cores"}
     assert entries["codec"]["card"]["data"] and entries["griffin"]["card"]["figures"]["speed"]["value"] == 2.0
-    assert "| codec | STOI | 0.9123 | `lab measure codec` |" in bundle.table(entries)
+    assert "| codec | STOI | 0.9123 | `lab measure codec` |" in cards.table(entries)
     entries["codec"]["card"] |= {
         "steps": 900,
         "command": "lab train codec --warm",
         "before": {"steps": 2000, "before": {"steps": 1}},
     }
-    assert "| codec | steps of training | 2,901 | `lab train codec --warm` |" in bundle.table(entries)
-    assert len(list(copy.iterdir())) == len(bundle.KINDS) + 1
+    assert "| codec | steps of training | 2,901 | `lab train codec --warm` |" in cards.table(entries)
+    assert len(list(copy.iterdir())) == len(NAMES) + 1
+
+
+def test_any_number_of_models_of_a_kind(copy: Path, models: dict[str, nn.Module]) -> None:
+    bundle.save(copy, "griffin-mine", models["griffin"], {"data": "mine"})
+    assert type(bundle.load(copy, "griffin-mine")) is Griffin
+    assert bundle.index(copy)["griffin-mine"]["kind"] == "griffin"
+    with pytest.raises(LabError, match="a name without folders"):
+        bundle.save(copy, "../griffin", models["griffin"], {})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e6])  # the last one is none in half precision
+def test_weights_that_are_not_finite_are_not_saved(copy: Path, bad: float) -> None:
+    before = {path: path.read_bytes() for path in copy.iterdir()}
+    griffin = Griffin(GriffinConfig.preset("tiny", vocabulary=32))
+    with torch.no_grad():
+        griffin.embedding[3, 1] = bad
+    for int8 in (False, True) if bad != 1e6 else (False,):
+        with pytest.raises(LabError, match="griffin is not saved: embedding holds values that are not finite"):
+            bundle.save(copy, "griffin", griffin, {}, int8=int8)
+    assert {path: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_files_obey_the_umask(tmp_path: Path, models: dict[str, nn.Module]) -> None:
+    old = os.umask(0o027)
+    try:
+        bundle.save(tmp_path / "bundle", "codec", models["codec"], {})
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").iterdir()} == {0o640}
+
+
+def test_two_who_save_at_once_lose_nothing(tmp_path: Path, models: dict[str, nn.Module]) -> None:
+    """The second waits while the first has read the index and not yet written it."""
+    root = tmp_path / "bundle"
+    with ThreadPoolExecutor() as pool:
+        with bundle.changing(root) as entries:
+            other = pool.submit(bundle.save, root, "codec", models["codec"], {})
+            time.sleep(0.3)
+            assert not other.done()
+            entries["griffin"] = {"kind": "griffin", "config": {}, "card": {}}
+        other.result()
+    assert bundle.index(root).keys() == {"griffin", "codec"}

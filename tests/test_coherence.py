@@ -361,8 +361,8 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     assert len(values) == 9
 
     root = tmp_path / "bundle"
-    root.mkdir()
-    bundle.write_index(root, {name: {"config": {}, "card": {}} for name in ("griffin", "transformer", "tokenizer")})
+    with bundle.changing(root) as entries:
+        entries |= {name: {"config": {}, "card": {}} for name in ("griffin", "transformer", "tokenizer")}
     figures.record(root, "coherence", rows, "a machine")
     saved = Report.load(tmp_path / "coherence.json")
     assert (saved.command, saved.machine) == ("lab measure coherence", "a machine")

@@ -79,10 +79,10 @@ def bench(
 @command
 def card() -> None:
     """The figures in bundle.json as a table in markdown: the one that stands in the README."""
-    from lab import bundle
+    from lab import bundle, cards
 
     entries = bundle.index(bundle.folder())
-    answer(entries, bundle.table(entries))
+    answer(entries, cards.table(entries))
 
 
 @command
@@ -90,7 +90,7 @@ def doctor() -> None:
     """What this machine has, which backends are on or why they are off, and which bundle is in use."""
     import torch
 
-    from lab import bundle, extras
+    from lab import bundle, cards, extras
     from lab.recurrence import backends
     from lab.recurrence.probe import capability
 
@@ -111,7 +111,7 @@ def doctor() -> None:
     ]
     root, failure = bundle.folder(), None
     try:
-        models = bundle.describe(bundle.index(root))
+        models = cards.describe(bundle.index(root))
         found["bundle"] = {"path": root, "bytes": bundle.size(root), "models": {name: n for name, n, _ in models}}
         table = Table("model", "parameters", "learnt from")
         for name, parameters, data in models:

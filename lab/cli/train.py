@@ -136,8 +136,8 @@ def begin_bundle(plan: Plan, names: list[str]) -> None:
     if (plan.bundle / "bundle.json").exists() or not (source / "bundle.json").exists():
         return
     kept = {name: entry for name, entry in bundle.index(source).items() if plan.warm or name not in names}
-    plan.bundle.mkdir(parents=True, exist_ok=True)
-    for name in kept:
-        with replacing(plan.bundle / f"{name}.safetensors") as part:
-            shutil.copyfile(source / f"{name}.safetensors", part)
-    bundle.write_index(plan.bundle, kept)
+    with bundle.changing(plan.bundle) as entries:
+        for name in kept:
+            with replacing(plan.bundle / f"{name}.safetensors") as part:
+                shutil.copyfile(source / f"{name}.safetensors", part)
+        entries |= kept

@@ -296,15 +296,14 @@ def record(root: Path, what: str, figures: list[Figure], machine: str) -> None:
     """Put figures into the models' cards in bundle.json, each with the command that prints it; keep their reports."""
     for report in {id(figure.report): figure.report for figure in figures if figure.report}.values():
         replace(report, command=f"lab measure {what}", machine=machine).save()
-    entries = bundle.index(root)
-    for figure in figures:
-        card = entries[figure.model]["card"].setdefault("figures", {})
-        card[figure.name] = {
-            "value": float(f"{figure.value:.4g}"),
-            "command": f"lab measure {what}",
-            "machine": machine,
-        }
-    bundle.write_index(root, entries)
+    with bundle.changing(root) as entries:
+        for figure in figures:
+            card = entries[figure.model]["card"].setdefault("figures", {})
+            card[figure.name] = {
+                "value": float(f"{figure.value:.4g}"),
+                "command": f"lab measure {what}",
+                "machine": machine,
+            }
 
 
 def prompt(number: int) -> np.ndarray:

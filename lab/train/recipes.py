@@ -342,5 +342,5 @@ def _finish(
     }
     weights = whole(model.state_dict())  # of all processes, where they share the model
     if not distributed.is_initialized() or distributed.get_rank() == 0:
-        bundle.save(plan.bundle, entry, model, card, weights)
+        bundle.save(plan.bundle, entry, model, card, weights, int8=entry in ("griffin30", "transformer"))
     return card
