@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 import lab as package
 from lab import bundle
 from lab.cli import measure, train
+from lab.cli.app import app
 from lab.console import console
 from lab.corpora import librispeech_long
 from lab.measure import figures
@@ -79,23 +81,49 @@ def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch)
 # Standard output and standard error
 
 
-@pytest.mark.parametrize("command", ["card", "card --json", "--help"])
-def test_a_full_or_closed_standard_output(command: str) -> None:
-    done = shell(f"lab -q {command} > /dev/full; echo $? >&2; lab -q {command} >&-; echo $? >&2")
+def ended(monkeypatch: pytest.MonkeyPatch, stdout: IO[str], *words: str) -> tuple[Any, str]:
+    """Exit code and standard error of `lab`, which writes to `stdout`."""
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", io.StringIO())
+        try:
+            app(list(words))
+        finally:
+            said = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    return end.value.code, said
+
+
+@pytest.mark.parametrize(
+    "command", ["card", "card --json", "tokens prompt.wav", "story prompt.wav --minutes 0.02 -o -"]
+)
+def test_a_full_standard_output(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:
+        code, said = ended(monkeypatch, full, "-q", *command.split())
+    assert code == 2 and said == "lab: cannot write to standard output: No space left on device\n"
+
+
+def test_streams_that_are_full_or_closed_as_a_process() -> None:
+    done = shell("for to in '> /dev/full' '>&-'; do eval lab --help $to; echo $? >&2; done; lab --version 2>&-")
     full, first, closed, second = done.stderr.splitlines()
-    assert full == "lab: cannot write to standard output: No space left on device" and first == second == "2"
-    assert closed == "lab: cannot write to standard output: Bad file descriptor"
+    assert full.startswith("lab: ") and full.endswith("No space left on device") and first == second == "2"
+    assert closed.startswith("lab: ") and closed.endswith("Bad file descriptor")
+    assert done.stdout == f"speechssm-lab {package.__version__}\n" and done.returncode == 0
 
 
-def test_a_full_or_closed_standard_error_costs_messages_only() -> None:
-    done = shell(f"lab story prompt.wav --minutes {SECOND} 2>/dev/full; echo $?; lab tokens prompt.wav 2>&-; echo $?")
-    first, *tokens, second = done.stdout.split()
-    assert first == second == "0" and len(tokens) == 100 and sf.info("story.wav").frames == 125 * HOP
+def test_a_full_standard_error_costs_messages_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "stderr", full)
+        app(["story", "prompt.wav", "--minutes", SECOND])
+    assert end.value.code == 0 and sf.info("story.wav").frames == 125 * HOP
 
 
-def test_whoever_has_read_enough_ends_it_quietly() -> None:
-    done = shell("lab -q story prompt.wav --minutes 2 -o - | head -c 100 | wc -c; echo ${PIPESTATUS[0]}")
-    assert done.stdout.split() == ["100", str(128 + signal.SIGPIPE)] and done.stderr == ""
+@pytest.mark.parametrize("command", ["card", "story prompt.wav --minutes 0.02 -o -"])
+def test_whoever_has_read_enough_ends_it_quietly(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        assert ended(monkeypatch, pipe, "-q", *command.split()) == (128 + signal.SIGPIPE, "")
 
 
 def test_audio_through_a_pipe_is_what_a_file_holds() -> None:
@@ -118,13 +146,12 @@ def test_lines_are_not_cut_where_there_is_no_window() -> None:
 
 
 def test_names_that_cannot_be_encoded() -> None:
-    """In a terminal of ASCII, and a name of bytes that are no text anywhere."""
+    """Bytes that are no text, and a terminal of ASCII."""
     os.rename("prompt.wav", b"\xff\xe9.wav")
-    line = f"lab story $'\\xff\\xe9.wav' --minutes {SECOND} -o $'\\xff.wav' --json && lab tokens $'ne\\xc3\\xa9.wav'"
-    done = shell(line, LC_ALL="C", PYTHONIOENCODING="ascii")
-    assert json.loads(done.stdout)["path"] == "\udcff.wav" and Path("\udcff.wav").exists()
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("lab: cannot read ne")
-    assert "Traceback" not in done.stderr
+    told = lab("story", "\udcff\udce9.wav", "--minutes", SECOND, "-o", "\udcff.wav", "--json")
+    assert json.loads(told.stdout)["path"] == "\udcff.wav" and Path("\udcff.wav").exists()
+    done = shell("lab card --bundle $'n\\xc3\\xa9'", LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 2 and done.stderr.startswith("lab: there is no bundle in n") and done.stderr.isascii()
 
 
 # What it says

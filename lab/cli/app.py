@@ -10,11 +10,11 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -23,72 +23,54 @@ from lab import __version__, extras
 from lab.console import Plain, console
 from lab.errors import LabError, LabWarning
 
-
-@dataclass
-class Settings:
-    """Of the command that runs."""
-
-    json: bool = False
-    verbose: bool = False
-
-
-settings = Settings()
+settings = SimpleNamespace(json=False, verbose=False)  # of the command that runs
 out = Plain()
 
 
 class Commands(typer.core.TyperGroup):
     """Every end of a command is an exit code and at most one line."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **options: Any) -> NoReturn:
+    def main(self, args: Sequence[str] | None = None, *given: Any, **options: Any) -> NoReturn:
         _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to fail
             with suppress(AttributeError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         bundle = os.environ.get("LAB_BUNDLE")
         settings.json = settings.verbose = console.quiet = False
+        if "_LAB_COMPLETE" in os.environ:  # a shell asks
+            super().main(args, *given, **options)
         try:
             with _signals(), warnings.catch_warnings():
                 warnings.simplefilter("always", LabWarning)
                 warnings.showwarning = _warn
-                code = self._run(args, prog_name, *rest, **options)
+                code = self._run(list(sys.argv[1:] if args is None else args))
         finally:
             os.environ.pop("LAB_BUNDLE", None)
             if bundle is not None:
                 os.environ["LAB_BUNDLE"] = bundle
         raise SystemExit(code)
 
-    def _run(self, *given: Any, **options: Any) -> int:
+    def _run(self, words: list[str]) -> int:
         try:
-            code = super().main(*given, **options | {"standalone_mode": False})
-            sys.stdout.flush()
-            return code or 0
+            with self.make_context("lab", words) as context:
+                self.invoke(context)
+            return 0
+        except typer.Exit as end:
+            return end.exit_code
+        except KeyboardInterrupt as error:
+            return stopped(error)
         except LabError as error:
             return _refused(error)
-        except (typer.Abort, KeyboardInterrupt):
-            return 130
         except ModuleNotFoundError as error:
             extra = next((f"speechssm-lab[{name}]" for name, has in extras.MODULES.items() if error.name in has), None)
             return _refused(f"{error}; this needs `pip install {extra or error.name}`")
-        except OSError as error:
-            if error.filename is not None:
-                return _refused(error)
-            _drop_output()
-            if isinstance(error, BrokenPipeError):
-                return 128 + signal.SIGPIPE
-            return _refused(f"cannot write to standard output: {error.strerror or error}")
         except Exception as error:
-            if hasattr(error, "format_message"):  # typer's, about the words of the command
+            if hasattr(error, "format_message"):  # typer's, about the words
                 return _refused(error.format_message())
+            if isinstance(error, OSError):  # of the help, most likely
+                _drop_output()
+                return 128 + signal.SIGPIPE if isinstance(error, BrokenPipeError) else _refused(error)
             return _refused(f"internal error, {type(error).__name__}: {error}; -v shows where")
-
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise typer.Exit(stopped(error)) from error
-        except BrokenPipeError as error:  # whoever read has read enough
-            _drop_output()
-            raise typer.Exit(128 + signal.SIGPIPE) from error
 
 
 def stopped(error: KeyboardInterrupt) -> int:
@@ -96,9 +78,22 @@ def stopped(error: KeyboardInterrupt) -> int:
     return 128 + (error.args[0] if error.args else signal.SIGINT)
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """Around what writes to standard output: LabError where that is full or closed, an end where nobody reads it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        raise LabError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
 def _drop_output() -> None:
     """What is left in the buffer of standard output would fail again at the end of the process."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -106,17 +101,13 @@ def _refused(error: object) -> int:
     if settings.verbose:
         traceback.print_exc()
     console.quiet = False
-    console.print("lab:", _line(error))
+    console.print("lab:", *str(error).split())
     return 2
 
 
 def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     if settings.verbose or issubclass(category, LabWarning):
-        console.print("lab:", _line(message))
-
-
-def _line(message: object) -> str:
-    return " ".join(str(message).split())
+        console.print("lab:", *str(message).split())
 
 
 def _open_closed_streams() -> None:
@@ -193,7 +184,8 @@ def lab(
     if version:
         answer({"version": __version__}, f"speechssm-lab {__version__}")
     elif context.invoked_subcommand is None:
-        print(context.get_help(), end="")
+        with printing():
+            print(context.get_help(), end="")
     else:
         return
     raise typer.Exit()
@@ -207,8 +199,9 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def answer(found: Any, *shown: Any) -> None:
     """What a command found, on standard output: `found` as JSON where that is asked for, else what is `shown`."""
-    if settings.json:
-        print(json.dumps(found, default=str))
-    else:
-        for each in shown:
-            out.print(each)
+    with printing():
+        if settings.json:
+            print(json.dumps(found, default=str))
+        else:
+            for each in shown:
+                out.print(each)

@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import audio
-from lab.cli.app import answer, command, settings, stopped
+from lab.cli.app import answer, command, printing, settings, stopped
 from lab.console import console
 from lab.errors import LabError
 from lab.files import replacing
@@ -160,11 +160,12 @@ class Pipe:
         pass
 
     def append(self, waveform: np.ndarray) -> None:
+        header, rate = b"", audio.SAMPLE_RATE
         if not self.samples:
-            shape = struct.pack("<IHHIIHH", 16, 1, 1, audio.SAMPLE_RATE, 2 * audio.SAMPLE_RATE, 2, 16)
-            sys.stdout.buffer.write(b"RIFF\xff\xff\xff\xffWAVEfmt " + shape + b"data\xff\xff\xff\xff")
-        sys.stdout.buffer.write(np.rint(32767 * waveform.clip(-1, 1)).astype("<i2").tobytes())
-        sys.stdout.buffer.flush()
+            header = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+            header += b"data\xff\xff\xff\xff"
+        with printing():
+            sys.stdout.buffer.write(header + np.rint(32767 * waveform.clip(-1, 1)).astype("<i2").tobytes())
         self.samples += len(waveform)
 
 
