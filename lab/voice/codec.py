@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from lab import presets
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
+from lab.nn.stft import STFT
 
 FRAME_HOP = 320  # samples of a frame, at 16 kHz: two frames a semantic token
 
@@ -86,7 +87,7 @@ class Codec(nn.Module):
         self.config = config
         bins = config.window // 2 + 1
         width, fine, kernel = config.width, config.fine_width, config.kernel
-        self.spectrum = Spectrum(config.window, config.hop // config.patch)
+        self.spectrum = STFT(config.window, config.hop // config.patch, centred=True)
         self.embed = nn.Sequential(nn.Linear(3 * bins, fine), RMSNorm(fine))
         self.fine_encoder = _blocks(config.fine_encoder_layers, fine, kernel)
         self.join = nn.Sequential(RMSNorm(config.patch * fine), nn.Linear(config.patch * fine, width))
@@ -155,33 +156,3 @@ class Codec(nn.Module):
 
 def _blocks(layers: int, width: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(*(ConvNeXtBlock(width, kernel) for _ in range(layers)))
-
-
-class Spectrum(nn.Module):
-    """Short-time Fourier transform with frame f centred on [hop f, hop (f + 1)), and its inverse."""
-
-    taper: Tensor
-
-    def __init__(self, window: int, hop: int):
-        super().__init__()
-        self.window, self.hop = window, hop
-        self.register_buffer("taper", torch.hann_window(window), persistent=False)
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """(B, N), N a multiple of hop -> (B, N / hop, window / 2 + 1) complex."""
-        margin = (self.window - self.hop) // 2
-        frames = F.pad(waveform, (margin, margin)).unfold(-1, self.window, self.hop)  # (B, F, window)
-        return torch.fft.rfft(frames * self.taper, norm="ortho")
-
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        """(B, F, window / 2 + 1) complex -> (B, F * hop): overlap-add over the sum of squared windows."""
-        frames = torch.fft.irfft(spectrum, self.window, norm="ortho") * self.taper  # (B, F, window)
-        weights = self.taper.square().expand(1, frames.shape[1], -1)
-        return self._overlap(frames) / self._overlap(weights).clamp(min=1e-3)
-
-    def _overlap(self, frames: Tensor) -> Tensor:
-        count, margin = frames.shape[1], (self.window - self.hop) // 2
-        parts = frames.unflatten(-1, (-1, self.hop)).unbind(2)  # window / hop pieces of (B, F, hop)
-        late = len(parts) - 1
-        summed = torch.stack([F.pad(part, (0, 0, n, late - n)) for n, part in enumerate(parts)]).sum(0)
-        return summed.flatten(1)[:, margin : margin + count * self.hop]

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab.nn.stft import STFT
+
 Verdicts = list[list[Tensor]]  # a discriminator: activations of every layer, the last one is the verdict
 
 
@@ -49,12 +51,9 @@ class WaveDiscriminator(nn.Module):
 class SpectrumDiscriminator(nn.Module):
     """A 7 x 7 convolution, six residual blocks of strides (1, 2), (2, 2), ..., a verdict a time step."""
 
-    taper: Tensor
-
     def __init__(self, width: int, window: int = 1024, hop: int = 256):
         super().__init__()
-        self.window, self.hop = window, hop
-        self.register_buffer("taper", torch.hann_window(window), persistent=False)
+        self.spectrum = STFT(window, hop)
         widths = [width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width, 8 * width]
         blocks = [
             SpectrumBlock(narrow, wide, (1, 2) if number % 2 == 0 else (2, 2))
@@ -64,8 +63,7 @@ class SpectrumDiscriminator(nn.Module):
         self.layers = nn.ModuleList([nn.Conv2d(2, width, 7, padding=3), *blocks, verdict])
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
-        frames = waveform.unfold(-1, self.window, self.hop) * self.taper  # (B, frames, window)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames, norm="ortho"))[:, :, 1:]  # 512 bins, as 6 halvings want
+        spectrum = torch.view_as_real(self.spectrum(waveform))[:, :, 1:]  # 512 bins, as 6 halvings want
         # Contiguous: on channels-last input the strided 1 x 1 of torch 2.13 writes past its buffer going backward.
         return _activations(self.layers, spectrum.permute(0, 3, 1, 2).contiguous())
 

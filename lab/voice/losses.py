@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import cast
+
 import librosa
 import torch
 from torch import Tensor, nn
+
+from lab.nn.stft import STFT
 
 FLOOR = 1e-3  # of a band, some 60 dB under speech: softer than that is silence
 
@@ -12,18 +17,20 @@ FLOOR = 1e-3  # of a band, some 60 dB under speech: softer than that is silence
 class MultiScaleMel(nn.Module):
     """Two distances of mel spectra, windows of 64 to 2048 samples, hop a quarter, the mean over the scales.
 
-    The L1 of the logarithm, which reads as an error in nepers and hears what is soft; and the L1 itself in shares of
-    the mean magnitude of the target, which hears what is loud (SoundStream, III-E, has L1 and the logarithm's L2).
-    A window of s samples has s / 2 + 1 bins, hence min(64, s / 8) bands.
+    The L1 of the logarithm, an error in nepers, which weighs soft bands as much as loud ones; and the L1 itself in
+    shares of the mean magnitude of the target, which weighs the loud ones (SoundStream, III-E, has L1 and the
+    logarithm's L2). A window of s samples has s / 2 + 1 bins, hence min(64, s / 8) bands.
     """
+
+    spectra: Mapping[str, STFT]
 
     def __init__(self, rate: int = 16000, scales: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048), bands: int = 64):
         super().__init__()
         self.scales = scales
+        self.spectra = cast(Mapping[str, STFT], nn.ModuleDict({str(size): STFT(size, size // 4) for size in scales}))
         for size in scales:
             filters = librosa.filters.mel(sr=rate, n_fft=size, n_mels=min(bands, size // 8), norm=None)
             self.register_buffer(f"filters{size}", torch.from_numpy(filters).T, persistent=False)
-            self.register_buffer(f"taper{size}", torch.hann_window(size), persistent=False)
 
     def forward(self, waveform: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N), (B, N) -> both distances, ()."""
@@ -38,42 +45,31 @@ class MultiScaleMel(nn.Module):
         return torch.stack(logarithmic).mean(), torch.stack(linear).mean()
 
     def mel(self, waveform: Tensor, size: int) -> Tensor:
-        """(B, N) -> magnitudes (B, N / hop, bands)."""
-        taper = self.get_buffer(f"taper{size}")
-        frames = waveform.unfold(-1, size, size // 4) * taper  # (B, frames, size)
-        return magnitudes(frames) @ self.get_buffer(f"filters{size}")
+        """(B, N) -> magnitudes (B, F, bands) of the scale `size`, F = 1 + (N - size) // (size / 4)."""
+        return self.spectra[str(size)].magnitude(waveform) @ self.get_buffer(f"filters{size}")
 
 
 class Harmonics(nn.Module):
     """The L1 of the logarithm of spectra from 0 to an eighth of the rate, windows of 1024 and 2048 samples, the mean.
 
-    At 16 kHz 64 and 128 ms, in which the harmonics of the lowest voice stand apart, as bands of mel do not let them:
-    this hears a wrong pitch. A bin of less than a third of the frame's mean counts as that.
+    At 16 kHz 64 and 128 ms, in which the harmonics of the lowest voice are resolved, as bands of mel do not resolve
+    them: it is sensitive to a wrong pitch. A bin of less than a third of the frame's mean counts as that.
     """
 
-    def __init__(self, windows: tuple[int, ...] = (1024, 2048)):
+    spectra: Sequence[STFT]
+
+    def __init__(self, sizes: tuple[int, ...] = (1024, 2048)):
         super().__init__()
-        self.windows = windows
-        for size in windows:
-            self.register_buffer(f"taper{size}", torch.hann_window(size), persistent=False)
+        self.spectra = cast(Sequence[STFT], nn.ModuleList(STFT(size, size // 4) for size in sizes))
 
     def forward(self, waveform: Tensor, target: Tensor) -> Tensor:
         """(B, N), (B, N) -> ()."""
         distances = []
-        for size in self.windows:
+        for spectrum in self.spectra:
+            bins = slice(1, spectrum.size // 8)
             with torch.no_grad():
-                wanted = self.bins(target, size)
+                wanted = spectrum.magnitude(target)[..., bins]
                 floor = 0.3 * wanted.mean(-1, keepdim=True).clamp(min=3 * FLOOR)
-            found = self.bins(waveform, size)
+            found = spectrum.magnitude(waveform)[..., bins]
             distances.append(((found + floor).log() - (wanted + floor).log()).abs().mean())
         return torch.stack(distances).mean()
-
-    def bins(self, waveform: Tensor, size: int) -> Tensor:
-        """(B, N) -> magnitudes (B, N / hop, size / 8 - 1)."""
-        frames = waveform.unfold(-1, size, size // 4) * self.get_buffer(f"taper{size}")
-        return magnitudes(frames)[..., 1 : size // 8]
-
-
-def magnitudes(frames: Tensor) -> Tensor:
-    """(..., size) -> (..., size / 2 + 1); its gradient is finite where it is 0."""
-    return (torch.view_as_real(torch.fft.rfft(frames, norm="ortho")).square().sum(-1) + 1e-9).sqrt()
