@@ -171,7 +171,7 @@ def fingerprint(model: nn.Module) -> str:
     config: Any = model.config
     apart: tuple[str, ...] = ()
     if isinstance(model, Tokenizer):
-        config, apart = replace(model.config, blocks_after=0), Tokenizer.READER
+        config, apart = replace(model.config, blocks_after=0), Tokenizer.CTC_HEAD
     elif isinstance(model, Codec):
         config, apart = replace(model.config, decoder_layers=0, fine_decoder_layers=0), Codec.DECODER
     digest = hashlib.sha256(repr(config).encode())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple, TypeVar
 
 from lab.errors import LabError
@@ -77,8 +78,8 @@ def plan(total: int, window: int, overlap: int) -> list[Window]:
     Example (paper Fig. 4a): plan(9, 5, 2) keeps 4, 3 and 2 items.
     """
     _check(window, overlap)
-    if total < 1:
-        raise LabError(f"nothing to cut into windows: the length is {total}; give at least 1")
+    if not isinstance(total, Integral) or total < 1:
+        raise LabError(f"nothing to cut into windows: the length is {total}; give an integer, at least 1")
     stride = window - overlap
     count = 1 + max(0, -(-(total - window) // stride))
     return [_window(index, window, overlap, total if index == count - 1 else None) for index in range(count)]
@@ -124,6 +125,8 @@ def _window(index: int, window: int, overlap: int, end: int | None) -> Window:
 
 
 def _check(window: int, overlap: int) -> None:
+    if not isinstance(window, Integral) or not isinstance(overlap, Integral):
+        raise LabError(f"windows of {window!r} that overlap by {overlap!r}; give integers")
     if not 0 <= overlap < window:
         raise LabError(f"windows of {window} cannot overlap by {overlap}; give 0 <= overlap < window")
     if overlap % 2:

@@ -69,10 +69,49 @@ def test_fewer_levels() -> None:
     for levels in range(1, 5):
         assert codec.decode(codes[..., :levels]).shape == (1, 3200)
     assert torch.equal(codec.decode(codes), codec.decode(codec.encode(tone(3200))))
-    with pytest.raises(LabError, match="5 levels"):
-        codec.decode(torch.zeros(1, 3, 5, dtype=torch.long))
     with pytest.raises(LabError, match="CodecConfig: no preset"):
         CodecConfig.preset("huge")
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(1, 3, 5, dtype=torch.long), r"codes of shape \(1, 3, 5\); give \(B, F, q\) of 1 to 4 levels"),
+        (torch.zeros(1, 3, 0, dtype=torch.long), r"codes of shape \(1, 3, 0\)"),
+        (torch.zeros(3, dtype=torch.long), r"codes of shape \(3,\)"),
+        (torch.zeros(3, 4, dtype=torch.long), "not of 2 dimensions"),
+        (torch.full((1, 3, 4), -1), "code -1 is not one of the 16, 0 to 15"),
+        ([[[0, 16]]], "code 16 is not one of the 16"),
+        (torch.zeros(1, 3, 4), "codes must be integers, not float32"),
+        (None, "codes must be integers in a tensor, an array or a list, not None"),
+    ],
+)
+def test_codes_that_it_has_not_are_refused(codes: torch.Tensor, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        tiny().decode(codes)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros((1, 640), np.float32), "tensors .*, not ndarray"),
+        ([0.0], "not list"),
+        (torch.zeros(1, 640, dtype=torch.int16), "not torch.int16; divide int16 by 32768"),
+        (torch.zeros(640), r"waveforms \(B, N\), 1 sample or more, not \(640,\)"),
+        (torch.zeros(1, 0), r"not \(1, 0\)"),
+        (torch.full((1, 640), math.nan), "NaN or infinite"),
+    ],
+)
+def test_waveforms_that_are_none_are_refused(waveform: torch.Tensor, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        tiny().encode(waveform)
+
+
+def test_lists_arrays_and_any_integers_are_codes() -> None:
+    codec = tiny().eval()
+    codes = codec.encode(tone(960))
+    for same in (codes.tolist(), codes.numpy().astype(np.uint16), codes.short()):
+        assert torch.equal(codec.decode(same), codec.decode(codes))
 
 
 @SHAPES

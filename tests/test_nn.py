@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer, attend
 from lab.nn.convnext import DepthwiseConv
+from lab.nn.rotary import rotate
 from lab.nn.sampling import check_scale, generator_of, sample
 
 
@@ -252,7 +253,19 @@ def test_codes_are_chosen_in_float32_under_autocast() -> None:
         assert quantizer.scores(near).dtype == torch.float32
 
 
-# Sampling
+# Rotary positions, sampling
+
+
+def test_rotation_tells_distances_only() -> None:
+    query, key = torch.randn(2, 1, 1, 1, 8)
+
+    def score(at: int, to: int) -> Tensor:
+        return (rotate(query, torch.tensor([[at]])) * rotate(key, torch.tensor([[to]]))).sum()
+
+    torch.testing.assert_close(score(5, 2), score(1003, 1000), atol=1e-3, rtol=1e-3)
+    assert not torch.isclose(score(5, 2), score(5, 4), atol=1e-3)
+    half = rotate(query, torch.tensor([[7]]), 4)
+    assert torch.equal(half[..., 4:], query[..., 4:]) and not torch.isclose(half[..., :4], query[..., :4]).all()
 
 
 def test_any_integer_is_a_seed() -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lab import windows
 from lab.corpora import narrators
 from lab.errors import LabError
-from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
 
 WINDOW, OVERLAP = 30, 10  # half the overlap, 5 tokens, is what the tiny encoder can see to one side
 
@@ -121,6 +121,23 @@ def test_nothing_cannot_be_tokenized(tokenizer: Tokenizer) -> None:
         tokenizer.encode(np.zeros(0, np.float32))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([0, -1], "token -1 is not one of the 32, 0 to 31"),
+        (torch.tensor([32]), "token 32 is not one of the 32"),
+        (np.array([0.5]), "tokens must be integers, not float64"),
+        (torch.zeros(1, 4, dtype=torch.long), r"tokens must be \(T,\), not \(1, 4\)"),
+        ([], "the length is 0"),
+        (None, "tokens must be integers in a tensor, an array or a list, not None"),
+    ],
+)
+def test_tokens_that_it_has_not_are_refused(tokenizer: Tokenizer, tokens: Tensor, message: str) -> None:
+    for ask in (tokenizer.transcribe, tokenizer.words):
+        with pytest.raises(LabError, match=message):
+            ask(tokens)
+
+
 def test_padding_does_not_move_the_centre() -> None:
     torch.manual_seed(0)
     padded, plain = (Tokenizer(TokenizerConfig.preset("tiny")) for _ in range(2))
@@ -158,19 +175,19 @@ def test_an_unknown_preset_is_an_error() -> None:
 # Spelling
 
 
-@given(st.text(spelling.CHARACTERS))
+@given(st.text(ctc.CHARACTERS))
 def test_what_is_spelled_can_be_read(text: str) -> None:
     """CTC needs a blank between equal letters; more of them change nothing."""
-    frames = [index for character in spelling.spell(text) for index in (character, character, spelling.BLANK)]
-    assert spelling.read(torch.tensor(frames, dtype=torch.int64)) == " ".join(text.split())
+    frames = [index for character in ctc.labels(text) for index in (character, character, ctc.BLANK)]
+    assert ctc.decode(torch.tensor(frames, dtype=torch.int64)) == " ".join(text.split())
 
 
 @given(st.text())
 def test_spelling_drops_what_it_has_no_character_for(text: str) -> None:
-    indices = spelling.spell(text)
-    assert all(1 <= index < spelling.SIZE for index in indices)
-    kept = "".join(character for character in text.lower() if character in spelling.CHARACTERS)
-    assert indices == spelling.spell(kept) and len(indices) == len(kept)
+    indices = ctc.labels(text)
+    assert all(1 <= index < ctc.CLASSES for index in indices)
+    kept = "".join(character for character in text.lower() if character in ctc.CHARACTERS)
+    assert indices == ctc.labels(kept) and len(indices) == len(kept)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +195,14 @@ def test_spelling_drops_what_it_has_no_character_for(text: str) -> None:
     [("__hh_ee_l_ll__o", "hello"), ("aabb", "ab"), ("a_a", "aa"), (" a  b_ ", "a b"), ("____", ""), ("", "")],
 )
 def test_repeats_merge_and_blanks_drop(frames: str, text: str) -> None:
-    indices = [spelling.BLANK if frame == "_" else spelling.spell(frame)[0] for frame in frames]
-    assert spelling.read(torch.tensor(indices, dtype=torch.int64)) == text
+    indices = [ctc.BLANK if frame == "_" else ctc.labels(frame)[0] for frame in frames]
+    assert ctc.decode(torch.tensor(indices, dtype=torch.int64)) == text
 
 
 def test_words_are_from_their_first_letter_to_their_last() -> None:
     frames = "__hh_ii  __a_ _ b_b"
-    indices = [spelling.BLANK if frame == "_" else spelling.spell(frame)[0] for frame in frames]
-    found = spelling.words(torch.tensor(indices, dtype=torch.int64))
+    indices = [ctc.BLANK if frame == "_" else ctc.labels(frame)[0] for frame in frames]
+    found = ctc.words(torch.tensor(indices, dtype=torch.int64))
     assert found == [(2, 7, "hi"), (11, 12, "a"), (16, 19, "bb")]
 
 
@@ -195,12 +212,12 @@ def test_transcribe_reads_what_each_token_spells(length: int) -> None:
     spells = Tokenizer(TokenizerConfig(width=32, kernel=1, blocks=0, blocks_after=0, codes=29, code_width=29)).eval()
     with torch.no_grad():
         spells.quantizer.codebook.copy_(torch.eye(29))
-        for layer in (spells.widen, spells.characters):
+        for layer in (spells.ctc_head[0], spells.ctc_head[-1]):
             nn.init.eye_(layer.weight)
             nn.init.zeros_(layer.bias)
     tokens = torch.randint(29, (length,), generator=torch.Generator().manual_seed(length))
-    assert spells.transcribe(tokens) == spelling.read(tokens)
-    assert [
-        (round(25 * start), round(25 * stop), word) for start, stop, word in spells.words(tokens)
-    ] == spelling.words(tokens)
+    assert spells.transcribe(tokens) == ctc.decode(tokens)
+    assert [(round(25 * start), round(25 * stop), word) for start, stop, word in spells.words(tokens)] == ctc.words(
+        tokens
+    )
     assert F.one_hot(spells.quantizer.nearest(torch.eye(29)), 29).equal(torch.eye(29, dtype=torch.int64))

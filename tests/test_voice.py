@@ -14,8 +14,8 @@ from torch import nn
 from lab.errors import LabError
 from lab.train import soundstorm as recipe
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt
-from lab.voice.conformer import attend_near, rotary, rotate
-from lab.voice.soundstorm import Pass, conceal, masked_after
+from lab.voice.conformer import attend_locally
+from lab.voice.soundstorm import Pass, mask_codes, masked_after
 from lab.windows import Windowing
 from tests.spoken import voiced
 
@@ -56,21 +56,18 @@ def seeded(seed: int = 0) -> torch.Generator:
 # Masking
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.floats(0, 1), st.integers(0, 2**31), st.data())
-def test_conceal(frames: int, levels: int, share: float, seed: int, data: st.DataObject) -> None:
-    torch.manual_seed(seed)
-    boundary, level = data.draw(st.integers(0, frames)), data.draw(st.integers(0, levels - 1))
-    codes = torch.randint(16, (1, frames, levels))
-    hidden, asked = conceal(codes, torch.tensor([boundary]), torch.tensor([level]), torch.tensor([share]), MASK)
-    lost = hidden == MASK
-    assert torch.equal(hidden[~lost], codes[~lost])
-    assert not lost[:, :boundary].any() and not asked[:, :boundary].any()  # the prompt is never masked
-    assert not lost[..., :level].any()
-    assert torch.equal(lost[..., level], asked)  # the loss looks at this level alone
-    assert lost[:, boundary:, level + 1 :].all()
-    if share in (0.0, 1.0):
-        assert asked[:, boundary:].float().mean().nan_to_num(share) == share
+@settings(max_examples=50)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(0, 2**31), st.data())
+def test_mask_codes(frames: int, levels: int, seed: int, data: st.DataObject) -> None:
+    prompt, level = data.draw(st.integers(0, frames)), data.draw(st.integers(0, levels - 1))
+    codes = torch.randint(16, (1, frames, levels), generator=seeded(seed))
+    masked = torch.rand(1, frames, generator=seeded(seed)) < 0.5
+    shown = mask_codes(codes, masked, torch.tensor([level]), prompt, MASK)
+    hidden = shown == MASK
+    assert torch.equal(shown[~hidden], codes[~hidden])
+    assert not hidden[:, :prompt].any() and not hidden[..., :level].any()
+    assert torch.equal(hidden[:, prompt:, level], masked[:, prompt:])
+    assert hidden[:, prompt:, level + 1 :].all()
 
 
 @given(st.integers(1, 3000), st.integers(1, 40))
@@ -84,24 +81,13 @@ def test_cosine_schedule(frames: int, passes: int) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "length", "span"), [(6, 37, 5), (0, 12, 4), (3, 20, 20), (7, 21, 7)])
-def test_near_attention_is_masked_attention(prompt: int, length: int, span: int) -> None:
+def test_local_attention_is_masked_attention(prompt: int, length: int, span: int) -> None:
     query, key, value = torch.randn(3, 2, 3, prompt + length, 8)
     at = torch.arange(prompt + length)
     near = (at[:, None] - at).abs() <= span
     seen = torch.where(at[:, None] < prompt, at < prompt, near | (at < prompt))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    torch.testing.assert_close(attend_near(query, key, value, span, prompt), wanted)
-
-
-def test_rotation_knows_distances_only() -> None:
-    query, key = torch.randn(2, 1, 1, 1, 8)
-
-    def score(at: int, to: int) -> torch.Tensor:
-        turned = [rotate(x, rotary(torch.tensor([[p]]), 8)) for x, p in ((query, at), (key, to))]
-        return (turned[0] * turned[1]).sum()
-
-    torch.testing.assert_close(score(5, 2), score(1003, 1000), atol=1e-3, rtol=1e-3)
-    assert not torch.isclose(score(5, 2), score(5, 4), atol=1e-3)
+    torch.testing.assert_close(attend_locally(query, key, value, span, prompt), wanted)
 
 
 def test_far_tokens_do_not_matter(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
@@ -153,8 +139,11 @@ def test_what_is_known_is_not_guessed(soundstorm: SoundStorm, prompt: VoicePromp
     assert torch.equal(soundstorm.generate(tokens, prompt, seeded(), known=other)[:, :1], other)
     both = soundstorm.generate(torch.stack([tokens, tokens]), prompt, seeded(), known=torch.stack([whole, whole]))
     assert torch.equal(both[1], whole)
-    for odd in (whole[:-1], whole[None], torch.zeros(60, 4)):
+    for odd in (whole[:-1], whole[None], torch.zeros(60, 4, dtype=torch.int64), torch.zeros((), dtype=torch.int64)):
         with pytest.raises(LabError, match="do not match tokens; give .* and at most 3 levels"):
+            soundstorm.generate(tokens, prompt, seeded(), known=odd)
+    for odd, message in ((whole - 20, "known code -20 is not one of the 16"), (whole.float(), "must be integers")):
+        with pytest.raises(LabError, match=message):
             soundstorm.generate(tokens, prompt, seeded(), known=odd)
 
 
@@ -184,21 +173,64 @@ def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     torch.testing.assert_close(several[0], greedy[0])
 
 
-def test_generate_refuses(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
-    tokens = torch.tensor([1, 2])
-    for said, voice, iterations in (
-        (tokens[:0], prompt, None),
-        (torch.tensor([32]), prompt, None),
-        (torch.tensor([-1]), prompt, None),
-        (tokens, prompt._replace(codes=prompt.codes[:-1]), None),
-        (tokens, prompt._replace(codes=prompt.codes[:, :2]), None),
-        (tokens, prompt, (16, 1)),
-        (tokens, prompt, (0, 1, 1)),
-    ):
-        with pytest.raises(LabError):
-            soundstorm.generate(said, voice, seeded(), iterations=iterations)
-    with pytest.raises(LabError, match="SoundStormConfig: no preset"):
-        SoundStormConfig.preset("huge")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokens": []}, r"semantic tokens must be \(T,\) or \(B, T\), 1 or more, not \(0,\)"),
+        ({"tokens": [32]}, "semantic token 32 is not one of the 32, 0 to 31"),
+        ({"tokens": torch.tensor([3, -1])}, "semantic token -1 is not one of the 32"),
+        ({"tokens": [1.5]}, "semantic tokens must be integers, not float64"),
+        ({"tokens": np.array([True])}, "semantic tokens must be integers, not bool"),
+        ({"tokens": "ab"}, "semantic tokens must be integers in a tensor, an array or a list, not 'ab'"),
+        ({"tokens": [[1, 2], [3]]}, "semantic tokens must be integers in a tensor"),
+        ({"codes": (149, 4)}, r"a voice prompt of tokens \(75,\) and codes \(149, 4\) does not match"),
+        ({"codes": (150, 2)}, "a voice prompt of 2 levels; this voice needs 3"),
+        ({"code": -1}, "code -1 is not one of the 16"),
+        ({"code": 16}, "code 16 is not one of the 16"),
+        ({"iterations": (16, 1)}, r"iterations \(16, 1\): give 3 integers, 1 or more each"),
+        ({"iterations": (0, 1, 1)}, "give 3 integers"),
+        ({"iterations": ()}, "give 3 integers"),
+        ({"iterations": (1.5, 1, 1)}, "give 3 integers"),
+        ({"temperature": math.nan}, "temperature must be 0 or more, not nan"),
+        ({"temperature": -1}, "temperature must be 0 or more, not -1"),
+        ({"noise": -0.5}, "noise must be 0 or more, not -0.5"),
+        ({"noise": math.inf}, "noise must be 0 or more, not inf"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(synthesizer: Synthesizer, prompt: VoicePrompt, options: dict, message: str):
+    """By `generate`, and by `speak` before anything is rendered."""
+    codes = prompt.codes[: options.pop("codes", (150, 4))[0]].clone()
+    codes[0, 0] = options.pop("code", int(codes[0, 0]))
+    if "(150, 2)" in message or "2 levels" in message:
+        codes = codes[:, :2]
+    voice, tokens = VoicePrompt(prompt.tokens, codes), options.pop("tokens", [1, 2])
+    with pytest.raises(LabError, match=message):
+        synthesizer.soundstorm.generate(tokens, voice, seeded(), **options)
+    if len(tokens):
+        with pytest.raises(LabError, match=message):
+            synthesizer.stream(tokens, voice, **options) if options else synthesizer.speak(tokens, voice)
+
+
+@pytest.mark.parametrize("options", [{"seed": 1.5}, {"fade": -2}, {"fade": 3}, {"fade": 64002}, {"windowing": (9, 9)}])
+def test_a_stream_that_makes_no_sense_is_refused_at_once(synthesizer: Synthesizer, prompt, options: dict) -> None:
+    with pytest.raises(LabError):
+        synthesizer.stream(iter(()), prompt, **options)
+
+
+def test_greedy_at_the_smallest_temperature(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    codes = [
+        soundstorm.generate([1, 2, 3], prompt, seeded(), iterations=(3, 1, 1), temperature=temperature, noise=0)
+        for temperature in (0, 1e-40)
+    ]
+    assert torch.equal(*codes)
+
+
+def test_lists_arrays_and_any_integers_are_tokens(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
+    tokens = torch.tensor(stream_of(5))
+    whole = synthesizer.speak(tokens, prompt, iterations=(1, 1, 1))
+    short = VoicePrompt(prompt.tokens.short(), prompt.codes.numpy().astype(np.uint16))  # type: ignore[arg-type]
+    for same in (tokens.tolist(), tokens.numpy(), tokens.to(torch.uint8)):
+        assert np.array_equal(whole, synthesizer.speak(same, short, iterations=(1, 1, 1)))
 
 
 # Windows and seams
@@ -300,9 +332,10 @@ def test_batches_skip_positions() -> None:
     assert target[:, 0].unique().numel() > 32 and target[:, 0].max() > 1000  # distances of a whole window
     counts = torch.bincount(torch.cat([batches(step).level for step in range(20)]), minlength=3)
     torch.testing.assert_close(counts / counts.sum(), torch.tensor([6, 3, 2]) / 11, atol=0.05, rtol=0)
-    first = batch.share[batch.level == 0]
+    shares = batch.masked.float().mean(1)
+    first = shares[batch.level == 0]
     assert 0 <= first.min() < 0.2 and 0.8 < first.max() <= 1
-    assert (batch.share[batch.level > 0] == 1).all()  # read off at once, and so hidden whole
+    assert (shares[batch.level > 0] == 1).all()  # predicted in one pass, and so hidden whole
     same = (batch.tokens.repeat_interleave(2, 1)[..., None] + torch.arange(3)) % 16
     speaker = (batch.codes - same) % 16
     assert (speaker == speaker[:, :1, :1]).all()  # prompt and target are one speaker, codes lie on their tokens

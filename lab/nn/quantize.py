@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lab.errors import LabError
+from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 
 
@@ -167,7 +169,13 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack(codes, -1)
 
     def decode(self, codes: Tensor, depth: Tensor | None = None) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels -> (B, F, width); depth (B,) levels to use in each example."""
+        """Codes (B, F, q), the first q <= Q levels -> (B, F, width); depth (B,) levels to use in each example.
+
+        Raises LabError for codes that are no integers in range, or of more levels.
+        """
+        codes = as_indices(codes, len(self.levels[0].codebook), "code").to(self.levels[0].codebook.device)
+        if codes.ndim < 2 or not 1 <= codes.shape[-1] <= len(self.levels):
+            raise LabError(f"codes of shape {tuple(codes.shape)}; give (B, F, q) of 1 to {len(self.levels)} levels")
         found = [level.codebook[index] for level, index in zip(self.levels, codes.unbind(-1), strict=False)]
         vectors = torch.stack(found)  # (q, B, F, width)
         if depth is not None:

@@ -2,13 +2,14 @@
 
     log-mel 100 Hz -> two strided convolutions, 25 Hz -> blocks -> vector quantizer -> blocks -> characters (CTC)
 
-The characters are read *after* the quantizer: what is said has to pass through the tokens, who says it has not. The
-encoder looks both ways, about 1.4 s, so a window's tokens know what comes next: see `encode` for what follows from
-that.
+The CTC head stands *after* the quantizer: the words have to pass through the tokens, the speaker has not. The encoder
+is bidirectional, about 1.4 s to each side, so a window's tokens depend on what comes next: see `encode` for what
+follows from that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,24 @@ from torch.nn import functional as F
 from lab import presets, windows
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, VectorQuantizer
-from lab.tokens import mel, spelling
+from lab.nn.indices import as_indices
+from lab.tokens import ctc, mel
 from lab.windows import TOKEN_HOP, TOKEN_RATE
+
+PRESETS: dict[str, dict[str, int]] = {
+    "lab": {},
+    "tiny": {"width": 32, "kernel": 5, "blocks": 1, "blocks_after": 1, "codes": 32},
+}
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
+    """Shapes. `width`: channels of the ConvNeXt blocks; `kernel`: of their convolutions, in tokens of 40 ms, odd.
+
+    `blocks` stand before the quantizer, `blocks_after` in the CTC head. `codes`: the vocabulary, vectors of
+    `code_width` on the unit sphere.
+    """
+
     width: int = 192
     kernel: int = 15
     blocks: int = 5
@@ -35,8 +48,7 @@ class TokenizerConfig:
     @classmethod
     def preset(cls, name: str, **overrides: int) -> TokenizerConfig:
         """ "lab" is trained here, "tiny" for tests. Raises LabError for an unknown preset or field."""
-        tiny = dict(width=32, kernel=5, blocks=1, blocks_after=1, codes=32)
-        return presets.build(cls, {"lab": {}, "tiny": tiny}, name, overrides)
+        return presets.build(cls, PRESETS, name, overrides)
 
 
 class Centre(nn.BatchNorm1d):
@@ -54,10 +66,10 @@ class Centre(nn.BatchNorm1d):
 
 
 class Tokenizer(nn.Module):
-    """Waveform -> tokens, and the characters that the tokens spell."""
+    """Waveform -> tokens, and tokens -> characters."""
 
-    ENCODER = ("down", "before", "to_code")  # the layers that make tokens,
-    READER = ("widen", "after", "characters")  # and those that read them
+    ENCODER = ("down", "before", "to_code")  # the layers that decide the tokens; the quantizer's are no parameters
+    CTC_HEAD = ("ctc_head",)
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -72,34 +84,33 @@ class Tokenizer(nn.Module):
         )
         self.before = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks)))
         self.to_code = nn.Linear(width, config.code_width)
-        # Centred, directions spread over the whole sphere; without it they share one cap and the codebook collapses.
+        # Centred, the directions spread over the whole sphere; otherwise they share one cap and the codebook collapses.
         self.centre = Centre(config.code_width, affine=False)
         self.quantizer = VectorQuantizer(config.codes, config.code_width, cosine=True, decay=0.97)
-        self.widen = nn.Linear(config.code_width, width)
-        self.after = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks_after)))
-        self.characters = nn.Linear(width, spelling.SIZE)
+        # Quantized vectors (B, T, code_width) -> logits of characters (B, T, 29).
+        self.ctc_head = nn.Sequential(
+            nn.Linear(config.code_width, width),
+            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks_after)),
+            nn.Linear(width, ctc.CLASSES),
+        )
 
     def features(self, frames: Tensor) -> Tensor:
-        """Log-mel (B, 4 T, 80) -> what the encoder makes of it, before the quantizer (B, T, width)."""
+        """Log-mel (B, 4 T, 80) -> output of the encoder, before the quantizer (B, T, width)."""
         x = frames.transpose(1, 2)  # (B, 80, 4 T)
         for convolution in self.down:
             x = F.gelu(convolution(x))
         return self.before(x.transpose(1, 2))  # (B, T, width)
 
     def narrow(self, features: Tensor, speech: Tensor | None = None) -> Tensor:
-        """(B, T, width) -> what is quantized (B, T, code_width). `speech` (B, T) bool: what the centre may follow."""
+        """(B, T, width) -> what is quantized (B, T, code_width). `speech` (B, T) bool: what `centre` may follow."""
         codes = self.to_code(features).float()  # neighbouring codes are closer than 8 bits can tell
         if speech is None:
             return self.centre(codes.flatten(0, 1)).view_as(codes)
         return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(codes[speech]))
 
-    def spell(self, quantized: Tensor) -> Tensor:
-        """Quantized vectors (B, T, code_width) -> logits of characters (B, T, 29)."""
-        return self.characters(self.after(self.widen(quantized)))
-
     @property
     def reach(self) -> int:
-        """How many tokens of audio after its own the encoder looks at for one token (and as many before)."""
+        """The encoder's receptive field, in tokens to each side."""
         return self.config.blocks * (self.config.kernel // 2) + 3  # 3: the strided convolutions and the spectrum
 
     @torch.inference_mode()
@@ -117,14 +128,14 @@ class Tokenizer(nn.Module):
 
         The last window is filled with the *start of the same waveform* and the tokens of the filling are dropped.
         Silence would tell the tokens before it that the end is near, and a language model would learn to end (paper
-        section 3.3, "implicit EOS").
+        section 3.3, "implicit EOS"). Raises LabError for what is no waveform, is empty or not finite.
         """
         tokens = -(-len(waveform) // TOKEN_HOP)
         if tokens == 0:
             raise LabError("there is nothing to tokenize: the waveform is empty")
         parts = windows.plan(tokens, window, overlap)
         device = self.to_code.weight.device
-        # Filled as far as the encoder can see from the last token; what lies beyond cannot change it.
+        # Filled as far as the encoder sees beyond the last token; what lies further cannot change it.
         end = min(tokens + self.reach, parts[-1].start + window)
         padded = np.resize(waveform, TOKEN_HOP * end).astype(np.float32)  # repeats from the start
         kept = []
@@ -133,22 +144,23 @@ class Tokenizer(nn.Module):
             kept.append(self.tokenize(torch.from_numpy(samples[None]).to(device))[0, part.kept()])
         return torch.cat(kept)
 
-    def transcribe(self, tokens: Tensor) -> str:
-        """Tokens (T,) -> the text that they spell, greedily."""
-        return spelling.read(self._letters(tokens))
+    def transcribe(self, tokens: Tensor | Sequence[int]) -> str:
+        """Tokens (T,) -> text, by greedy CTC decoding. Raises LabError for tokens that this tokenizer has not."""
+        return ctc.decode(self._best_labels(tokens))
 
-    def words(self, tokens: Tensor) -> list[tuple[float, float, str]]:
+    def words(self, tokens: Tensor | Sequence[int]) -> list[tuple[float, float, str]]:
         """The words of `transcribe`, each with when it begins and ends, in seconds."""
-        return [
-            (start / TOKEN_RATE, stop / TOKEN_RATE, word) for start, stop, word in spelling.words(self._letters(tokens))
-        ]
+        found = ctc.words(self._best_labels(tokens))
+        return [(start / TOKEN_RATE, stop / TOKEN_RATE, word) for start, stop, word in found]
 
     @torch.inference_mode()
-    def _letters(self, tokens: Tensor) -> Tensor:
-        """Tokens (T,) -> the likeliest character of each (T,). Windows of 30 s bound the memory."""
-        parts = windows.plan(len(tokens), *windows.TOKENIZATION)
+    def _best_labels(self, tokens: Tensor | Sequence[int]) -> Tensor:
+        """Tokens (T,) -> the most likely label of each (T,). Windows of 30 s bound the memory."""
+        indices = as_indices(tokens, self.config.codes, "token").to(self.to_code.weight.device)
+        if indices.ndim != 1:
+            raise LabError(f"tokens must be (T,), not {tuple(indices.shape)}")
         best = []
-        for part in parts:
-            vectors = self.quantizer.codebook[tokens[part.start : part.stop]]
-            best.append(self.spell(vectors[None])[0].argmax(-1)[part.kept()])
+        for part in windows.plan(len(indices), *windows.TOKENIZATION):
+            vectors = self.quantizer.codebook[indices[part.start : part.stop]]
+            best.append(self.ctc_head(vectors[None])[0].argmax(-1)[part.kept()])
         return torch.cat(best)

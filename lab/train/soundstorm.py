@@ -20,20 +20,20 @@ from lab import windows
 from lab.errors import LabError
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
-from lab.voice.soundstorm import FRAMES, conceal
+from lab.voice.soundstorm import FRAMES, mask_codes
 
 PROMPT = windows.SPEAKER_PROMPT  # tokens
 TARGET = (50, 125)  # tokens: 2 to 5 s, so that most frames have all of their +-2 s
 
 
 class Batch(NamedTuple):
-    """B rows of prompt and target. Level and share say what to hide of the target (`conceal`)."""
+    """B rows of prompt and target, and what to hide of it (`mask_codes`)."""
 
     tokens: Tensor  # (B, T)
     codes: Tensor  # (B, F, Q)
     positions: Tensor  # (B, F)
     level: Tensor  # (B,)
-    share: Tensor  # (B,)
+    masked: Tensor  # (B, F) bool, at that level
 
 
 def train(
@@ -108,8 +108,9 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
         skipped = random.integers(0, FRAMES * (windows.SYNTHESIS.window - length) + 1, (size, 1))
         positions = np.arange(codes.shape[1]) + skipped * (np.arange(codes.shape[1]) >= FRAMES * PROMPT)
         level = random.choice(levels, size, p=odds / odds.sum())
-        share = np.where(level == 0, np.cos(random.uniform(0, np.pi / 2, size)), 1).astype(np.float32)
-        return Batch(tokens, codes, *(torch.from_numpy(x) for x in (positions, level, share)))
+        share = np.where(level == 0, np.cos(random.uniform(0, np.pi / 2, size)), 1)
+        masked = random.random(positions.shape) < share[:, None]
+        return Batch(tokens, codes, *(torch.from_numpy(x) for x in (positions, level, masked)))
 
     return batch_of
 
@@ -121,26 +122,25 @@ def crop(take: VoicePrompt, length: int, random: np.random.Generator) -> VoicePr
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Losses:
-    errors, asked = errors_of(model, batch)
-    loss = errors.sum() / asked.sum().clamp(min=1)
+    errors, masked = errors_of(model, batch)
+    loss = errors.sum() / masked.sum().clamp(min=1)
     logs = {"loss": loss}
     for level in batch.level.unique().tolist():
         rows = batch.level == level
-        if asked[rows].any():
-            logs[f"level {level + 1}"] = errors[rows].sum() / asked[rows].sum()
+        if masked[rows].any():
+            logs[f"level {level + 1}"] = errors[rows].sum() / masked[rows].sum()
     return loss, logs
 
 
 def errors_of(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Nats of each frame of the target that was hidden, 0 elsewhere; and which were, both (B, F - prompt)."""
     ahead = FRAMES * PROMPT
-    boundary = torch.full_like(batch.level, ahead)
-    codes, asked = conceal(batch.codes, boundary, batch.level, batch.share, model.config.codes)  # type: ignore[union-attr, arg-type]
+    codes = mask_codes(batch.codes, batch.masked, batch.level, ahead, model.config.codes)  # type: ignore[union-attr, arg-type]
     logits = model(batch.tokens, codes, batch.level, ahead, batch.positions)
     index = batch.level[:, None, None].expand(-1, codes.shape[1], 1)
     truth = batch.codes.gather(2, index)[:, ahead:, 0]
-    asked = asked[:, ahead:]
-    return F.cross_entropy(logits.transpose(1, 2), truth, reduction="none") * asked, asked
+    masked = batch.masked[:, ahead:]
+    return F.cross_entropy(logits.transpose(1, 2), truth, reduction="none") * masked, masked
 
 
 @torch.no_grad()
@@ -149,7 +149,7 @@ def cross_entropies(model: nn.Module, batch: Batch) -> dict[str, float]:
     batch = Batch(*(x.to(next(model.parameters()).device) for x in batch))
     figures = {}
     for level in range(batch.codes.shape[-1]):
-        whole = batch._replace(level=torch.full_like(batch.level, level), share=torch.ones_like(batch.share))
-        errors, asked = errors_of(model, whole)
-        figures[f"cross-entropy {level + 1}"] = float(errors.sum() / asked.sum())
+        whole = batch._replace(level=torch.full_like(batch.level, level), masked=torch.ones_like(batch.masked))
+        errors, masked = errors_of(model, whole)
+        figures[f"cross-entropy {level + 1}"] = float(errors.sum() / masked.sum())
     return figures

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.corpora import Utterance
-from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, mel, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
 from lab.train import tokenizer_parts
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.train.speakers import SHARPNESS, in_step, perturb
@@ -79,7 +79,7 @@ class Learner(nn.Module):
         features = tokenizer.features(varied)
         narrow = tokenizer.narrow(features, speech)
         quantized, indices = tokenizer.quantizer(narrow, speech)
-        logits = tokenizer.spell(quantized)
+        logits = tokenizer.ctc_head(quantized)
 
         asked = hidden & speech
         masked = F.cross_entropy(self.predict(features[asked]), targets[asked]) if asked.any() else features.sum() * 0
@@ -164,7 +164,7 @@ def collate(utterances: list[Utterance], agreement: float = 0.0, late: np.ndarra
     waveform = torch.zeros(len(heard), int(tokens.max()) * TOKEN_HOP)
     for row, samples in zip(waveform, heard, strict=True):
         row[: len(samples)] = torch.from_numpy(samples[: len(row)])
-    texts = [torch.tensor(spelling.spell(u.text)) for u in utterances]
+    texts = [torch.tensor(ctc.labels(u.text)) for u in utterances]
     return Batch(
         waveform,
         tokens,

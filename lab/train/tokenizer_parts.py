@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.corpora import Utterance
-from lab.tokens import TOKEN_HOP, Tokenizer, spelling
+from lab.tokens import TOKEN_HOP, Tokenizer, ctc
 from lab.train.loop import Losses, Schedule
 from lab.train.parts import Part, fit_part
 from lab.train.speakers import SHARPNESS, in_step, perturb
@@ -142,7 +142,7 @@ class Reader(Part[Tokenizer]):
     near: Tensor
 
     def __init__(self, tokenizer: Tokenizer):
-        super().__init__(tokenizer, Tokenizer.READER)
+        super().__init__(tokenizer, Tokenizer.CTC_HEAD)
         quantizer = tokenizer.quantizer
         nearest = quantizer.scores(quantizer.codebook).topk(min(_NEAR, tokenizer.config.codes)).indices
         self.register_buffer("near", nearest, persistent=False)
@@ -151,7 +151,7 @@ class Reader(Part[Tokenizer]):
         misheard = torch.rand(batch.tokens.shape, device=batch.tokens.device) < _MISHEARD
         another = torch.randint(self.near.shape[1], batch.tokens.shape, device=batch.tokens.device)
         tokens = torch.where(misheard, self.near[batch.tokens, another], batch.tokens)
-        logits = self.model.spell(self.model.quantizer.codebook[tokens])
+        logits = self.model.ctc_head(self.model.quantizer.codebook[tokens])
         spelled = logits.float().log_softmax(-1).transpose(0, 1)
         each = F.ctc_loss(spelled, batch.text, batch.lengths, batch.text_lengths, zero_infinity=True, reduction="none")
         ctc = (each / batch.text_lengths).mean()
@@ -187,6 +187,6 @@ def read(
 ) -> dict[str, float]:
     """Train the reader of `tokenizer` in place, on the tokens of what is `heard` and its text. `options` as in
     `fit_part`."""
-    told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(spelling.spell(u.text))) for u in heard]
+    told = [(tokenizer.encode(u.samples()).clone(), torch.tensor(ctc.labels(u.text))) for u in heard]
     schedule = Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05)
     return fit_part(Reader(tokenizer), readings(told, size, options["seed"]), folder, schedule, **options)

@@ -23,14 +23,40 @@ from lab.nn.stft import STFT
 
 FRAME_HOP = 320  # samples of a frame, at 16 kHz: two frames a semantic token
 
+PRESETS: dict[str, dict[str, int]] = {
+    "lab": {},
+    "tiny": {
+        "width": 32,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "fine_width": 16,
+        "fine_encoder_layers": 1,
+        "fine_decoder_layers": 1,
+        "levels": 4,
+        "codes": 16,
+        "code_width": 16,
+    },
+    "paper": {
+        "width": 512,
+        "encoder_layers": 6,
+        "decoder_layers": 6,
+        "fine_width": 256,
+        "fine_encoder_layers": 6,
+        "fine_decoder_layers": 6,
+        "levels": 12,
+        "code_width": 128,
+    },
+}
+
 
 @dataclass(frozen=True)
 class CodecConfig:
     """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
 
-    Transforms of 20 ms say when a sound is by which of them holds it; one of 80 ms a frame says it by phase alone,
-    which is much harder to learn. The `fine` layers, of half the width, run at the rate of the transforms: a layer
-    costs what one at the rate of frames does, and neighbouring phases can be made to agree.
+    Transforms of 20 ms locate a sound by which of them holds it; one of 80 ms a frame by phase alone, which is much
+    harder to learn. The `fine` layers, of half the width, run at the rate of the transforms: a layer costs what one at
+    the rate of frames does, and neighbouring phases can be made to agree. `kernel` of all convolutions, odd.
+    Quantizer: `levels` Q of `codes` vectors of `code_width`.
     """
 
     hop: int = FRAME_HOP
@@ -49,38 +75,17 @@ class CodecConfig:
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> CodecConfig:
-        """ "lab": trained here; "tiny": for tests; "paper": AudioLM's 12 levels x 1024, and wider."""
-        known: dict[str, dict[str, Any]] = {
-            "lab": {},
-            "tiny": {
-                "width": 32,
-                "encoder_layers": 1,
-                "decoder_layers": 1,
-                "fine_width": 16,
-                "fine_encoder_layers": 1,
-                "fine_decoder_layers": 1,
-                "levels": 4,
-                "codes": 16,
-                "code_width": 16,
-            },
-            "paper": {
-                "width": 512,
-                "encoder_layers": 6,
-                "decoder_layers": 6,
-                "fine_width": 256,
-                "fine_encoder_layers": 6,
-                "fine_decoder_layers": 6,
-                "levels": 12,
-                "code_width": 128,
-            },
-        }
-        return presets.build(cls, known, name, overrides)
+        """ "lab": trained here; "tiny": for tests; "paper": AudioLM's 12 levels x 1024, and wider.
+
+        Raises LabError for an unknown preset or field.
+        """
+        return presets.build(cls, PRESETS, name, overrides)
 
 
 class Codec(nn.Module):
     """Waveform (B, N) in [-1, 1] at 16 kHz <-> codes (B, F, Q), F = ceil(N / hop)."""
 
-    DECODER = ("widen", "decoder", "split", "fine_decoder", "head")  # the layers that speak codes; others make them
+    DECODER = ("widen", "decoder", "split", "fine_decoder", "head")  # the layers after the quantizer
 
     def __init__(self, config: CodecConfig):
         super().__init__()
@@ -99,14 +104,14 @@ class Codec(nn.Module):
         self.split = nn.Sequential(RMSNorm(width), nn.Linear(width, config.patch * fine))
         self.fine_decoder = _blocks(config.fine_decoder_layers, fine, kernel)
         spectrum = nn.Linear(fine, 2 * bins)
-        # Speech has some exp(-5) a bin; exp(0) would be a roar.
+        # Speech has about exp(-5) a bin; exp(0) would be far too loud.
         nn.init.constant_(spectrum.bias[:bins], -5.0)
         self.head = nn.Sequential(RMSNorm(fine), spectrum)
 
     def forward(self, waveform: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For training: waveform (B, N), N a multiple of hop; depth (B,) levels to use (quantizer dropout).
 
-        A depth of 0 leaves the latent as it is: a codec learns to speak before it learns to count.
+        A depth of 0 leaves the latent as it is: the first steps train without the quantizer.
         Returns the reconstruction (B, N), the commitment loss () and the codes (B, F, Q).
         """
         latent = self.latent(waveform)
@@ -132,19 +137,31 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Tensor:
-        """(B, N) -> codes (B, ceil(N / hop), Q); a last frame that is not full is completed with silence."""
-        return self.quantizer.encode(self.latent(waveform))
+        """(B, N) -> codes (B, ceil(N / hop), Q); a last frame that is not full is completed with silence.
+
+        Raises LabError unless the waveform is a tensor of finite floats, of shape (B, N).
+        """
+        if not isinstance(waveform, Tensor):
+            raise LabError(f"the codec encodes tensors (B, N), not {type(waveform).__name__}")
+        if not waveform.is_floating_point():
+            raise LabError(f"the codec encodes floats in [-1, 1], not {waveform.dtype}; divide int16 by 32768")
+        if waveform.ndim != 2 or not waveform.numel():
+            raise LabError(f"the codec encodes waveforms (B, N), 1 sample or more, not {tuple(waveform.shape)}")
+        if not waveform.isfinite().all():
+            raise LabError("the waveform holds NaN or infinite samples")
+        return self.quantizer.encode(self.latent(waveform.float()))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels -> (B, F * hop)."""
-        if not 1 <= codes.shape[-1] <= self.config.levels:
-            raise LabError(f"codes of {codes.shape[-1]} levels, and this codec has 1 to {self.config.levels}")
-        return self.synthesize(self.quantizer.decode(codes))
+        """Codes (B, F, q), the first q <= Q levels -> (B, F * hop). Raises LabError for codes that it has not."""
+        vectors = self.quantizer.decode(codes)
+        if vectors.ndim != 3:
+            raise LabError(f"codes must be (B, F, q), not of {vectors.ndim} dimensions")
+        return self.synthesize(vectors)
 
     @property
     def receptive_field(self) -> int:
-        """Samples of input that one sample of output may depend on, encoder and decoder together."""
+        """Samples of input that one sample of output depends on, encoder and decoder together."""
         config, reach = self.config, self.config.kernel - 1
         step = config.hop // config.patch
         overlapping = config.window // step  # transforms that write one sample

@@ -1,6 +1,6 @@
 """Tokens of any length -> waveform, in windows of 27 s beside 3 s of the speaker (SpeechSSM, Fig. 4b).
 
-Every window begins with the same prompt and knows nothing of its neighbours but the 4 s of tokens they share;
+Every window begins with the same prompt and has nothing of its neighbours but the 4 s of tokens they share;
 they are joined in the middle of those. Memory is that of one window.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lab import audio, windows
 from lab.errors import LabError
+from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 from lab.voice.codec import Codec
 from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
@@ -37,8 +38,9 @@ class Synthesizer:
         """The speaker of a waveform (N,), given its semantic tokens: the first 3 s that hold speech, 75 tokens and 150
         frames.
 
-        Raises LabError if it is shorter.
+        Raises LabError if it is shorter, or for tokens that this voice has not.
         """
+        tokens = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
         length = windows.SPEAKER_PROMPT
         if len(waveform) < length * TOKEN_HOP or len(tokens) < length:
             seconds = len(waveform) / audio.SAMPLE_RATE
@@ -54,7 +56,8 @@ class Synthesizer:
         self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: object
     ) -> np.ndarray:
         """Tokens (T,) -> waveform (640 T,): `stream` with all pieces in one."""
-        pieces = self.stream((int(token) for token in tokens), prompt, seed, **options)  # type: ignore[arg-type]
+        indices = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
+        pieces = self.stream(indices.tolist(), prompt, seed, **options)  # type: ignore[arg-type]
         return np.concatenate([np.zeros(0, np.float32), *pieces])
 
     def stream(
@@ -76,26 +79,30 @@ class Synthesizer:
 
         `windowing` in tokens: smaller windows speak sooner and have more seams. `fade` in samples, even: the
         length of the equal-power cross-fade around each seam; 0 is the paper's cut. Window k draws from
-        (seed, k) alone, so the same tokens give the same samples however they arrive. The rest as in
-        `SoundStorm.generate`.
+        (seed, k) alone, so the same tokens give the same samples however they arrive. The rest, and what raises
+        LabError, as in `SoundStorm.generate`.
         """
-        if fade % 2:
-            raise LabError(f"a cross-fade of {fade} samples has no middle; give an even number")
+        if not isinstance(fade, int) or fade % 2 or not 0 <= fade <= windowing[1] * TOKEN_HOP:
+            most = f"the windows share {windowing[1] * TOKEN_HOP}"
+            raise LabError(f"a cross-fade of {fade} samples: give an even number, 0 or more; {most}")
+        generator_of(seed)  # what is wrong is said before the first token is drawn
+        prompt, passes = self.soundstorm.check_options(prompt, iterations, temperature, noise)
+        parts = windows.stream(tokens, *windowing)
 
-        def spoken() -> Iterator[np.ndarray]:
-            for index, (window, items) in enumerate(windows.stream(tokens, *windowing)):
+        def rendered() -> Iterator[np.ndarray]:
+            for index, (window, items) in enumerate(parts):
                 codes = self.soundstorm.generate(
-                    torch.tensor(items),
+                    items,
                     prompt,
                     generator_of(seed, index),
-                    iterations=iterations,
+                    iterations=passes,
                     temperature=temperature,
                     noise=noise,
                     on_pass=on_pass,
                 )
                 yield self.decode(codes)[window.scaled(TOKEN_HOP).kept(fade // 2)]
 
-        return audio.stitch(spoken(), fade)
+        return audio.stitch(rendered(), fade)
 
     def decode(self, codes: Tensor) -> np.ndarray:
         """Codes (F, q) -> waveform (320 F,). Not the prompt's: its end is no neighbour of the first frame."""
