@@ -122,7 +122,9 @@ def test_a_reader_meets_near_tokens_now_and_then(monkeypatch) -> None:
     reader = tokenizer_parts.Reader(judged)
     assert reader.near.shape == (32, 8) and (reader.near[:, 0] == torch.arange(32)).all()
     seen = []
-    monkeypatch.setattr(judged, "spell", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29))
+    monkeypatch.setattr(
+        judged.ctc_head, "forward", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29)
+    )
     tokens = torch.randint(0, 32, (4, 2000), generator=torch.Generator().manual_seed(0))
     ones = torch.ones(4, dtype=torch.int64)
     reader(tokenizer_parts.Reading(tokens, 2000 * ones, ones, ones))

@@ -57,11 +57,12 @@ class Centre(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        before = [buffer.clone() for buffer in self.buffers()]
-        y = super().forward(x)
-        finite = torch.stack([buffer.isfinite().all() for buffer in self.buffers()]).all()
-        for buffer, kept in zip(self.buffers(), before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, kept))
+        assert self.running_mean is not None and self.running_var is not None
+        mean, variance = self.running_mean.clone(), self.running_var.clone()
+        y = F.batch_norm(x, mean, variance, training=True, eps=self.eps)
+        finite = torch.stack([mean, variance]).isfinite().all()
+        self.running_mean.copy_(torch.where(finite, mean, self.running_mean))
+        self.running_var.copy_(torch.where(finite, variance, self.running_var))
         return y
 
 
