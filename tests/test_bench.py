@@ -163,7 +163,7 @@ def test_decoding_begins_where_it_says_and_in_place() -> None:
     model = transformer()
     state = throughput.filled(model, 2, 20, 4)
     after = model(torch.zeros(2, 1, dtype=torch.int64), state)[1]
-    assert after.size == 21 and after.room is state.room and (after.length == 21).all()
+    assert after.size == 21 and after.buffer is state.buffer and (after.length == 21).all()
     assert throughput.filled(griffin(), 2, 500, 4).length.tolist() == [500, 500]
 
 

@@ -161,7 +161,7 @@ def test_continuations_of_one_transformer_state_do_not_meet(mode: Any, reset: bo
     with mode():
         whole = [model(story, reset=documents) for story in stories]
         _, state = model(prompt[:, :12], reset=documents[:, :12] if reset else None)
-        _, state = model(prompt[:, 12:], state)  # of 12 tokens there is room for 24 now
+        _, state = model(prompt[:, 12:], state)  # of 12 tokens there is memory for 24 now
         states, pieces, old = [state] * 3, [[], [], []], []
         for a, b in ((13, 14), (14, 15), (15, 22), (22, 23), (23, 33)):
             for i, story in enumerate(stories):
@@ -175,36 +175,36 @@ def test_continuations_of_one_transformer_state_do_not_meet(mode: Any, reset: bo
                 torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     for then, keys in old:
         assert all(torch.equal(layer.keys, was) for layer, was in zip(then.layers, keys, strict=True))
-    rooms = [then.room for then, _ in old[:6]]  # of two rounds: the first to come wrote behind the prompt
-    assert rooms[:3] == [state.room] * 3 and rooms[3] is state.room and len({*rooms[3:]}) == 3
+    buffers = [then.buffer for then, _ in old[:6]]  # of two rounds: the first to come wrote behind the prompt
+    assert buffers[:3] == [state.buffer] * 3 and buffers[3] is state.buffer and len({*buffers[3:]}) == 3
 
 
 @torch.inference_mode()
-def test_the_room_of_the_transformer_doubles_and_is_written_in_place() -> None:
+def test_the_buffer_of_the_transformer_doubles_and_is_written_in_place() -> None:
     model, tokens = build("transformer"), tokens_of(1, 1000)
     whole, _ = model(tokens)
-    state, rooms, pieces = None, [], []
+    state, buffers, pieces = None, [], []
     for t in range(1000):
         logits, state = model(tokens[:, t : t + 1], state)
         pieces.append(logits)
         assert state.size == t + 1 and state_bytes(state) == (t + 1) * 3 * 2 * 16 * 4 + 8
-        if not rooms or state.room is not rooms[-1]:
-            rooms.append(state.room)
-    assert [room.buffer.shape[3] for room in rooms] == [2**n for n in range(11)]  # 1, 2, 4, ... 1,024 tokens
+        if not buffers or state.buffer is not buffers[-1]:
+            buffers.append(state.buffer)
+    assert [buffer.tensor.shape[3] for buffer in buffers] == [2**n for n in range(11)]  # 1, 2, 4, ... 1,024 tokens
     torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-4, rtol=0)
 
 
-def test_the_transformer_starts_with_room_for_what_it_is_told() -> None:
+def test_the_transformer_starts_with_the_capacity_asked_for() -> None:
     model, tokens = build("transformer"), tokens_of(2, 41)
     first = model.empty_state(2, 40)
-    assert first.size == 0 and state_bytes(first) == 2 * 8 and first.room.buffer.shape == (3, 2, 2, 40, 16)
+    assert first.size == 0 and state_bytes(first) == 2 * 8 and first.buffer.tensor.shape == (3, 2, 2, 40, 16)
     with torch.inference_mode():
         whole, _ = model(tokens)
         head, state = model(tokens[:, :25], first)
         tail, last = model(tokens[:, 25:40], state)
         end, beyond = model(tokens[:, 40:], last)
-        again, second = model(tokens, first)  # the room is taken, so from one of its own
-    assert first.room is state.room is last.room is not beyond.room and second.room is not first.room
+        again, second = model(tokens, first)  # the buffer is claimed, so in one of its own
+    assert first.buffer is state.buffer is last.buffer is not beyond.buffer and second.buffer is not first.buffer
     torch.testing.assert_close(torch.cat([head, tail, end], 1), whole, atol=1e-5, rtol=0)
     torch.testing.assert_close(again, whole, atol=1e-5, rtol=0)
     for batch, capacity in ((0, 40), (2, 0)):
@@ -216,7 +216,7 @@ def test_the_transformer_starts_with_room_for_what_it_is_told() -> None:
 def test_rows_of_a_transformer_state_may_be_picked_and_repeated() -> None:
     model, tokens, more = build("transformer"), tokens_of(2, 12), tokens_of(2, 3, 1)
     _, state = model(tokens)
-    _, state = model(more[:, :1], state)  # now with free room behind
+    _, state = model(more[:, :1], state)  # now with free memory behind
     for rows in ([1, 0], [1, 1], [0]):
         layers = tuple(type(layer)(*(kv[rows] for kv in layer)) for layer in state.layers)
         logits, _ = model(more[rows, 1:], state._replace(length=state.length[rows], layers=layers))

@@ -51,11 +51,11 @@ def filled(model: Model, batch: int, position: int, room: int) -> Any:
     """
     if isinstance(model, SpeechTransformer):
         state = model.empty_state(batch, position + room)
-        assert state.room is not None
-        state.room.buffer.normal_()
-        state.room.filled = position
-        caches = tuple(CacheState(*buffer[:, :, :position]) for buffer in state.room.buffer)
-        return TransformerState(torch.full_like(state.length, position), caches, room=state.room)
+        assert state.buffer is not None
+        state.buffer.tensor.normal_()
+        state.buffer.filled = position
+        caches = tuple(CacheState(*layer[:, :, :position]) for layer in state.buffer.tensor)
+        return TransformerState(torch.full_like(state.length, position), caches, buffer=state.buffer)
     length, layers = model(torch.zeros(1, 1, dtype=torch.int64, device=model.embedding.device))[1]
     noise = (type(layer)(*(part.new_empty(batch, *part.shape[1:]).normal_() for part in layer)) for layer in layers)
     return GriffinState(length.new_full((batch,), position), tuple(noise))
@@ -74,7 +74,7 @@ def sampling(model: Model, batch: int, position: int, steps: int) -> Callable[[]
         state = filled(model, batch, position, steps)
 
         def begin() -> Decoder:
-            state.room.filled = position
+            state.buffer.filled = position
             return decoder(model, state)
 
     @torch.inference_mode()

@@ -81,6 +81,7 @@ class TransformerConfig:
     mlp_width: int  # of each of the two branches
     context: int  # tokens it is trained to; sampling beyond it is extrapolation, or slide-and-prompt
     rope: bool = True  # Gemma has it; whether SpeechTransformer kept it the paper does not say
+    soft_cap: float | None = None  # Gemma has none
 
     def __post_init__(self) -> None:
         _positive(self)

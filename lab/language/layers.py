@@ -1,25 +1,25 @@
 """The layers of Griffin (paper section 5.2): local attention, the recurrent block, GeGLU.
 
-They learn where documents lie from one tensor, `position` (B, T): the number of tokens since the document
-began. It is 0 at the first token, where nothing earlier is seen, and a query may look back by `min(window,
-position)`.
+`position` (B, T) is the number of tokens since the document began. At 0, its first token, all state is dropped, and a
+query attends to `min(window, position)` tokens before itself.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab.language.config import GriffinConfig
+from lab.language.config import GriffinConfig, TransformerConfig
 from lab.nn.attention import attend
 from lab.nn.rotary import rotate
 from lab.recurrence import causal_conv1d, rg_lru
 
-BLOCK = 128  # queries: of the keys that a block is held against, all but this many are seen by each of them
+BLOCK = 128  # queries that share one span of keys: window + BLOCK, of which a query needs window + 1
 
 
 class AttentionState(NamedTuple):
@@ -46,7 +46,10 @@ def linear(fan_in: int, fan_out: int, bias: bool = True, gain: float = 1.0) -> n
 
 
 class GeGLU(nn.Module):
-    """gelu_tanh(W1 x) * (W2 x), then down; W1 and W2 are the halves of one matrix."""
+    """W3 (gelu_tanh(W1 x) * (W2 x)), (..., D) to (..., D) (Shazeer 2002.05202); W1 and W2 are the halves of `up`.
+
+    layers: of the model, whose residual branches start with variance 2 / layers.
+    """
 
     def __init__(self, width: int, hidden: int, layers: int, bias: bool):
         super().__init__()
@@ -59,7 +62,10 @@ class GeGLU(nn.Module):
 
 
 class BlockDiagonal(nn.Module):
-    """Square blocks side by side: (B, T, L) to the logits of the input gate and of the recurrence gate."""
+    """Block-diagonal linear layers, a block for each head: (B, T, L) to two (B, T, L).
+
+    They are the logits of the input gate and of the recurrence gate.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -90,12 +96,14 @@ def initial_lambda(width: int, kind: str) -> Tensor:
 
 
 class RecurrentBlock(nn.Module):
-    """Linear -> convolution -> RG-LRU, times gelu of another Linear, then out."""
+    """out(gelu(y(x)) * RG-LRU(convolution(x(x)))), (B, T, D) to (B, T, D) (Griffin, section 2.3).
+
+    Lambda stays in float32 when the model is cast: bfloat16 rounds decays near 1 to 1.
+    """
 
     def __init__(self, config: GriffinConfig):
         super().__init__()
         D = config.width
-        self.window = config.conv_width - 1
         self.y = linear(D, D)
         self.x = linear(D, D)
         self.out = linear(D, D, gain=2 / config.layers)
@@ -103,6 +111,13 @@ class RecurrentBlock(nn.Module):
         self.conv_bias = nn.Parameter(torch.zeros(D))
         self.gates = BlockDiagonal(D, config.heads)
         self.lambda_ = nn.Parameter(initial_lambda(D, config.lambda_init))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RecurrentBlock:
+        before = self.lambda_.detach()
+        super()._apply(fn, recurse)
+        if self.lambda_.dtype.itemsize < before.dtype.itemsize == 4:
+            self.lambda_.data = before.to(self.lambda_.device)
+        return self
 
     def forward(self, x: Tensor, state: RecurrentState | None, position: Tensor) -> tuple[Tensor, RecurrentState]:
         """x (B, T, D), position (B, T)."""
@@ -115,52 +130,62 @@ class RecurrentBlock(nn.Module):
         return self.out(F.gelu(self.y(x), approximate="tanh") * h), RecurrentState(conv, hidden)
 
 
-class LocalAttention(nn.Module):
-    """Multi-query attention to a token and the `window` before it; time and memory linear in T."""
+class MultiQueryAttention(nn.Module):
+    """The projections of attention whose H query heads share one head of keys and values (Shazeer 1911.02150).
+
+    rotary: dimensions of a head, its first, with a rotary embedding. bias: of the output.
+    """
+
+    def __init__(self, config: GriffinConfig | TransformerConfig, rotary: int, bias: bool):
+        super().__init__()
+        self.heads, self.head_dim, self.rotary = config.heads, config.head_dim, rotary
+        inner = config.heads * config.head_dim
+        self.qkv = linear(config.width, inner + 2 * config.head_dim, bias=False)
+        self.out = linear(inner, config.width, bias, gain=2 / config.layers)
+
+    def project(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, D), position (B, T) -> queries (B, T, H, head_dim), keys and values (B, T, head_dim)."""
+        q, k, v = self.qkv(x).split([self.heads * self.head_dim, self.head_dim, self.head_dim], -1)
+        q = q.unflatten(-1, (self.heads, self.head_dim))
+        if self.rotary:
+            q, k = rotate(q, position, self.rotary), rotate(k[:, :, None], position, self.rotary)[:, :, 0]
+        return q, k, v
+
+
+class LocalAttention(MultiQueryAttention):
+    """Attention to a token and the `window` before it, (B, T, D) to (B, T, D); time and memory linear in T."""
 
     def __init__(self, config: GriffinConfig):
-        super().__init__()
-        self.heads, self.head_dim = config.heads, config.head_dim
-        self.window, self.rope = config.window, config.rope
-        D, inner = config.width, config.heads * config.head_dim
-        self.qkv = linear(D, inner + 2 * self.head_dim, bias=False)
-        self.out = linear(inner, D, gain=2 / config.layers)
+        super().__init__(config, config.head_dim // 2 if config.rope else 0, bias=True)
+        self.window = config.window
 
     def forward(self, x: Tensor, state: AttentionState | None, position: Tensor) -> tuple[Tensor, AttentionState]:
         """x (B, T, D), position (B, T)."""
         B, T, _ = x.shape
-        inner = self.heads * self.head_dim
-        q, k, v = self.qkv(x).split([inner, self.head_dim, self.head_dim], -1)
-        q = q.unflatten(-1, (self.heads, self.head_dim))  # (B, T, H, head_dim)
-        if self.rope:
-            q = rotate(q, position, self.head_dim // 2)
-            k = rotate(k[:, :, None], position, self.head_dim // 2)[:, :, 0]
+        q, k, v = self.project(x, position)
         if state is None:
             empty = k.new_zeros(B, self.window, self.head_dim)
             state = AttentionState(empty, empty)
-        keys, values = (
-            torch.cat([state.keys, k], 1),
-            torch.cat([state.values, v], 1),
-        )  # (B, window + T, head_dim)
+        keys, values = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, window + T, head_dim)
         y = self._step(q, keys, values, position) if T == 1 else self._blocks(q, keys, values, position)
-        # the clone lets go of the chunk: a slice would keep all of its memory alive
+        # cloned, as a slice would keep the memory of the whole chunk alive
         return self.out(y.flatten(-2)), AttentionState(keys[:, T:].clone(), values[:, T:].clone())
 
     def _visible(self, position: Tensor, keys: int) -> Tensor:
-        """(..., queries, keys) bool: the last query is the last key."""
+        """Position (..., queries) -> (..., queries, keys) bool; the last query is at the last key."""
         queries = position.shape[-1]
         at = torch.arange(keys, device=position.device)
         distance = at[keys - queries :, None] - at  # (queries, keys)
         return (distance >= 0) & (distance <= position.clamp(max=self.window)[..., None])
 
     def _step(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
-        """One query: two small matrix products, without what SDPA spends on getting ready."""
+        """One query, q (B, 1, H, head_dim) -> same; two matrix products cost less than a call of torch's SDPA."""
         scores = q[:, 0] @ keys.transpose(1, 2) * self.head_dim**-0.5  # (B, H, window + 1)
         scores = scores.masked_fill(~self._visible(position, self.window + 1), -math.inf)
         return (scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values)[:, None]
 
     def _blocks(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
-        """Blocks of queries, each against its own keys and the `window` before: (B, T, H, head_dim)."""
+        """Blocks of queries, each over its own keys and the `window` before: q (B, T, H, head_dim) -> same."""
         B, T = position.shape
         size = min(T, self.window, BLOCK)
         count = -(-T // size)

@@ -1,25 +1,21 @@
 """SpeechTransformer, the baseline: Gemma's decoder on the interface of Griffin (paper section 9).
 
-Its state is every key and value so far: it grows, and each step reads all of it. That is what Griffin is
-compared with. Tokens are written behind those before, into a room that doubles when it is full.
+Its state, the keys and values of all tokens so far, grows, and each step reads all of it: Griffin is compared with
+that. They are appended in place to a buffer that doubles when it is full.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from lab.errors import LabError
 from lab.language.config import TransformerConfig
-from lab.language.layers import GeGLU, linear
-from lab.language.tokens import check_tokens, positions
+from lab.language.layers import GeGLU, MultiQueryAttention
+from lab.language.model import CausalLM, ResidualBlock
 from lab.nn.attention import attend
-from lab.nn.norm import RMSNorm
-from lab.nn.rotary import rotate
 
 
 class CacheState(NamedTuple):
@@ -29,42 +25,41 @@ class CacheState(NamedTuple):
     values: Tensor
 
 
-class Room:
-    """Memory for the keys and values of all layers, shared by states as an array is by the slices of Go.
+class KVBuffer:
+    """Allocated memory for the keys and values of all layers; states that continue each other share it.
 
-    Each state sees a front of it. The first to write behind its own front may do so in place, and `filled` tells
-    the others that they came too late: they copy theirs into a room of their own. What a state sees is never
-    written again. The oldest state keeps the whole room alive.
+    A state is a view of its first tokens. The first continuation of a state may write behind that view in place, which
+    `filled` records; any other copies its tokens to a buffer of its own. What a state views is never written again.
     """
 
-    def __init__(self, buffer: Tensor):
-        self.buffer = buffer  # (layers, 2, B, capacity, head_dim)
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor  # (layers, 2, B, capacity, head_dim)
         self.filled = 0  # tokens
 
     def claim(self, keys: Tensor, more: int) -> bool:
         """Whether `more` tokens may be written behind `keys`, (B, S, head_dim) of the first layer; once only."""
         B, S, _ = keys.shape
         # A state may have been rearranged since: rows picked or repeated.
-        ours = B == self.buffer.shape[2] and (S == 0 or keys.data_ptr() == self.buffer.data_ptr())
+        ours = B == self.tensor.shape[2] and (S == 0 or keys.data_ptr() == self.tensor.data_ptr())
         # Outside of inference mode torch refuses to write to what was made inside.
-        writable = torch.is_inference_mode_enabled() or not self.buffer.is_inference()
-        free = ours and writable and self.filled == S and S + more <= self.buffer.shape[3]
+        writable = torch.is_inference_mode_enabled() or not self.tensor.is_inference()
+        free = ours and writable and self.filled == S and S + more <= self.tensor.shape[3]
         if free:
             self.filled = S + more
         return free
 
 
 class TransformerState(NamedTuple):
-    """Tokens since the document began, (B,) int64, and the cache of each layer.
+    """Tokens since the document began, (B,) int64, and the keys and values of each layer.
 
-    packed: whether documents may begin inside of the cache. room: where the caches lie, None where autograd keeps
-    them.
+    packed: whether documents may begin inside of them. buffer: what they are views of, None where autograd needs each
+    call's own.
     """
 
     length: Tensor
     layers: tuple[CacheState, ...]
     packed: bool = False
-    room: Room | None = None
+    buffer: KVBuffer | None = None
 
     @property
     def size(self) -> int:
@@ -72,29 +67,21 @@ class TransformerState(NamedTuple):
         return self.layers[0].keys.shape[1]
 
 
-class Attention(nn.Module):
-    """Multi-query attention to everything since the document began."""
+class Attention(MultiQueryAttention):
+    """Attention to every token since the document began."""
 
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.heads, self.head_dim, self.rope = config.heads, config.head_dim, config.rope
-        inner = config.heads * config.head_dim
-        self.qkv = linear(config.width, inner + 2 * config.head_dim, bias=False)
-        self.out = linear(inner, config.width, bias=False, gain=2 / config.layers)
+        super().__init__(config, config.head_dim if config.rope else 0, bias=False)
 
     def forward(
         self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None, buffer: Tensor | None
     ) -> tuple[Tensor, CacheState]:
         """x (B, T, D), position (B, T), mask (B or 1, T, S + T) bool; None is plain causal, or all for one token.
 
-        buffer: (2, B, capacity, head_dim), with `state` at its front and room behind; None to concatenate.
+        buffer: (2, B, capacity, head_dim), `state` being its first tokens; None to concatenate.
         """
         T = x.shape[1]
-        q, k, v = self.qkv(x).split([self.heads * self.head_dim, self.head_dim, self.head_dim], -1)
-        q = q.unflatten(-1, (self.heads, self.head_dim))  # (B, T, H, head_dim)
-        if self.rope:
-            q = rotate(q, position, self.head_dim)
-            k = rotate(k[:, :, None], position, self.head_dim)[:, :, 0]
+        q, k, v = self.project(x, position)
         start = 0 if state is None else state.keys.shape[1]
         if buffer is not None:
             buffer[0, :, start : start + T], buffer[1, :, start : start + T] = k, v
@@ -102,7 +89,7 @@ class Attention(nn.Module):
         elif state is not None:
             k, v = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, S + T, head_dim)
         visible = None if mask is None else mask[:, None]
-        if T == 1:  # the heads share the keys: they stand in for queries, and each key is read once
+        if T == 1:  # the heads share the keys, so they are passed as the queries: each key is read once
             y = attend(q, k[:, None], v[:, None], visible)
         else:
             wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
@@ -110,76 +97,52 @@ class Attention(nn.Module):
         return self.out(y.flatten(-2)), CacheState(k, v)
 
 
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)); Gemma has no biases."""
+class SpeechTransformer(CausalLM):
+    """The baseline language model; `forward` is that of `CausalLM`, and `config.context` is no limit of it."""
+
+    config: TransformerConfig
+    state_type = TransformerState
 
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.mix_norm = RMSNorm(config.width)
-        self.mix = Attention(config)
-        self.mlp_norm = RMSNorm(config.width)
-        self.mlp = GeGLU(config.width, config.mlp_width, config.layers, bias=False)
-
-    def forward(
-        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None, buffer: Tensor | None
-    ) -> tuple[Tensor, CacheState]:
-        mixed, state = self.mix(self.mix_norm(x), state, position, mask, buffer)
-        x = x + mixed
-        return x + self.mlp(self.mlp_norm(x)), state
-
-
-class SpeechTransformer(nn.Module):
-    """The baseline language model: semantic tokens in, logits of the next one out."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
-        self.embedding = nn.Parameter(torch.randn(config.vocabulary, config.width) / math.sqrt(config.width))  # (V, D)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.norm = RMSNorm(config.width)
-
-    def forward(
-        self,
-        tokens: Tensor,
-        state: TransformerState | None = None,
-        reset: Tensor | None = None,
-        last: bool = False,
-    ) -> tuple[Tensor, TransformerState]:
-        """Any number of tokens, as `Griffin.forward`, but the state grows; `config.context` is no limit.
-
-        tokens: (B, T) int64. reset: (B, T) bool, True at the first token of a document. last: compute the logits of
-        the last token alone. Returns logits (B, T, V), or (B, 1, V), and the next state. Raises LabError for tokens of
-        another shape or, on a CPU, outside the vocabulary.
-        """
-        check_tokens(tokens, reset, None if state is None else len(state.length), self.config.vocabulary)
-        position, length = positions(tokens, None if state is None else state.length, reset)
-        start = 0 if state is None else state.size
-        packed = reset is not None or (state is not None and state.packed)
-        mask = self._mask(position, start, packed)
-        room = self._room(state, len(tokens), start, tokens.shape[1])
-        x = F.embedding(tokens, self.embedding) * math.sqrt(self.config.width)  # (B, T, D)
-        layers = []
-        for i, block in enumerate(self.blocks):
-            before, buffer = None if state is None else state.layers[i], None if room is None else room.buffer[i]
-            x, layer = block(x, before, position, mask, buffer)
-            layers.append(layer)
-        return F.linear(self.norm(x[:, -1:] if last else x), self.embedding), TransformerState(
-            length, tuple(layers), packed, room
+        super().__init__(
+            config,
+            (
+                ResidualBlock(
+                    config.width,
+                    Attention(config),
+                    GeGLU(config.width, config.mlp_width, config.layers, bias=False),  # Gemma has no biases
+                )
+                for _ in range(config.layers)
+            ),
         )
 
+    def run_blocks(
+        self, x: Tensor, state: TransformerState | None, position: Tensor, length: Tensor, reset: Tensor | None
+    ) -> tuple[Tensor, TransformerState]:
+        B, T = position.shape
+        start = 0 if state is None else state.size
+        packed = reset is not None or (state is not None and state.packed)
+        mask, buffer = self._mask(position, start, packed), self._buffer(state, B, start, T)
+        layers = []
+        for i, block in enumerate(self.blocks):
+            before, place = None if state is None else state.layers[i], None if buffer is None else buffer.tensor[i]
+            x, layer = block(x, before, position, mask, place)
+            layers.append(layer)
+        return x, TransformerState(length, tuple(layers), packed, buffer)
+
     def empty_state(self, batch: int, capacity: int) -> TransformerState:
-        """The state before any token, with room for `capacity` of them in `batch` sequences; more is no error.
+        """The state before any token, `capacity` of them allocated for `batch` sequences; more is no error.
 
         Raises LabError unless both are 1 or more.
         """
         if batch < 1 or capacity < 1:
             raise LabError(f"batch and capacity must be 1 or more, not {batch} and {capacity}")
-        room = Room(self._buffer(batch, capacity))
-        layers = tuple(CacheState(*buffer[:, :, :0]) for buffer in room.buffer)
-        return TransformerState(self.embedding.new_zeros(batch, dtype=torch.int64), layers, room=room)
+        buffer = self._allocate(batch, capacity)
+        layers = tuple(CacheState(*layer[:, :, :0]) for layer in buffer.tensor)
+        return TransformerState(self.embedding.new_zeros(batch, dtype=torch.int64), layers, buffer=buffer)
 
     def _mask(self, position: Tensor, start: int, packed: bool) -> Tensor | None:
-        """(B or 1, T, start + T) bool, None where the order of the tokens says it all."""
+        """(B or 1, T, start + T) bool; None where it would be plain causal, or True."""
         T = position.shape[1]
         if not packed and (T == 1 or start == 0):
             return None
@@ -188,22 +151,22 @@ class SpeechTransformer(nn.Module):
         causal = distance >= 0
         return causal & (distance <= position[..., None]) if packed else causal[None]
 
-    def _room(self, state: TransformerState | None, batch: int, start: int, more: int) -> Room | None:
-        """Where `more` tokens behind `start` may be written: the room of the state, or a larger copy of it.
+    def _buffer(self, state: TransformerState | None, batch: int, start: int, more: int) -> KVBuffer | None:
+        """Where `more` tokens behind `start` may be written: the state's buffer, or a larger copy of it.
 
-        None while autograd is watching, which needs the keys of each call as they were.
+        None while autograd records, which needs the keys of each call as they were.
         """
         if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
             return None
-        if state is not None and state.room is not None and state.room.claim(state.layers[0].keys, more):
-            return state.room
+        if state is not None and state.buffer is not None and state.buffer.claim(state.layers[0].keys, more):
+            return state.buffer
         # doubled, so that a token is copied less than twice on average
-        room = Room(self._buffer(batch, max(start + more, 2 * start)))
-        room.filled = start + more
+        buffer = self._allocate(batch, max(start + more, 2 * start))
+        buffer.filled = start + more
         if state is not None:
-            for buffer, layer in zip(room.buffer, state.layers, strict=True):
-                buffer[0, :, :start], buffer[1, :, :start] = layer
-        return room
+            for place, layer in zip(buffer.tensor, state.layers, strict=True):
+                place[0, :, :start], place[1, :, :start] = layer
+        return buffer
 
-    def _buffer(self, batch: int, capacity: int) -> Tensor:
-        return self.embedding.new_empty(self.config.layers, 2, batch, capacity, self.config.head_dim)
+    def _allocate(self, batch: int, capacity: int) -> KVBuffer:
+        return KVBuffer(self.embedding.new_empty(self.config.layers, 2, batch, capacity, self.config.head_dim))
