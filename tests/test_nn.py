@@ -298,3 +298,25 @@ def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float)
 def test_a_scale_that_is_no_number_from_0_is_refused(scale: float) -> None:
     with pytest.raises(LabError, match=f"temperature must be 0 or more, not {scale}"):
         check_scale("temperature", scale)
+
+
+def test_top_k_and_top_p_exclude_what_is_unlikely_and_change_no_other_share() -> None:
+    logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
+    for options, shares in (
+        ({"top_k": 2}, [4 / 7, 3 / 7, 0, 0]),
+        ({"top_p": 0.6}, [4 / 7, 3 / 7, 0, 0]),  # 0.4 is not enough
+        ({"top_p": 1e-6}, [1, 0, 0, 0]),
+        ({"top_k": 3, "top_p": 0.7}, [4 / 7, 3 / 7, 0, 0]),  # of the three, 0.44 and 0.33
+        ({"top_k": 9, "top_p": 1.0}, [0.4, 0.3, 0.2, 0.1]),
+    ):
+        drawn = sample(logits.expand(20_000, 4), 1.0, generator_of(0), **options)
+        found = torch.bincount(drawn, minlength=4) / 20_000
+        torch.testing.assert_close(found, torch.tensor(shares, dtype=torch.float32), atol=0.015, rtol=0)
+    plain = sample(seeded(50, 64), 0.8, generator_of(1))
+    assert torch.equal(sample(seeded(50, 64), 0.8, generator_of(1), top_k=64, top_p=1.0), plain)
+
+
+def test_a_row_with_its_own_generator_is_drawn_as_it_is_alone() -> None:
+    logits = seeded(3, 64)
+    together = sample(logits, 1.0, [generator_of(row) for row in range(3)])
+    assert together.tolist() == [int(sample(logits[row], 1.0, generator_of(row))) for row in range(3)]

@@ -1,7 +1,7 @@
-"""One token at a time, for stories side by side: which way of stepping a model is the quickest where it is.
+"""Decoding, one token of each sequence at a time, by the fastest way there is for the model on its device.
 
-Griffin on a CPU steps by `lab.language.lean`; on a GPU its step is a CUDA graph, one launch in place of some hundreds;
-everything else is stepped by its own forward.
+Griffin on a CPU is stepped by `lab.language.lean`, on a GPU by a CUDA graph (one launch in place of some hundreds), any
+other model by its own forward.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from lab.errors import LabError
 from lab.language.griffin import Griffin, GriffinState
 from lab.language.lean import Stepper
 from lab.language.packed import Weights, pack
-from lab.language.transformer import SpeechTransformer
+from lab.protocols import LanguageModel
 
-MAX_ROWS = 8  # beyond, one matrix product for all rows beats a walk over the weights for each
-MAX_BYTES = 1e9  # of weights that are copied without being asked
+MAX_ROWS = 8  # with more, a matrix product of torch is faster
+MAX_BYTES = 1e9  # of weights: larger ones are not copied unless int8 is asked for
 
 
 class Decoder(Protocol):
-    """Stories side by side at a point in time."""
+    """A batch of sequences, each at its newest token."""
 
     @property
     def state(self) -> Any:
         """Of the model, after all tokens stepped so far."""
 
     def step(self, tokens: Tensor) -> Tensor:
-        """(B,) int64, the newest token of each -> logits of the next (B, V)."""
+        """The newest tokens (B,) int64 -> logits of the next (B, V)."""
 
 
 class Forward:
-    """Steps by the model's own forward, wherever it is."""
+    """Steps by the model's own forward, on any device."""
 
-    def __init__(self, model: Griffin | SpeechTransformer, state: Any):
+    def __init__(self, model: LanguageModel, state: Any):
         self.model, self.state = model, state
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Forward:
 
 
 class Graph:
-    """A step as a CUDA graph: recorded once, on tensors that stay where they are."""
+    """Steps by a CUDA graph, recorded once on tensors that are updated in place."""
 
     def __init__(self, model: Griffin, state: GriffinState):
         self._tokens = torch.zeros(len(state.length), 1, dtype=torch.int64, device=state.length.device)
@@ -58,8 +58,8 @@ class Graph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._logits, after = model(self._tokens, self._state)
-            for held, new in zip(_tensors(self._state), _tensors(after), strict=True):
-                held.copy_(new)
+            for old, new in zip(_tensors(self._state), _tensors(after), strict=True):
+                old.copy_(new)
 
     @property
     def state(self) -> GriffinState:
@@ -71,11 +71,10 @@ class Graph:
         return self._logits[:, -1].clone()
 
 
-def decoder(model: Griffin | SpeechTransformer, state: Any, weights: Weights = "float32") -> Decoder:
-    """The quickest way to go on from `state`; no tensor of it is written to.
+def decoder(model: LanguageModel, state: Any, weights: Weights = "float32") -> Decoder:
+    """The fastest decoder from `state`, no tensor of which is written to.
 
-    weights: "int8" rounds the matrices of a Griffin on a CPU, one scale a row. Raises LabError where that is asked of
-    another model.
+    weights: "int8" rounds the matrices of a Griffin on a CPU, one scale a row. Raises LabError for another model.
     """
     if isinstance(model, Griffin):
         device, rows = model.embedding.device.type, len(state.length)

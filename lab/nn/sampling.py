@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lab.errors import LabError
 
-GREEDY = 1e-6  # temperatures under it: logits would overflow, and the likeliest is all that can be drawn
+GREEDY = 1e-6  # temperatures below are greedy: logits / temperature would overflow
 
 
 def generator_of(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -31,19 +32,52 @@ def check_scale(name: str, value: float) -> None:
         raise LabError(f"{name} must be 0 or more, not {value}")
 
 
-def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def check_count(name: str, value: int, least: int) -> None:
+    """Raise LabError unless a number of things is an integer of `least` or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise LabError(f"{name} must be {least} or more, an integer, not {value!r}")
+
+
+def check_truncation(top_k: int | None, top_p: float | None) -> None:
+    """Raise LabError unless top_k is an integer of 1 or more and 0 < top_p <= 1, or None."""
+    if top_k is not None:
+        check_count("top_k", top_k, 1)
+    if top_p is not None and not (isinstance(top_p, (int, float, np.number)) and 0 < top_p <= 1):
+        raise LabError(f"top_p must be above 0 and at most 1, not {top_p!r}")
+
+
+def sample(
+    logits: Tensor,
+    temperature: float,
+    generator: torch.Generator | Sequence[torch.Generator],
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Tensor:
     """Indices (...,) drawn from softmax(logits / temperature), logits (..., V); at temperature 0 the likeliest.
 
-    The generator may live on another device than the logits: noise is drawn where it lives.
+    top_k: draw from the k likeliest only. top_p: only from the fewest whose probabilities add up to p, after top_k
+    (nucleus sampling, Holtzman et al. 1904.09751). generator: one, or one for each row of logits (B, ..., V), each row
+    then being drawn as it is alone; it may live on another device than the logits.
     """
     if temperature < GREEDY:
         return logits.argmax(-1)
-    probabilities = (logits.float() / temperature).softmax(-1)
+    logits = logits.float() / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[..., -1:], -math.inf)
+    if top_p is not None and top_p < 1:
+        ordered, order = logits.softmax(-1).sort(-1, descending=True)
+        excluded = ordered.cumsum(-1) - ordered >= top_p  # those before it are enough; never the first
+        logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -math.inf)
     # What torch.multinomial does, without its look at the probabilities, for which a GPU would be waited.
-    return (probabilities / exponential(probabilities, generator)).argmax(-1)
+    return (logits.softmax(-1) / exponential(logits, generator)).argmax(-1)
 
 
-def exponential(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Exponential noise of a tensor's shape, on its device, drawn where the generator lives; its -log is Gumbel's."""
+def exponential(like: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+    """Exponential noise of a tensor's shape, on its device; its -log is Gumbel noise. Drawn where the generator lives.
+
+    generator: one for all, or one for each row of the tensor.
+    """
+    if not isinstance(generator, torch.Generator):
+        return torch.stack([exponential(row, each) for row, each in zip(like, generator, strict=True)])
     noise = torch.empty(like.shape, device=generator.device).exponential_(generator=generator)
     return noise.clamp_(min=1e-20).to(like.device)
