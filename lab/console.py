@@ -38,5 +38,8 @@ class Plain(Console):
         measured = super().size
         return measured if self.is_terminal or self.is_jupyter else ConsoleDimensions(WIDE, measured.height)
 
+    def on_broken_pipe(self) -> None:
+        raise  # as any other error: rich would end the process here, with 1
+
 
 console = Plain(file=cast(IO[str], Unfailing()))

@@ -59,7 +59,7 @@ def test_a_signal_keeps_what_was_spoken(
 
     monkeypatch.setattr(package.audio.Writer, "append", append)
     before = signal.getsignal(number)
-    words = {"story": ("prompt.wav", "--minutes", "1"), "speak": ("said.npz", "--speaker", "prompt.wav")}[command]
+    words = {"story": ("prompt.wav", "--minutes", SECOND), "speak": ("said.npz", "--speaker", "prompt.wav")}[command]
     result = lab(command, *words, "-o", "s.wav")
     assert result.exit_code == 128 + number and "Traceback" not in result.output
     assert len(chunks) == 1 and sf.info("s.wav").frames == chunks[0] > 0
@@ -122,7 +122,7 @@ def test_a_full_standard_error_costs_messages_only(monkeypatch: pytest.MonkeyPat
 def test_whoever_has_read_enough_ends_it_quietly(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, "w") as pipe:
+    with io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True) as pipe:
         assert ended(monkeypatch, pipe, "-q", *command.split()) == (128 + signal.SIGPIPE, "")
 
 
@@ -134,7 +134,8 @@ def test_audio_through_a_pipe_is_what_a_file_holds() -> None:
     samples = np.frombuffer(piped.stdout_bytes[44:], "<i2")
     assert np.abs(samples - sf.read("story.wav", dtype="int16")[0].astype(int)).max() <= 1
     spoken = lab("speak", "-", "--speaker", "prompt.wav", "-o", "-", stdin=lab("tokens", "prompt.wav").stdout_bytes)
-    assert spoken.exit_code == 0 and len(spoken.stdout_bytes) == 44 + 2 * 100 * HOP
+    assert spoken.exit_code == 0, spoken.stderr
+    assert len(spoken.stdout_bytes) == 44 + 2 * 100 * HOP
     refused("cannot carry the audio and JSON", "story", "prompt.wav", "-o", "-", "--json")
 
 

@@ -24,7 +24,6 @@ from lab.console import Plain, console
 from lab.errors import LabError, LabWarning
 
 settings = SimpleNamespace(json=False, verbose=False)  # of the command that runs
-out = Plain()
 
 
 class Commands(typer.core.TyperGroup):
@@ -94,7 +93,8 @@ def printing() -> Iterator[None]:
 def _drop_output() -> None:
     """What is left in the buffer of standard output would fail again at the end of the process."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _refused(error: object) -> int:
@@ -204,4 +204,4 @@ def answer(found: Any, *shown: Any) -> None:
             print(json.dumps(found, default=str))
         else:
             for each in shown:
-                out.print(each)
+                Plain().print(each)
