@@ -24,6 +24,9 @@ class LanguageModel(Protocol):
     def device(self) -> torch.device:
         """Where tokens have to be."""
 
+    def to(self, device: torch.device | str, /) -> Any:
+        """Move there, in place, and return itself."""
+
     def __call__(
         self, tokens: Tensor, state: Any = None, reset: Tensor | None = None, last: bool = False
     ) -> tuple[Tensor, Any]:

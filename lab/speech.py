@@ -19,8 +19,9 @@ from torch import Tensor
 
 from lab import audio, bundle
 from lab.errors import LabError, LabWarning
-from lab.language import Continuation, Griffin, SpeechTransformer, generate, state_bytes
+from lab.language import Continuation, generate, state_bytes
 from lab.nn.sampling import generator_of
+from lab.protocols import LanguageModel
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 
@@ -60,8 +61,8 @@ class Story:
 class SpeechSSM:
     """Tokenizer, language model and voice. All state is in what the methods return, none in here."""
 
-    def __init__(self, tokenizer: Tokenizer, language: Griffin | SpeechTransformer, voice: Synthesizer):
-        sizes = tokenizer.config.codes, language.config.vocabulary, voice.soundstorm.config.tokens
+    def __init__(self, tokenizer: Tokenizer, language: LanguageModel, voice: Synthesizer):
+        sizes = tokenizer.config.codes, language.vocabulary, voice.soundstorm.config.tokens
         if len(set(sizes)) > 1:
             raise LabError(
                 "the tokenizer has {} codes, the language model {} and the voice {}: they were not trained "
@@ -86,7 +87,7 @@ class SpeechSSM:
         """
         path, name = Path(root) if root is not None else bundle.folder(), baseline or language
         parts: dict[str, Any] = {part: bundle.load(path, part) for part in ("tokenizer", name, "soundstorm", "codec")}
-        if not isinstance(parts[name], Griffin | SpeechTransformer):
+        if not isinstance(parts[name], LanguageModel):
             raise LabError(f"{name} is no language model; give one of {', '.join(LANGUAGES)}")
         ssm = cls(parts["tokenizer"], parts[name], Synthesizer(parts["soundstorm"], parts["codec"]))
         return ssm if device is None else ssm.to(device)
@@ -102,7 +103,7 @@ class SpeechSSM:
 
     @property
     def device(self) -> torch.device:
-        return self.language.embedding.device
+        return self.language.device
 
     def prepare_prompt(self, source: Source, name: str = "the prompt") -> np.ndarray:
         """A file or waveform -> 3 to 60 s of waveform (N,) at 16 kHz and -23 dBFS; of a longer one its beginning.
@@ -169,7 +170,7 @@ class SpeechSSM:
             generator=generator_of(seed, device=self.device),
             temperature=temperature,
             max_tokens=None if seconds is None else max(1, round(seconds * TOKEN_RATE)),
-            slide=SLIDE if isinstance(self.language, SpeechTransformer) else None,
+            slide=None if self.language.context is None else SLIDE,
             **sampling,
         )
         keep = seconds is not None if keep_tokens is None else keep_tokens

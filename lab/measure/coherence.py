@@ -22,10 +22,12 @@ from lab.audio import SAMPLE_RATE
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.files import replacing
-from lab.language import Griffin, SpeechTransformer, generate
+from lab.language import generate
 from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
+from lab.nn.sampling import generator_of
 from lab.paths import data_folder
+from lab.protocols import LanguageModel
 from lab.speech import SLIDE, TEMPERATURE
 from lab.tokens import TOKEN_RATE, Tokenizer
 
@@ -239,15 +241,15 @@ def narrated(number: int, minutes: int = MINUTES) -> np.ndarray:
     return samples[: round(seconds * SAMPLE_RATE)]
 
 
-def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: int = MINUTES, seed: int = 0) -> Tensor:
+def continued(language: LanguageModel, prompts: Tensor, minutes: int = MINUTES, seed: int = 0) -> Tensor:
     """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes), at the temperature of `lab story`.
 
     SpeechTransformer goes on beyond its length by slide-and-prompt, from the newest 3 s.
     """
-    slide = SLIDE if isinstance(language, SpeechTransformer) else None
+    slide = None if language.context is None else SLIDE
     stories: list[Tensor] = []
     for rows in prompts.split(MAX_ROWS):
-        generator = torch.Generator(language.embedding.device).manual_seed(seed + len(stories))
+        generator = generator_of(seed + len(stories), device=language.device)
         new = generate(
             language,
             rows,
@@ -262,7 +264,7 @@ def continued(language: Griffin | SpeechTransformer, prompts: Tensor, minutes: i
 
 def measure(
     tokenizer: Tokenizer,
-    languages: Mapping[str, Griffin | SpeechTransformer],
+    languages: Mapping[str, LanguageModel],
     numbers: Sequence[int],
     embed: Embed,
     minutes: int = MINUTES,

@@ -16,10 +16,11 @@ from torch import Tensor
 from lab import audio, windows
 from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
-from lab.language import Griffin, SpeechTransformer, generate
+from lab.language import generate
 from lab.measure.audio import spectral_jumps
 from lab.measure.tokens import bags, probe
 from lab.nn.sampling import generator_of
+from lab.protocols import LanguageModel
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 from lab.voice.losses import FLOOR, MultiScaleMel
@@ -219,7 +220,7 @@ def quiet_tokens(tokenizer: Tokenizer, waveforms: Iterable[np.ndarray], dbfs: fl
 
 
 def hush(
-    model: Griffin | SpeechTransformer,
+    model: LanguageModel,
     prompts: Tensor,
     quiet: Tensor,
     steps: int,
@@ -230,7 +231,7 @@ def hush(
 
     Row b draws alike for every set of prompts of one shape and seed, so that sets can be compared row by row.
     """
-    generator = torch.Generator(model.embedding.device).manual_seed(seed)
+    generator = generator_of(seed, device=model.device)
     new = generate(model, prompts, generator=generator, temperature=temperature, max_tokens=steps)
     chances, drawn = [], []
     for tokens in new:
