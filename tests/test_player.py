@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import re
 import struct
@@ -21,16 +22,17 @@ import torch
 from lab import audio
 from lab.errors import LabError
 from lab.speech import Chunk
-from lab.view import Curve, Marks, Player, Ribbon, Words
+from lab.view import Curve, Marks, Player, Ribbon, Words, listen
 from lab.view import player as room
-from lab.view.player import Live, interval, loudness_gains, poster
+from lab.view.player import Live, interval, loudness_gains
+from lab.view.sound import poster
 
 
 def tone(seconds: float, level: float = 0.3, hertz: float = 440) -> np.ndarray:
     return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
 
 
-def telling(count: int, work: Callable[[int], Any] = lambda k: None, size: float = 0.5) -> Iterator[Chunk]:
+def chunks(count: int, work: Callable[[int], Any] = lambda k: None, size: float = 0.5) -> Iterator[Chunk]:
     whole = tone(count * size)
     for k in range(count):
         work(k)
@@ -44,7 +46,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], np.ndarr
     messages: list[tuple[dict[str, Any], np.ndarray]] = []
 
     def send(self: Player, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        messages.append((content, np.frombuffer(b"".join(buffers or []), "<i2")))
+        if content["kind"] != "alive":
+            messages.append((content, np.frombuffer(b"".join(buffers or []), "<i2")))
 
     monkeypatch.setattr(Player, "send", send)
     return messages
@@ -72,7 +75,7 @@ def test_tracks_become_lanes() -> None:
     tracks = [
         Curve("norm", [0, 1], [2, np.nan], "dB", "#123456"),
         (Curve("a", [0], [1]), Curve("b", [0], [2])),
-        Marks("pokes", [1, 2]),
+        Marks("changes", [1, 2]),
         Ribbon("tokens", torch.tensor([3, 500])),
         Words("words", [(0.12345, 1, "owl")]),
     ]
@@ -86,19 +89,95 @@ def test_tracks_become_lanes() -> None:
     assert words["spans"] == [[0.123, 1.0, "owl"]]
 
 
+WHOLE = tone(1)
+REFUSED = {
+    "int16": ((WHOLE * 32767).astype(np.int16), "is of int16; give floats"),
+    "int32": ((WHOLE * 2**31).astype(np.int32), "is of int32"),
+    "uint8": ((128 + 100 * WHOLE).astype(np.uint8), "is of uint8"),
+    "whole numbers as floats": (np.round(WHOLE * 32767), "peaks at 98"),
+    "bool": (WHOLE > 0, "is of bool"),
+    "complex": (WHOLE.astype(np.complex64), "is of complex64"),
+    "int16 tensor": (torch.from_numpy((WHOLE * 32767).astype(np.int16)), "is of int16"),
+    "stereo": (np.stack([WHOLE, WHOLE]), r"shape \(2, 16000\)"),
+    "NaN": (np.full(9, np.nan), "NaN or infinite"),
+    "infinite": (np.full(9, np.inf), "NaN or infinite"),
+    "list": ([0.1, 0.2], "of type list"),
+    "bytes": (b"1234", "of type bytes"),
+    "path": (Path("prompt.wav"), "of type PosixPath"),
+    "None": (None, "of type NoneType"),
+}
+
+
+def live_error(waveform: Any) -> None:
+    Player.live([Chunk(waveform, 1.0, 25, 590_000)]).wait(10)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("door", [Player, listen, poster, lambda wave: loudness_gains([wave]), live_error])
+def test_every_door_refuses_what_is_no_waveform(door: Callable[[Any], Any], kind: str, sent: list) -> None:
+    waveform, message = REFUSED[kind]
+    with pytest.raises(LabError, match=message) as caught:
+        door(waveform)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wave", [WHOLE.astype(np.float64), torch.from_numpy(WHOLE), WHOLE.astype(np.float16)])
+def test_floats_of_any_width_play_at_their_level(wave: Any) -> None:
+    (sound,) = Player(wave)._sounds
+    assert np.abs(np.frombuffer(sound["pcm"], "<i2") / 32767 - WHOLE).max() < 3e-4
+
+
+def shown(*tracks: Any, **options: Any) -> Callable[[], Player]:
+    return lambda: Player(WHOLE, tracks, **options)
+
+
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
-        (lambda: Player(np.zeros((2, 5), np.float32)), r"shape \(2, 5\)"),
-        (lambda: Player({"a": tone(1), "b": np.full(9, np.nan, np.float32)}), "b holds NaN"),
+        (lambda: Player({"a": WHOLE, "b": np.full(9, np.nan, np.float32)}), "b holds NaN"),
         (lambda: Player(np.zeros(0, np.float32)), "holds no samples"),
-        (lambda: Player(tone(1), blind=True), "two sounds or more"),
-        (lambda: Player(tone(1), [Curve("norm", [0, 1], [2])]), "times .* and values"),
+        (lambda: Player({}), "holds no samples"),
+        (lambda: Player({1: WHOLE, "1": WHOLE}), "one name"),
+        (lambda: Player({"no difference": WHOLE, "b": WHOLE}, blind=True), "one name"),
+        (lambda: Player(WHOLE, blind=True), "two sounds or more"),
+        (lambda: Player({str(k): WHOLE for k in range(27)}, blind=True), "of 27 sounds .* 26 at most"),
+        (lambda: Player(WHOLE).seek(np.nan), "finite"),
+        (shown(seams=[0.5, np.nan]), "seams holds nan"),
+        (shown("waveform"), "is no track"),
+        (shown(()), "is no track"),
+        (shown((Curve("a", [0], [1]), Marks("b", [1]))), "is no track"),
+        (shown(Curve("norm", [0, 1], [2])), "times .* and values"),
+        (shown(Curve("norm", [1, 0], [2, 3])), "goes back from 1 to 0 s"),
+        (shown(Curve("norm", [0, np.nan], [2, 3])), "holds nan s"),
+        (shown(Curve("norm", [0, 1], ["2", "3"])), "give numbers"),
+        (shown(Curve("norm", [0, 1], [2, 3], colour="red")), "'red' is no colour"),
+        (shown(Marks("seams", [[1, 2]])), "give numbers"),
+        (shown(Marks("seams", [np.inf])), "holds inf s"),
+        (shown(Ribbon("tokens", [-1, 2])), "holds -1 to 2"),
+        (shown(Ribbon("tokens", [70_000])), "holds 70000"),
+        (shown(Ribbon("tokens", [0.5])), "give whole numbers"),
+        (shown(Ribbon("tokens", [1], rate=0)), "positive rate"),
+        (shown(Words("words", [(0, 1)])), "not .start, stop, text. each"),
+        (shown(Words("words", [(1, 2, "owl"), (0, 1, "the")])), "goes back"),
+        (shown(Words("words", [(1, 0.5, "owl")])), "'owl' stops before it starts"),
+        (lambda: Player.live(None), "cannot play NoneType live"),
+        (lambda: Player.live(WHOLE), "cannot play ndarray live"),
+        (lambda: Player.live(chunks(1), file="story.mp5"), "its name must end in"),
+        (lambda: listen(WHOLE[:0]), "holds no samples"),
+        (lambda: listen(WHOLE, seconds=-1), "positive length"),
+        (lambda: listen(WHOLE, seconds=np.nan), "positive length"),
     ],
 )
-def test_what_cannot_be_shown(make: Callable[[], Player], said: str) -> None:
-    with pytest.raises(LabError, match=said):
+def test_what_cannot_be_shown(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(LabError, match=message) as caught:
         make()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_page_has_a_letter_for_each_blind_sound() -> None:
+    (letters,) = re.findall(r'LETTERS = "(\w+)"', Path(room.__file__).with_name("player.js").read_text())
+    assert len(set(letters)) == len(letters) == room.LETTERS
+    Player({str(k): WHOLE for k in range(room.LETTERS)}, blind=True)
 
 
 def test_the_interval_of_a_vote() -> None:
@@ -139,11 +218,11 @@ def test_the_poster_is_dark_where_there_is_sound() -> None:
     assert shades[24, 500] < 15 and shades[24, 100] < 15 and shades[10, 100] == 15
 
 
-# --- a story that is being told
+# --- a story that plays while it is made
 
 
 def test_a_story_is_sent_without_a_gap_and_written(tmp_path: Path, sent: list) -> None:
-    story = Player.live(telling(6), "a story", file=tmp_path / "story.wav", cache_bytes=1000)
+    story = Player.live(chunks(6), "a story", file=tmp_path / "story.wav", cache_bytes=1000)
     story.wait(10)
     assert (story.state, story.made) == ("ended", 3.0)
     starts = [message["start"] for message, _ in sent]
@@ -151,7 +230,7 @@ def test_a_story_is_sent_without_a_gap_and_written(tmp_path: Path, sent: list) -
     np.testing.assert_allclose(np.concatenate([pcm for _, pcm in sent]) / 32767, tone(3), atol=1e-4)
     np.testing.assert_allclose(audio.load(tmp_path / "story.wav"), tone(3), atol=1e-4)
     gauges = sent[-1][0]["gauges"]
-    assert gauges["made"] == 3 and gauges["speed"] > 1 and gauges["memory"] == [590_000, 62 * 1000]
+    assert gauges["made"] == 3 and gauges["speed"] > 1 and gauges["memory"] == [590_000, 75 * 1000]
     assert len(re.findall("<audio", story._repr_mimebundle_()[0]["text/html"])) == 1
 
 
@@ -164,7 +243,7 @@ def test_stop_interrupts_the_piece_in_work_and_keeps_the_file(tmp_path: Path, se
             while True:
                 time.sleep(0.01)
 
-    story = Player.live(telling(5, endless), file=tmp_path / "story.wav")
+    story = Player.live(chunks(5, endless), file=tmp_path / "story.wav")
     assert reached.wait(10)
     story.stop()
     story.wait(10)
@@ -173,8 +252,8 @@ def test_stop_interrupts_the_piece_in_work_and_keeps_the_file(tmp_path: Path, se
 
 
 def test_the_next_story_ends_the_one_before(sent: list) -> None:
-    first = Player.live(telling(10_000, lambda k: time.sleep(0.01), size=0.01))
-    second = Player.live(telling(1))
+    first = Player.live(chunks(10_000, lambda k: time.sleep(0.01), size=0.01))
+    second = Player.live(chunks(1))
     first.wait(10)
     second.wait(10)
     assert not first._worker.is_alive() and first.made < 100
@@ -186,7 +265,7 @@ def test_what_goes_wrong_is_told_and_raised(tmp_path: Path, sent: list) -> None:
         if k:
             raise LabError("the disk is full")
 
-    story = Player.live(telling(3, fail), file=tmp_path / "story.wav")
+    story = Player.live(chunks(3, fail), file=tmp_path / "story.wav")
     with pytest.raises(LabError, match="the disk is full"):
         story.wait(10)
     assert story.state == "failed: the disk is full" and len(audio.load(tmp_path / "story.wav")) == 8000
@@ -194,26 +273,61 @@ def test_what_goes_wrong_is_told_and_raised(tmp_path: Path, sent: list) -> None:
 
 def test_a_story_waits_for_its_listener(sent: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "AHEAD", 3.0)
-    story = Player.live(telling(20))
+    story = Player.live(chunks(20))
     for seconds, made in ((0.0, 3.5), (2.0, 5.5)):
         story.seconds = seconds
         end = time.monotonic() + 10
         while story.made < made and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(0.5)  # two of the worker's looks at the listener
-        assert story.made == made and story.state == "telling"
+        assert story.made == made and story.state == "generating"
     story.wait(10)
     assert story.made == 10
 
 
+def test_the_page_hears_from_the_kernel_while_a_chunk_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+    monkeypatch.setattr(Player, "send", lambda self, content, buffers=None: kinds.append(content["kind"]))
+    Player.live(chunks(1, lambda k: time.sleep(1.5))).wait(10)
+    assert kinds == ["alive", "alive", "sound"]
+    time.sleep(0.1)
+    assert kinds[3:] == []  # nothing more after the end
+
+
+def test_a_closed_player_ends_its_story(sent: list) -> None:
+    story = Player.live(chunks(10_000, lambda k: time.sleep(0.01), size=0.01))
+    story.close()
+    story.wait(10)
+    assert story.state == "stopped" and not story._worker.is_alive()
+
+
+class Full(io.BytesIO):
+    """A disk that takes two chunks."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() >= 32_000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_a_full_disk_behind_the_page_keeps_the_file(
+    tmp_path: Path, sent: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room.tempfile, "TemporaryFile", Full)
+    story = Player.live(chunks(3), file=tmp_path / "story.wav")
+    with pytest.raises(LabError, match="cannot keep more than 1 s .* No space left"):
+        story.wait(10)
+    assert len(audio.load(tmp_path / "story.wav")) == 24_000
+
+
 def test_the_worker_is_in_inference_mode_and_this_thread_is_not(sent: list) -> None:
     modes: list[bool] = []
-    Player.live(telling(1, lambda k: modes.append(torch.is_inference_mode_enabled()))).wait(10)
+    Player.live(chunks(1, lambda k: modes.append(torch.is_inference_mode_enabled()))).wait(10)
     assert modes == [True] and not torch.is_inference_mode_enabled()
 
 
 def test_a_page_that_comes_late_gets_the_last_ten_minutes(sent: list) -> None:
-    story = Player.live(telling(13, size=60))
+    story = Player.live(chunks(13, size=60))
     story.wait(20)
     sent.clear()
     story._answer(story, {"kind": "hello"}, [])

@@ -7,9 +7,10 @@ require("notebooks")
 from lab.view.coherence import coherence_decay, coherence_fits, coherence_published, coherence_tracks
 from lab.view.explore import explore
 from lab.view.figures import road, story, throughput
-from lab.view.player import Curve, Marks, Player, Ribbon, Words
+from lab.view.player import Player
 from lab.view.profile import pick, start
 from lab.view.sound import listen
+from lab.view.tracks import Curve, Marks, Ribbon, Words
 from lab.view.voice import codec_levels, confidence_map, decoding, prompt_swap, speaker_similarity
 
 __all__ = [

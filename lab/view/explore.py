@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import html
+import inspect
 import json
 import threading
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import torch
 
 from lab.errors import LabError
+from lab.view.worker import Stopped, interrupt, reason
 
 Draw = Callable[..., go.Figure]
 
@@ -36,6 +37,7 @@ def explore(draw: Draw, *, player: Seeks | None = None, price: str | None = None
         which Stop ends: the kernel stays free.
 
     One a notebook: plotly's live figure brings 5 MB of code into the page, each time.
+    Raises LabError for a control that is none, one that draw has no parameter for, and a draw that makes no figure.
     """
     return Explorer(draw, controls, player, price)
 
@@ -45,7 +47,18 @@ class Explorer(ipywidgets.VBox):
 
     def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None, price: str | None):
         self.draw, self.controls, self.player, self.price = draw, controls, player, price
-        self.drawn = draw(**self.values)
+        for name, control in controls.items():
+            if not isinstance(control, ipywidgets.ValueWidget):
+                raise LabError(
+                    f"the control {name!r} is of type {type(control).__name__}; give an ipywidget such as IntSlider"
+                )
+        if player is not None and not hasattr(player, "seek"):
+            raise LabError(f"a click cannot seek in {type(player).__name__}; give a lab.view.Player")
+        try:
+            inspect.signature(draw).bind(**self.values)
+        except (TypeError, ValueError) as error:
+            raise LabError(f"the controls are not the parameters of what draws: {error}") from error
+        self.drawn = self._draw(**self.values)
         self._fitted = False  # since a move: a cell that is out of sight when it is drawn has no width
         figure = go.Figure(self.drawn)
         if player is not None:
@@ -58,7 +71,10 @@ class Explorer(ipywidgets.VBox):
         self._lock = threading.Lock()
         for control in controls.values():
             control.style.description_width = "initial"  # ipywidgets' 80 pixels cut a unit off
-            control.layout.width, control.layout.min_width = "auto", "340px" if hasattr(control, "readout") else None
+            slider = (
+                f"calc({len(control.description)}ch + 240px)" if hasattr(control, "readout") else None
+            )  # and number
+            control.layout.width, control.layout.min_width = "auto", slider
             control.observe(self._moved, "value")
         self.run = ipywidgets.Button(description=f"Draw ({price})", layout={"width": "auto"})
         self.halt = ipywidgets.Button(description="Stop", disabled=True, layout={"width": "auto"})
@@ -72,6 +88,12 @@ class Explorer(ipywidgets.VBox):
     def values(self) -> dict[str, Any]:
         return {name: control.value for name, control in self.controls.items()}
 
+    def _draw(self, **values: Any) -> go.Figure:
+        figure = self.draw(**values)
+        if not isinstance(figure, go.Figure):
+            raise LabError(f"what draws returned {type(figure).__name__}; return a plotly Figure")
+        return figure
+
     def start(self) -> None:
         """Draw in a thread of its own."""
         self.run.disabled, self.halt.disabled = True, False
@@ -83,8 +105,7 @@ class Explorer(ipywidgets.VBox):
         """End the drawing at its next line of Python; the figure stays as it was."""
         with self._lock:
             if self._worker is not None:
-                identity = ctypes.c_ulong(self._worker.ident or 0)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Stopped))
+                interrupt(self._worker)
                 self._worker = None
 
     def _work(self, **values: Any) -> None:
@@ -92,12 +113,12 @@ class Explorer(ipywidgets.VBox):
         try:
             try:
                 with torch.no_grad():  # a notebook's set_grad_enabled holds for its own thread alone
-                    figure = self.draw(**values)
+                    figure = self._draw(**values)
             except Exception as error:
-                said = _told(error)
+                said = reason(error)
             with self._lock:
                 self._worker = None  # from here on Stop comes too late
-        except _Stopped:
+        except Stopped:
             figure, said = None, "stopped"
         if figure is not None:
             self._show(figure)
@@ -110,10 +131,10 @@ class Explorer(ipywidgets.VBox):
             self.run.button_style = "warning"  # the figure is older than the controls
             return
         try:
-            self._show(self.draw(**self.values))
+            self._show(self._draw(**self.values))
             self._say("")
         except Exception as error:  # what a callback raises is not seen in a notebook
-            self._say(_told(error))
+            self._say(reason(error))
 
     def _show(self, figure: go.Figure) -> None:
         before, self.drawn = self.drawn, figure
@@ -170,10 +191,6 @@ class _Figure(go.FigureWidget):
             super().open()
 
 
-class _Stopped(BaseException):
-    """Raised in the worker's thread. No Exception, so that a drawing that catches those does not catch it."""
-
-
 def _follow(shown: Any, old: Any, new: Any) -> None:
     """Set what differs between two drawings of a trace or a layout. The reader's own changes stay: zoom, legend."""
     for name in {*old.to_plotly_json(), *new.to_plotly_json()}:
@@ -185,7 +202,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return np.array_equal(one, other)
     return one == other
-
-
-def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"

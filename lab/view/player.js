@@ -10,7 +10,9 @@ const KEEP = 600; // seconds of a live story held here; older ones are asked bac
 const LEAD = 0.25; // seconds that must be there before a live story starts; doubled at each underrun
 const HEIGHTS = { wave: 52, spectrogram: 96, curve: 60, ribbon: 18, words: 20, marks: 16, axis: 22 }; // pixels
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // of the axis
-const LETTERS = "ABCDEFGHI";
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // player.py refuses a blind comparison of more
+const SILENT = 6000; // milliseconds without a word from the kernel, which sends one a second
+const LOST = "the kernel was restarted, has ended or cannot be reached; what was made plays, run the cell again for more";
 const CIVIDIS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"];
 
 // one a page, although each widget loads this module anew: one AudioContext, and one player that sounds
@@ -169,6 +171,7 @@ class Engine extends EventTarget {
     super();
     this.model = model;
     this.live = model.get("_live").state ? model.get("_live") : null;
+    this.lost = false; // whether a story is cut off from the kernel that makes it
     this.sounds = model.get("_sounds").map(({ name, gain, pcm }) => {
       const sound = new Sound(name, gain);
       sound.write(0, array(pcm, Int16Array));
@@ -191,7 +194,9 @@ class Engine extends EventTarget {
       model.on("change:_live", () => this.follow());
       this.follow();
       model.send({ kind: "hello" });
-      if (this.telling && (navigator.userActivation?.hasBeenActive ?? true)) this.play();
+      this.heard();
+      this.watch = setInterval(() => this.check(), 1000);
+      if (this.growing && (navigator.userActivation?.hasBeenActive ?? true)) this.play();
     }
   }
 
@@ -199,8 +204,9 @@ class Engine extends EventTarget {
     return Math.max(...this.sounds.map((sound) => sound.length));
   }
 
-  get telling() {
-    return this.live?.state === "telling";
+  // Whether more of the story is on its way.
+  get growing() {
+    return this.live?.state === "generating" && !this.lost;
   }
 
   get audible() {
@@ -227,11 +233,26 @@ class Engine extends EventTarget {
 
   follow() {
     this.live = this.model.get("_live");
-    this.sounds[0].growing = this.telling;
+    this.sounds[0].growing = this.growing;
     this.changed();
   }
 
+  heard() {
+    this.last = Date.now();
+    if (!this.lost) return;
+    this.lost = false;
+    this.follow();
+  }
+
+  // A kernel that was restarted says nothing, not even that it was.
+  check() {
+    if (!this.growing || Date.now() - this.last < SILENT) return;
+    this.lost = true;
+    this.follow();
+  }
+
   receive(message, buffers) {
+    this.heard();
     if (message.kind === "seek") this.go(message.seconds, message.play);
     if (message.kind !== "sound") return;
     const sound = this.sounds[0], newest = sound.length;
@@ -251,12 +272,12 @@ class Engine extends EventTarget {
   }
 
   play(seconds = this.seconds) {
-    if (!this.telling && seconds * RATE >= this.length) seconds = 0;
+    if (!this.growing && seconds * RATE >= this.length) seconds = 0;
     page.context ??= new AudioContext({ sampleRate: RATE });
     if (page.context.state !== "running") page.context.resume().then(() => this.changed());
     if (page.sounding !== this) page.sounding?.pause();
     page.sounding = this;
-    this.hush();
+    this.silence();
     this.at = Math.round(seconds * RATE);
     this.playing = true;
     clearInterval(this.timer);
@@ -267,10 +288,10 @@ class Engine extends EventTarget {
 
   pause() {
     this.at = Math.round(this.seconds * RATE);
-    this.hush();
+    this.silence();
     this.playing = false;
     clearInterval(this.timer);
-    this.tell(true);
+    this.report(true);
     this.changed();
   }
 
@@ -278,9 +299,10 @@ class Engine extends EventTarget {
     const end = this.length / RATE;
     seconds = clamp(seconds, 0, end);
     if (this.loop && (seconds < this.loop[0] || seconds >= this.loop[1])) this.loop = null;
-    if (play) return this.play(seconds);
+    if (play && (this.growing || seconds < end)) return this.play(seconds);
+    if (this.playing) this.pause(); // at the end nothing is left to play; the button begins anew
     this.at = Math.round(seconds * RATE);
-    this.tell(true);
+    this.report(true);
     this.changed();
   }
 
@@ -297,6 +319,11 @@ class Engine extends EventTarget {
     // 8 ms: too slow for a click, too fast to be heard as a fade
     this.voice?.gains.forEach(({ gain }, i) => gain.setTargetAtTime(this.gainOf(i), now, 0.008));
     this.changed();
+  }
+
+  // What chooses the sound behind a button: 1 to 9, and its letter where that stands on the button.
+  keys(label) {
+    return [...(label < 9 ? [String(label + 1)] : []), ...(this.blind ? [LETTERS[label]] : [])];
   }
 
   shuffle() {
@@ -328,7 +355,7 @@ class Engine extends EventTarget {
     this.changed();
   }
 
-  hush() {
+  silence() {
     if (!this.voice) return;
     const { out, nodes } = this.voice, now = page.context.currentTime;
     out.gain.setTargetAtTime(0, now, 0.004);
@@ -351,7 +378,7 @@ class Engine extends EventTarget {
   // The sample at which playing turns back or ends: that of the loop, or of a story that grows no more.
   get limit() {
     const stop = this.loop ? Math.round(this.loop[1] * RATE) : Infinity;
-    return this.at < stop && this.loop ? stop : this.telling ? Infinity : this.length;
+    return this.at < stop && this.loop ? stop : this.growing ? Infinity : this.length;
   }
 
   // How many samples from `at` on can be played.
@@ -376,7 +403,7 @@ class Engine extends EventTarget {
     if (voice.frame > before) this.fade(voice.out.gain, voice.frame);
     if (voice.frame < now + AHEAD * RATE) this.ask();
     if (voice.frame < now) this.runOut();
-    this.tell();
+    this.report();
   }
 
   // Up, if it is not, and down in the 5 ms before `frame`: should nothing more come, it ends without a click.
@@ -420,9 +447,9 @@ class Engine extends EventTarget {
   }
 
   // Tells the kernel where the ear is, five times a second.
-  tell(now = false) {
-    if (!now && Date.now() - (this.told ?? 0) < 200) return;
-    this.told = Date.now();
+  report(now = false) {
+    if (!now && Date.now() - (this.reported ?? 0) < 200) return;
+    this.reported = Date.now();
     this.model.set("seconds", Math.round(this.seconds * 1000) / 1000);
     this.model.save_changes();
   }
@@ -446,8 +473,9 @@ class Engine extends EventTarget {
   }
 
   close() {
-    this.hush();
+    this.silence();
     clearInterval(this.timer);
+    clearInterval(this.watch);
   }
 }
 
@@ -644,9 +672,12 @@ class View {
       "+": () => this.zoom(0.5),
       "-": () => this.zoom(2),
     };
-    engine.order.forEach((_, label) => (actions[label + 1] = () => engine.choose(engine.order[label])));
-    actions[key]?.();
-    return key in actions;
+    engine.order.forEach((_, label) => {
+      for (const name of engine.keys(label)) actions[name] = () => engine.choose(engine.order[label]);
+    });
+    const action = actions[key] ?? actions[key.toUpperCase()];
+    action?.();
+    return Boolean(action);
   }
 
   // --- eyes
@@ -690,7 +721,8 @@ class View {
       const { name, gain } = engine.sounds[engine.order[label]], on = engine.order[label] === engine.active;
       const turned = gain < -0.05 && !engine.blind ? ` ${gain.toFixed(1).replace("-", "−")} dB` : "";
       choice.replaceChildren(engine.blind ? LETTERS[label] : name, h("small", {}, turned));
-      choice.title = `hear it (key ${label + 1})${turned && "; turned down to the loudness of the quietest"}`;
+      const keys = engine.keys(label).join(" or ");
+      choice.title = `hear it${keys && ` (key ${keys})`}${turned && "; turned down to the loudness of the quietest"}`;
       choice.setAttribute("aria-checked", on);
     });
     for (const { lane, element } of this.rows) element.hidden = lane.kind === "spectrogram" && engine.blind;
@@ -702,10 +734,10 @@ class View {
     const { made, speed, memory } = this.engine.gauges, { state } = this.engine.live, bold = (text) => h("b", {}, text);
     const gauge = (name, value, colour) =>
       h("div", colour ? { style: `border-color:${this.tint(colour)}` } : {}, name, value);
-    const told = !made ? "finding the first words" : speed < 1 ? "slower than speech" : "telling";
-    const status = state === "telling" ? told : state;
+    const pace = !made ? "generating the first seconds" : speed < 1 ? "generating, slower than real time" : "generating";
+    const status = this.engine.growing ? pace : state === "generating" ? LOST : state;
     if (status !== this.status.textContent) this.status.textContent = status;
-    this.stop.disabled = state !== "telling";
+    this.stop.disabled = !this.engine.growing;
     this.gauges.replaceChildren(gauge("story", this.status), gauge("made", bold(clock(made))),
       gauge("speed", bold(made ? `${speed.toFixed(1)} × real time` : "–")), gauge("lead", this.lead),
       ...this.engine.memory.lines.map(({ name, colour }, i) =>
@@ -717,7 +749,7 @@ class View {
     const total = names.reduce((sum, name) => sum + (votes[name] ?? 0), 0), same = votes["no difference"] ?? 0;
     const reveal = () => {
       engine.blind = false;
-      engine.order.sort();
+      engine.order.sort((a, b) => a - b);
       engine.changed();
     };
     if (engine.blind) {
@@ -730,8 +762,8 @@ class View {
     const percent = (share) => `${Math.round(100 * share)} %`;
     const rows = names.map((name) => {
       const count = votes[name] ?? 0, [low, high] = interval(count, total);
-      const told = total ? ` (${percent(count / total)}, 95 % interval ${percent(low)} to ${percent(high)})` : "";
-      return h("li", {}, `${name}: better in ${count} of ${total}${told}; chance is ${percent(1 / names.length)}`);
+      const share = total ? ` (${percent(count / total)}, 95 % interval ${percent(low)} to ${percent(high)})` : "";
+      return h("li", {}, `${name}: better in ${count} of ${total}${share}; chance is ${percent(1 / names.length)}`);
     });
     this.votes.replaceChildren(h("ul", { role: "status" }, ...rows, h("li", {}, `no difference: ${same}`)));
   }
@@ -750,7 +782,7 @@ class View {
     const [left, right] = (marked ?? [0, 0]).map(x);
     Object.assign(this.selection.style, { left: `${left}%`, width: `${right - left}%` });
     this.time.textContent = `${clock(seconds)} of ${clock(end)}`;
-    this.readout.textContent = this.told(this.hover ?? seconds);
+    this.readout.textContent = this.values(this.hover ?? seconds);
     this.lead.textContent = engine.playing && !engine.voice ? "waiting" : clock(end - seconds);
     this.subtitle(seconds);
     plot.setAttribute("aria-valuemax", end.toFixed(2));
@@ -766,7 +798,7 @@ class View {
   }
 
   // The values of all lanes at a moment.
-  told(seconds) {
+  values(seconds) {
     const parts = [clock(seconds, 2)];
     for (const lane of this.engine.lanes) {
       const token = lane.kind === "ribbon" && lane.values[Math.floor(seconds * lane.rate)];
@@ -800,8 +832,8 @@ class View {
       g.scale(devicePixelRatio, devicePixelRatio);
       g.font = font;
       const x = (t) => ((t - start) / (stop - start)) * width;
-      const told = this[lane.kind](g, lane, { width, height, x, start, stop }) ?? lane.ends ?? [];
-      ends.replaceChildren(...told.map((end) => h("span", {}, end)));
+      const shown = this[lane.kind](g, lane, { width, height, x, start, stop }) ?? lane.ends ?? [];
+      ends.replaceChildren(...shown.map((end) => h("span", {}, end)));
       if (lane.kind === "axis" || lane.kind === "words") continue;
       g.strokeStyle = this.tint(this.engine.colours.seam);
       g.setLineDash([2, 3]);

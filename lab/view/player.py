@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import atexit
 import base64
-import ctypes
 import html
 import math
-import struct
 import tempfile
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,99 +24,37 @@ import torch
 import traitlets
 
 from lab import audio
-from lab.audio import SAMPLE_RATE, Writer
+from lab.audio import SAMPLE_RATE, Writer, as_waveform
 from lab.errors import LabError
 from lab.speech import Chunk
-from lab.tokens import TOKEN_RATE
 from lab.view import style
-from lab.view.sound import listen
+from lab.view.sound import listen, poster
+from lab.view.tracks import Curve, Track, lane, moments
+from lab.view.worker import Stopped, interrupt, reason
 
-CLIP = 15.0  # seconds of sound in a stored notebook, 30 to 40 kB
+CLIP, LEAST = 15.0, 4.0  # seconds of sound in a stored notebook, 2 to 3 kB each: of all sounds, and of one at least
 AHEAD = 120.0  # seconds that a story may be ahead of its listener: one without end works no further
 KEEP = 600.0  # seconds of a live story that the page holds; earlier moments it asks back
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A number over time: values (n,) at times (n,) in seconds; NaN is a gap."""
-
-    name: str
-    times: Sequence[float] | np.ndarray
-    values: Sequence[float] | np.ndarray
-    unit: str = ""
-    colour: str = style.CONTINUATION
-
-    def line(self) -> dict[str, Any]:
-        times, values = (np.asarray(numbers, np.float32) for numbers in (self.times, self.values))
-        if times.shape != values.shape or times.ndim != 1:
-            raise LabError(f"the curve {self.name!r} has times {times.shape} and values {values.shape}; give (n,) both")
-        return {"name": self.name, "colour": self.colour, "times": times.tobytes(), "values": values.tobytes()}
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Moments, in seconds."""
-
-    name: str
-    times: Sequence[float] | np.ndarray
-    colour: str = style.SEAM
-
-    def lane(self) -> dict[str, Any]:
-        times = [float(time) for time in self.times]
-        return {"kind": "marks", "name": self.name, "colour": self.colour, "times": times}
-
-
-@dataclass(frozen=True)
-class Ribbon:
-    """Tokens (n,) as colours, `rate` a second; the number is told under the pointer."""
-
-    name: str
-    values: Sequence[int] | np.ndarray | torch.Tensor
-    rate: float = TOKEN_RATE
-
-    def lane(self) -> dict[str, Any]:
-        values = np.asarray(self.values, np.uint16)
-        return {"kind": "ribbon", "name": self.name, "rate": float(self.rate), "values": values.tobytes()}
-
-
-@dataclass(frozen=True)
-class Words:
-    """A transcript: (start, stop, text) of each word, seconds. The page shows the words around the cursor."""
-
-    name: str
-    spans: Sequence[tuple[float, float, str]]
-
-    def lane(self) -> dict[str, Any]:
-        spans = [[round(float(start), 3), round(float(stop), 3), text] for start, stop, text in self.spans]
-        return {"kind": "words", "name": self.name, "spans": spans}
-
-
-Track = Curve | Marks | Ribbon | Words
-
-
-def lane(track: Track | Sequence[Curve]) -> dict[str, Any]:
-    """A track as the page wants it. Curves in a tuple share one lane, scale and unit."""
-    if not isinstance(track, Curve | Sequence):
-        return track.lane()
-    curves = [track] if isinstance(track, Curve) else list(track)
-    name = curves[0].name if len(curves) == 1 else ""
-    return {"kind": "curve", "name": name, "unit": curves[0].unit, "lines": [curve.line() for curve in curves]}
+LETTERS = 26  # that name the sounds of a blind comparison, as many as LETTERS of player.js
+SAME = "no difference"
 
 
 class Player(anywidget.AnyWidget):
     """Waveform (N,) at 16 kHz, spectrogram and tracks on one time axis: click anywhere to hear that moment.
 
-    sound: a waveform, or several by name for a comparison on one clock; they are turned down to the level of the
-    quietest (`lab.audio.level`), and the page shows by how much. blind: it hides the names and counts votes.
+    sound: a waveform of floats, or several by name for a comparison on one clock; they are turned down to the level of
+    the quietest (`lab.audio.level`), and the page shows by how much. blind: it hides the names and counts votes.
     seams: seconds drawn through all tracks. Drag to loop, wheel to zoom after a click; keys: space, arrows, Home, End,
-    1 to 9, [ and ] for a loop, + and -. In a notebook that was never run, a poster and a clip stand for it.
-    Raises LabError for no sound, one that is not (N,) finite, or a blind comparison of one.
+    1 to 9, A to Z in a blind comparison, [ and ] for a loop, + and -. In a notebook that was never run, a poster and
+    a clip stand for it.
+    Raises LabError for no sound, one that is not (N,) of finite floats, a blind comparison of one or of more than 26,
+    and tracks that do not fit.
     """
 
     _esm = Path(__file__).with_name("player.js")
     _css = Path(__file__).with_name("player.css")
     caption = traitlets.Unicode().tag(sync=True)
-    seconds = traitlets.Float(0.0).tag(sync=True)  # where the listener is, told five times a second
+    seconds = traitlets.Float(0.0).tag(sync=True)  # where the listener is, five times a second
     votes = traitlets.Dict().tag(sync=True)  # name -> votes, and "no difference"
     _sounds: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     _lanes: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
@@ -138,22 +72,27 @@ class Player(anywidget.AnyWidget):
         blind: bool = False,
         **traits: Any,
     ) -> None:
-        sounds = dict(sound) if isinstance(sound, Mapping) else {"": sound}
+        given = sound if isinstance(sound, Mapping) else {"": sound}
+        sounds = {str(name): as_waveform(waveform, str(name) or "the sound") for name, waveform in given.items()}
+        if len(sounds) < len(given) or (blind and SAME in sounds):
+            raise LabError(f"two of {', '.join(map(str, given))} or {SAME!r} have one name; give each its own")
         if blind and len(sounds) < 2:
             raise LabError("a blind comparison needs two sounds or more; give {name: waveform, name: waveform}")
-        for name, waveform in sounds.items():
-            _check(name or "the sound", waveform)
-            if not len(waveform) and "_live" not in traits:
-                raise LabError(f"{name or 'the sound'} holds no samples; give one that lasts")
+        if blind and len(sounds) > LETTERS:
+            raise LabError(f"a blind comparison of {len(sounds)} sounds has no letters for all; give {LETTERS} at most")
+        silent = [name or "the sound" for name, waveform in sounds.items() if not len(waveform)]
+        if "_live" not in traits and (silent or not sounds):
+            raise LabError(f"{silent[0] if silent else 'the sound'} holds no samples; give one that lasts")
+        lanes = [lane(track) for track in tracks]
         gains = loudness_gains(sounds.values())
         super().__init__(
-            caption=caption,
+            caption=str(caption),
             _sounds=[
                 {"name": name, "gain": gain, "pcm": _pcm(waveform)}
                 for (name, waveform), gain in zip(sounds.items(), gains, strict=True)
             ],
-            _lanes=[lane(track) for track in tracks],
-            _seams=[float(seam) for seam in seams],
+            _lanes=lanes,
+            _seams=moments("seams", list(seams)).tolist(),
             _blind=blind,
             **traits,
         )
@@ -162,17 +101,19 @@ class Player(anywidget.AnyWidget):
     @classmethod
     def live(
         cls,
-        telling: Iterator[Chunk],
+        stream: Iterable[Chunk],
         caption: str = "",
         file: str | Path | None = None,
         cache_bytes: float | None = None,
     ) -> Live:
         """Plays a story while a worker thread makes it: see `Live`."""
-        return Live(telling, caption, file, cache_bytes)
+        return Live(stream, caption, file, cache_bytes)
 
     def seek(self, seconds: float, play: bool = True) -> None:
-        """Moves the player in the page to `seconds`, and plays from there."""
-        self.send({"kind": "seek", "seconds": float(seconds), "play": play})
+        """Moves the player in the page to `seconds`, and plays from there; beyond the end nothing plays."""
+        if not math.isfinite(seconds):
+            raise LabError(f"cannot play from {seconds} s; give a finite number of seconds")
+        self.send({"kind": "seek", "seconds": float(seconds), "play": bool(play)})
 
     def verdict(self) -> dict[str, tuple[int, float, float]]:
         """Of each sound: votes, and the 95 % interval (Wilson) of its share among the votes that saw a difference."""
@@ -182,8 +123,8 @@ class Player(anywidget.AnyWidget):
 
     def __repr__(self) -> str:
         sounds = ", ".join(filter(None, (sound["name"] for sound in self._sounds)))
-        seconds = max(len(sound["pcm"]) for sound in self._sounds) / 2 / SAMPLE_RATE
-        return f"Player({seconds:.1f} s{sounds and f': {sounds}'})"
+        longest = max(len(sound["pcm"]) for sound in self._sounds) / 2 / SAMPLE_RATE
+        return f"Player({longest:.1f} s{sounds and f': {sounds}'})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
@@ -191,58 +132,64 @@ class Player(anywidget.AnyWidget):
 
     def _fallback(self) -> str:
         """What a notebook shows that was opened cold: a poster, and the beginning to hear."""
-        if not any(len(clip) for clip in self._clips.values()):
+        first, *_ = self._clips.values()
+        if not len(first):
             return html.escape(self.caption)
-        first = next(iter(self._clips.values()))
-        beginning = f"the first {len(first) / SAMPLE_RATE:.0f} s"
-        told = html.escape(f"{self.caption or 'a sound'}: waveform and spectrogram of {beginning}")
-        share = 1 / len(self._clips)
-        clips = [listen(clip[: _samples(CLIP * share)], name).data for name, clip in self._clips.items()]
+        of = f" of {next(iter(self._clips))}" if len(self._clips) > 1 else ""
+        text = f"{self.caption or 'a sound'}: waveform and spectrogram of the first {len(first) / SAMPLE_RATE:.0f} s"
+        each = _samples(max(LEAST, CLIP / len(self._clips)))
+        clips = [listen(clip[:each], name).data for name, clip in self._clips.items()]
         image = base64.b64encode(poster(first)).decode()
-        picture = f'<img alt="{told}" style="width:100%;max-width:640px" src="data:image/png;base64,{image}">'
-        return f"<div>{html.escape(self.caption)}</div>{picture}{''.join(clips)}"
+        picture = f'<img alt="{html.escape(text + of)}" style="width:100%;max-width:640px" src="data:image/png;base64,'
+        return f'<div>{html.escape(self.caption)}</div>{picture}{image}">{"".join(clips)}'
 
 
 class Live(Player):
     """A story that plays while it is made, with gauges: seconds made, speed, lead, and the memory of the model.
 
-    telling: pieces of audio, such as `SpeechSSM.stream`; a worker thread takes them one by one, under inference_mode.
+    stream: chunks of audio, such as `SpeechSSM.stream`; a worker thread takes them one by one, under inference_mode.
     file: where the story goes as well (WAV, FLAC, OGG). cache_bytes: what a Transformer's keys and values would take a
     token, drawn beside the state's bytes. The worker waits while the story is 120 s ahead of its listener, and ends
     when the next story begins, so that one has the processor to itself. The page holds the last ten minutes and asks
-    for earlier ones; the kernel keeps them in a file without a name.
+    for earlier ones; the kernel keeps them in a file without a name, 115 MB an hour. A page that has not heard from
+    the kernel for 6 s says so. Raises LabError for what is no stream, and a file that has no such ending.
     """
 
-    _telling: Live | None = None  # the one whose worker runs
+    _current: Live | None = None  # the one whose worker runs
 
     def __init__(
         self,
-        telling: Iterator[Chunk],
+        stream: Iterable[Chunk],
         caption: str = "",
         file: str | Path | None = None,
         cache_bytes: float | None = None,
     ) -> None:
+        if not isinstance(stream, Iterable) or isinstance(stream, np.ndarray | torch.Tensor | str):
+            raise LabError(f"cannot play {type(stream).__name__} live; give chunks, such as SpeechSSM.stream(prompt)")
+        writer = None if file is None else Writer(file)
         curves = [Curve("state of the model", (), (), "MB", style.STATE)]
         if cache_bytes is not None:
             curves.append(Curve("keys and values of a Transformer", (), (), "MB", style.TRANSFORMER))
         self._cache_bytes, self._tape, self._lock = cache_bytes, tempfile.TemporaryFile(), threading.Lock()
         self._samples, self._working = 0, 0.0
-        self._memory: list[list[float]] = []  # seconds made, bytes of the state, bytes of the cache; one a second
-        self._stopped, self._hurried = threading.Event(), threading.Event()
-        self._turn, self._making = threading.Lock(), False  # whether the worker is inside a piece
+        self._bytes: list[float] = []  # of the state and of the cache, by now
+        self._memory: list[list[float]] = []  # seconds made, and those bytes, over time
+        self._stopped, self._unpaced = threading.Event(), threading.Event()
+        self._turn, self._making = threading.Lock(), False  # whether the worker is inside a chunk
         self._error: Exception | None = None
         super().__init__(
             np.zeros(0, np.float32),
             caption=caption,
-            _live={"state": "telling", "lines": [curve.line() for curve in curves]},
+            _live={"state": "generating", "lines": [curve.line() for curve in curves]},
         )
         self.on_msg(self._answer)
-        if Live._telling:
-            Live._telling.stop()
-        Live._telling = self
+        if Live._current:
+            Live._current.stop()
+        Live._current = self
         atexit.register(self._leave)  # a kernel that ends leaves no half-written file
-        self._worker = threading.Thread(target=self._tell, args=(telling, file), daemon=True)
+        self._worker = threading.Thread(target=self._run, args=(iter(stream), writer), daemon=True)
         self._worker.start()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     @property
     def made(self) -> float:
@@ -251,25 +198,30 @@ class Live(Player):
 
     @property
     def state(self) -> str:
-        """telling, ended, stopped, or what went wrong."""
+        """generating, ended, stopped, or what went wrong."""
         return self._live["state"]
 
     def stop(self) -> None:
-        """Ends the story where it is; the piece in work is dropped, at its next line of Python."""
+        """Ends the story where it is; the chunk in work is dropped, at its next line of Python."""
         with self._turn:
             self._stopped.set()
             if self._making:
-                identity = ctypes.c_ulong(self._worker.ident or 0)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Stopped))
+                interrupt(self._worker)
                 self._making = False
         self._end("stopped")
 
     def wait(self, timeout: float | None = None) -> None:
         """Until the story has ended, heard or not, or `timeout` seconds. Raises what went wrong in the worker."""
-        self._hurried.set()
+        self._unpaced.set()
         self._worker.join(timeout)
         if self._error:
             raise self._error
+
+    def close(self) -> None:
+        """Ends the story, and takes the player out of the page."""
+        if hasattr(self, "_worker"):
+            self.stop()
+        super().close()
 
     def read(self, start: int, stop: int) -> bytes:
         """Samples [start, stop) of the story, int16, fewer where it is shorter."""
@@ -277,56 +229,72 @@ class Live(Player):
             self._tape.seek(2 * start)
             return self._tape.read(2 * max(0, stop - start))
 
-    def _tell(self, telling: Iterator[Chunk], file: str | Path | None) -> None:
+    def _run(self, stream: Iterator[Chunk], writer: Writer | None) -> None:
         try:
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())  # the mode belongs to the thread
-                writer = stack.enter_context(Writer(file)) if file else None
-                while (piece := self._next(telling)) is not None:
+                if writer:
+                    stack.enter_context(writer)
+                while (chunk := self._next(stream)) is not None:
                     if writer:
-                        writer.append(piece.waveform)
-                    self._add(piece)
-                    while self.made - self.seconds > AHEAD and not self._hurried.is_set():
+                        writer.append(chunk.waveform)
+                    self._add(chunk)
+                    while self.made - self.seconds > AHEAD and not self._unpaced.is_set():
                         if self._stopped.wait(0.2):
                             break
             self._end("ended")
         except Exception as error:
             self._error = error
-            self._end(f"failed: {error}")
+            self._end(f"failed: {reason(error)}")
         finally:
             atexit.unregister(self._leave)
 
-    def _next(self, telling: Iterator[Chunk]) -> Chunk | None:
-        """The next piece, None at the end and after a stop. Only in here may `stop` interrupt the worker."""
+    def _next(self, stream: Iterator[Chunk]) -> Chunk | None:
+        """The next chunk, None at the end and after a stop. Only in here may `stop` interrupt the worker."""
         try:
             with self._turn:
                 if self._stopped.is_set():
                     return None
                 self._making = True
             began = time.perf_counter()
-            piece = next(telling, None)
+            chunk = next(stream, None)
             self._working += time.perf_counter() - began
             with self._turn:
                 self._making = False
-            return None if self._stopped.is_set() else piece
-        except _Stopped:
+            return None if self._stopped.is_set() else chunk
+        except Stopped:
             return None
 
-    def _add(self, piece: Chunk) -> None:
-        start, pcm = self._samples, _pcm(piece.waveform)
-        with self._lock:
-            self._tape.seek(2 * start)
-            self._tape.write(pcm)
-            self._samples += len(piece.waveform)
-        cache = [] if self._cache_bytes is None else [piece.tokens * self._cache_bytes]
-        if not self._memory or self.made - self._memory[-1][0] >= 1:
-            self._memory.append([round(self.made, 2), piece.state_bytes, *cache])
-        self._send_sound(start, pcm, self._memory[-1:])
+    def _add(self, chunk: Chunk) -> None:
+        start, pcm = self._samples, _pcm(as_waveform(chunk.waveform, "a chunk of the story", self._samples))
+        try:
+            with self._lock:
+                self._tape.seek(2 * start)
+                self._tape.write(pcm)
+                self._tape.flush()
+                self._samples += len(pcm) // 2
+        except OSError as error:
+            message = (
+                f"cannot keep more than {self.made:.0f} s of the story in {tempfile.gettempdir()}: {error.strerror}"
+            )
+            raise LabError(f"{message}; free some space, or set TMPDIR") from error
+        self._bytes = [chunk.state_bytes] + ([] if self._cache_bytes is None else [chunk.tokens * self._cache_bytes])
+        last = self._memory[-1][0] if self._memory else -math.inf
+        due = self.made >= last + max(1, last / 3600)  # rarer later: 3600 points for the first hour, 12,000 for ten
+        if due:
+            self._memory.append([round(self.made, 2), *self._bytes])
+        self._send_sound(start, pcm, self._memory[-1:] if due else [])
 
     def _send_sound(self, start: int, pcm: bytes, memory: list[list[float]]) -> None:
         speed = self.made / self._working if self._working else 0.0
-        gauges = {"made": self.made, "speed": speed, "memory": self._memory[-1][1:]}
+        gauges = {"made": self.made, "speed": speed, "memory": self._bytes}
         self.send({"kind": "sound", "start": start, "memory": memory, "gauges": gauges}, [pcm])
+
+    def _beat(self) -> None:
+        """Tells the page each second that this kernel lives, also while a cell or a long chunk is at work."""
+        while self._worker.is_alive():
+            self.send({"kind": "alive"})
+            self._worker.join(1)
 
     def _answer(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
         if message["kind"] == "stop":
@@ -338,7 +306,7 @@ class Live(Player):
             self._send_sound(start, self.read(start, stop), self._memory if hello else [])
 
     def _end(self, state: str) -> None:
-        if self.state == "telling":
+        if self.state == "generating":
             self._live = {**self._live, "state": state}
 
     def _leave(self) -> None:
@@ -354,13 +322,12 @@ class Live(Player):
         return super()._fallback()
 
 
-class _Stopped(BaseException):
-    """Raised in the worker's thread. No Exception, so that what makes the piece does not catch it."""
-
-
 def loudness_gains(waveforms: Iterable[np.ndarray]) -> list[float]:
-    """The gain in dB, 0 or less, that turns each waveform (N,) down to the level of the quietest; 0 for silence."""
-    levels = [audio.level(waveform) for waveform in waveforms]
+    """The gain in dB, 0 or less, that turns each waveform (N,) down to the level of the quietest; 0 for silence.
+
+    Raises LabError for what is no waveform of floats.
+    """
+    levels = [audio.level(as_waveform(waveform)) for waveform in waveforms]
     quietest = min((level for level in levels if level > -math.inf), default=0.0)
     return [round(quietest - level, 2) if level > -math.inf else 0.0 for level in levels]
 
@@ -375,44 +342,9 @@ def interval(count: int, total: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def poster(waveform: np.ndarray, columns: int = 640) -> bytes:
-    """Waveform (N,) over its spectrogram up to 8 kHz, 640 x 112 pixels: a PNG of 10 to 30 kB."""
-    frames = np.linspace(0, max(0, len(waveform) - 512), columns).astype(int)
-    padded = np.pad(waveform, (0, max(0, 512 - len(waveform))))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, 512)[frames] * np.hanning(512)  # (columns, 512)
-    power = (np.abs(np.fft.rfft(pieces)[:, :256]) ** 2).reshape(columns, 64, 4).mean(2)
-    decibels = 10 * np.log10(power + 1e-10)
-    shades = np.clip((decibels - decibels.max() + 70) / 70, 0, 1).T[::-1] ** 1.5  # (64, columns), dark is loud
-    width = max(1, len(waveform) // columns)
-    reach = np.abs(padded[frames[:, None] + np.arange(min(width, 512))]).max(1)
-    rows = np.abs(np.linspace(-1, 1, 48))[:, None]
-    wave = np.where(rows <= np.maximum(reach / max(reach.max(), 1e-6), 0.03), 0.6, 0.0)  # a line through silence
-    return _png((15.99 * (1 - np.concatenate([wave, shades]))).astype(np.uint8))
-
-
-def _png(shades: np.ndarray) -> bytes:
-    """Grey values 0 to 15 (H, W), W even, as a PNG of four bits a pixel."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = shades.shape
-    rows = np.pad(shades[:, ::2] << 4 | shades[:, 1::2], ((0, 0), (1, 0)))  # each row begins with its filter, none
-    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
 def _samples(seconds: float) -> int:
     return int(seconds * SAMPLE_RATE)
 
 
 def _pcm(waveform: np.ndarray) -> bytes:
     return np.round(np.clip(waveform, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def _check(name: str, waveform: np.ndarray) -> None:
-    if waveform.ndim != 1:
-        raise LabError(f"{name} has shape {waveform.shape}; give one channel, shape (N,)")
-    if not np.isfinite(waveform).all():
-        raise LabError(f"{name} holds NaN or infinite samples; look where they come from")

@@ -62,8 +62,11 @@ long.wait()
 long
 """,
     "time.sleep(8)",
+    """
+Player({f"{200 + 20 * k} Hz": tone(2, 200 + 20 * k) for k in range(12)}, blind=True, caption="twelve tones, unseen")
+""",
 )
-SETUP, TRANSPORT, PAIR, BLIND, LIVE, LONG, BUSY = range(len(CELLS))
+SETUP, TRANSPORT, PAIR, BLIND, LIVE, LONG, BUSY, TWELVE = range(len(CELLS))
 
 
 class Shown:
@@ -138,7 +141,10 @@ def test_a_click_is_heard_while_the_kernel_works(notebook: Notebook, steps: Show
 def test_python_moves_the_player(notebook: Notebook, steps: Shown):
     notebook.evaluate("steps.seek(41)")
     steps.hears(440)
+    notebook.evaluate("steps.seek(300)")  # beyond the end nothing is left to play
+    steps.until("data.playing === 'false' && data.position > 79.99")
     notebook.evaluate("steps.seek(1, play=False)")
+    steps.until("Math.abs(data.position - 1) < 1e-3")
     steps.pause()
 
 
@@ -254,6 +260,19 @@ def test_blind_votes_reach_python(notebook: Notebook):
     notebook.picture("blind-revealed", blind.root)
 
 
+def test_twelve_unseen_sounds_have_letters_and_keys(notebook: Notebook):
+    twelve, page = Shown(notebook, TWELVE), notebook.page
+    choices = twelve.root.get_by_role("radio")
+    assert "".join(choice.inner_text() for choice in choices.all()) == "ABCDEFGHIJKL"
+    choices.first.click()
+    for key, label in (("l", 11), ("2", 1), ("J", 9)):
+        page.keyboard.press(key)
+        twelve.page.wait_for_function("choice => choice.ariaChecked === 'true'", arg=choices.nth(label).element_handle())
+    assert choices.nth(9).get_attribute("title") == "hear it (key J)"
+    twelve.button("Reveal").click()
+    assert [choice.inner_text() for choice in choices.all()] == [f"{200 + 20 * k} Hz" for k in range(12)]
+
+
 def test_a_story_plays_while_it_is_made(notebook: Notebook):
     story, page = Shown(notebook, LIVE), notebook.page
     if story.root.get_attribute("data-playing") != "true":
@@ -309,6 +328,20 @@ def test_both_themes_are_readable(notebook: Notebook, steps: Shown):
         shades.append(notebook.page.evaluate(ink, steps.handle))
     notebook.theme(False)
     assert shades[0] < 80 and shades[1] > 170
+
+
+def test_a_story_whose_kernel_was_restarted_says_so(notebook: Notebook):
+    story = Shown(notebook, LIVE)
+    story.until("data.held > 3")
+    notebook.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    status = story.root.locator(".gauges").get_by_role("status")
+    status.get_by_text("the kernel was restarted").wait_for(timeout=15_000)
+    story.until("data.playing === 'false'")
+    assert story.button("Stop").is_disabled()
+    story.button("Rewind").click()
+    story.button("Play").click()  # what was made is in the page
+    story.hears(300)
+    story.pause()
 
 
 def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
