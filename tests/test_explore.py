@@ -66,6 +66,23 @@ def test_a_move_updates_the_figure_in_place():
     assert figure.layout.title.text == "7 Hz"
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: explore(tone, hertz=5), "control 'hertz' is of type int"),
+        (lambda: explore(tone, hertz=ipywidgets.Button()), "control 'hertz' is of type Button"),
+        (lambda: explore(tone, herz=slider()), "not the parameters"),
+        (lambda: explore(tone), "not the parameters"),
+        (lambda: explore(lambda hertz: None, hertz=slider()), "returned NoneType"),
+        (lambda: explore(tone, hertz=slider(), player=np.zeros(9)), "cannot seek in ndarray"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_cannot_be_explored(make: Callable[[], object], message: str):
+    with pytest.raises(LabError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_move_sends_one_message_of_what_differs():
     hertz = slider()
     explorer = explore(tone, hertz=hertz)

@@ -26,7 +26,7 @@ from lab.view import Curve, Marks, Player, Ribbon, Words
 def tone(hertz, seconds, level=0.3):
     return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16000)) / 16000)).astype(np.float32)
 
-def telling(speed, size, count, hertz=300, work=time.sleep):
+def chunks(speed, size, count, hertz=300, work=time.sleep):
     began, whole = time.monotonic(), tone(hertz, size * count)
     for k in range(count):
         work(max(0, began + speed * size * (k + 1) - time.monotonic()))
@@ -39,7 +39,7 @@ tracks = [
     Ribbon("tokens", np.random.default_rng(0).integers(0, 256, 2000)),
     Words("words", [(4 * k, 4 * k + 3.5, word) for k, word in enumerate(words)]),
     Curve("norm of the state", times, np.abs(np.sin(times / 6))),
-    Marks("pokes", [24.0, 65.5]),
+    Marks("changes", [24.0, 65.5]),
 ]
 steps = Player(np.concatenate([tone(hertz, 20) for hertz in {STEPS}]), tracks, "four tones", seams=[20, 40, 60])
 steps
@@ -53,11 +53,11 @@ blind = Player({"low": tone(200, 60), "high": tone(300, 60, 0.1)}, caption="two 
 blind
 """,
     """
-story = Player.live(telling(0.7, 0.1, 600), "a story", file="story.wav", cache_bytes=6144)
+story = Player.live(chunks(0.7, 0.1, 600), "a story", file="story.wav", cache_bytes=6144)
 story
 """,
     """
-long = Player.live(telling(0, 60, 12, hertz=500), "twelve minutes")
+long = Player.live(chunks(0, 60, 12, hertz=500), "twelve minutes")
 long.wait()
 long
 """,
@@ -267,7 +267,9 @@ def test_twelve_unseen_sounds_have_letters_and_keys(notebook: Notebook):
     choices.first.click()
     for key, label in (("l", 11), ("2", 1), ("J", 9)):
         page.keyboard.press(key)
-        twelve.page.wait_for_function("choice => choice.ariaChecked === 'true'", arg=choices.nth(label).element_handle())
+        twelve.page.wait_for_function(
+            "choice => choice.ariaChecked === 'true'", arg=choices.nth(label).element_handle()
+        )
     assert choices.nth(9).get_attribute("title") == "hear it (key J)"
     twelve.button("Reveal").click()
     assert [choice.inner_text() for choice in choices.all()] == [f"{200 + 20 * k} Hz" for k in range(12)]
