@@ -28,7 +28,7 @@ from lab.measure.embedding import embedder
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
-from lab.view.player import Marks, Words
+from lab.view.tracks import Marks, Words
 
 NUMBER = 3  # a held-out story
 STORY = storyworld.story(narration.held_out_seed(NUMBER), 96)

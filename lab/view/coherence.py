@@ -12,7 +12,7 @@ from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.measure import coherence
 from lab.measure.coherence import PROMPT_SECONDS, SERIES, TRUTH, Report, Span, Words
-from lab.view import player, style
+from lab.view import style, tracks
 
 # who goes on: name, colour, dash
 TELLERS = {
@@ -95,7 +95,7 @@ def coherence_published(report: Report, height: int = 420) -> go.Figure:
 
 def coherence_tracks(
     words: Words, cast: storyworld.Cast, spans: Sequence[Span]
-) -> tuple[player.Track | Sequence[player.Curve], ...]:
+) -> tuple[tracks.Track | Sequence[tracks.Curve], ...]:
     """A story's words, heroes and coherence for `Player`, on the clock of its waveform.
 
     words: of `Tokenizer.words`. spans: of `coherence.by_span`, drawn at their middles.
@@ -104,14 +104,14 @@ def coherence_tracks(
     middles = [PROMPT_SECONDS + (span.start + span.stop) / 2 for span in spans]
     return (
         (
-            player.Curve("like its prompt", middles, [span.likeness for span in spans], "cosine"),
-            player.Curve(
+            tracks.Curve("like its prompt", middles, [span.likeness for span in spans], "cosine"),
+            tracks.Curve(
                 "like other stories' openings", middles, [span.elsewhere for span in spans], "cosine", style.TRUTH
             ),
         ),
-        player.Marks(cast.hero, [second for second, right in named if right], style.PROMPT),
-        player.Marks("another hero", [second for second, right in named if not right], style.SEAM),
-        player.Words("heard", words),
+        tracks.Marks(cast.hero, [second for second, right in named if right], style.PROMPT),
+        tracks.Marks("another hero", [second for second, right in named if not right], style.SEAM),
+        tracks.Words("heard", words),
     )
 
 

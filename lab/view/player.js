@@ -7,6 +7,7 @@ const HOP = 256, WIDTH = 512, BANDS = 64; // samples a column of the spectrogram
 const AHEAD = 8; // seconds scheduled ahead: the timers of a hidden tab fire once a second
 const PIECE = 2; // seconds of one AudioBuffer; with AHEAD the bound of the sound that is held as floats
 const KEEP = 600; // seconds of a live story held here; older ones are asked back from the kernel
+const FADE = 80; // samples, 5 ms, at both ends of a loop
 const LEAD = 0.25; // seconds that must be there before a live story starts; doubled at each underrun
 const HEIGHTS = { wave: 52, spectrogram: 96, curve: 60, ribbon: 18, words: 20, marks: 16, axis: 22 }; // pixels
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // of the axis
@@ -424,9 +425,14 @@ class Engine extends EventTarget {
 
   schedule(count) {
     const { voice } = this, { context } = page;
+    const [first, last] = (this.loop ?? [-1, -1]).map((seconds) => Math.round(seconds * RATE));
     this.sounds.forEach((sound, i) => {
-      const buffer = new AudioBuffer({ length: count, sampleRate: RATE });
-      buffer.copyToChannel(sound.read(this.at, count), 0);
+      const buffer = new AudioBuffer({ length: count, sampleRate: RATE }), samples = sound.read(this.at, count);
+      for (let k = 0; k < Math.min(FADE, count); k++) { // a loop's ends need not fit: without a fade each round clicks
+        if (this.at === first) samples[k] *= k / FADE;
+        if (this.at + count === last) samples[count - 1 - k] *= k / FADE;
+      }
+      buffer.copyToChannel(samples, 0);
       const node = new AudioBufferSourceNode(context, { buffer });
       node.connect(voice.gains[i]);
       node.start(voice.frame / RATE);
