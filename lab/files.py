@@ -60,13 +60,24 @@ def locked(folder: Path, *, wait: float = 60.0, doing: str = "writing to") -> It
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise LabError(f"another process is {doing} {folder}; wait for its end or give another") from None
+                    who = _holder(handle)
+                    raise LabError(f"{who} is {doing} {folder}; wait for its end or give another") from None
                 time.sleep(0.05)
             except OSError:  # a file system without locks
                 break
         yield
     finally:
         os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Who has the lock on an open folder, where Linux says it."""
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 08:01:131 0 EOF
+            if words[1] == "FLOCK" and words[5].endswith(f":{os.fstat(handle).st_ino}") and int(words[4]) > 0:
+                return f"process {words[4]}"
+    return "another process"
 
 
 def same_file(first: str | Path, second: str | Path) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +15,22 @@ import torch
 from torch import Tensor
 
 from lab.language import Griffin, GriffinConfig
-from lab.recurrence.probe import BACKENDS
 from lab.train import language
 from lab.train.loop import Compute, Schedule, fit, whole
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, default=int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     parser.add_argument("--strategy", default="ddp")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--signal", type=int, help="The step at which the first process is told to end.")
-    asked = parser.parse_args()
+    parser.add_argument("--full", type=int, help="The step from which on the first process finds the disk full.")
+    asked = parser.parse_args(words)
     torch.set_num_threads(1)
-    if asked.strategy == "fsdp":  # numba's op sees weights as numpy arrays, whose memory torch can then not free
-        BACKENDS["causal_conv1d"] = BACKENDS["causal_conv1d"][-1:]
     # One document, so that each row has as many targets as another, and the mean of means is the mean.
     stream = language.TokenStream.of([np.random.default_rng(0).integers(0, 16, 4000)])
     batches = language.batches(stream, 4, 32, seed=0)
@@ -39,8 +39,8 @@ def main() -> None:
     fit(
         network,
         language.loss_of,
-        batches if asked.signal is None else signalled(batches, asked.signal),
-        schedule=Schedule(steps=8, learning_rate=3e-3, warmup=2),
+        troubled(batches, asked.signal, asked.full),
+        schedule=Schedule(steps=8, learning_rate=3e-3, warmup=2, save_seconds=60 if asked.full is None else 0),
         folder=asked.folder,
         evaluate=lambda network: {"held_out_loss": language.cross_entropy(network, [np.arange(16)])},
         evaluate_every=4,
@@ -51,14 +51,17 @@ def main() -> None:
         torch.save(weights, asked.folder / "weights.pt")
 
 
-def signalled(batches: Callable[[int], Batch], step: int) -> Callable[[int], Batch]:
+def troubled(batches: Callable[[int], Batch], signalled: int | None, full: int | None) -> Callable[[int], Batch]:
     def batch(number: int) -> Batch:
-        if number == step and int(os.environ.get("LOCAL_RANK", 0)) == 0:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+            if number == signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if number == full:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
         return batches(number)
 
     return batch
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

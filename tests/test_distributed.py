@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import processes
 from tests.conftest import ROOT
 
 LAUNCHED = [sys.executable, "-m", "tests.processes"]
@@ -44,8 +45,7 @@ def curve(folder: Path) -> dict[tuple[int, str], float]:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process that sees the whole batch."""
     folder = tmp_path_factory.mktemp("alone")
-    told = run(folder)
-    assert told.returncode == 0, told.stderr
+    processes.main([str(folder)])
     assert sorted(curve(folder)) == sorted(
         [(step, "loss") for step in range(1, 9)] + [(4, "held_out_loss"), (8, "held_out_loss")]
     )
@@ -62,34 +62,29 @@ def same(folder: Path, alone: Path) -> None:
         torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize(
-    ("options", "command"),
-    [(["--devices", "2"], LAUNCHED), (["--accumulate", "2"], TORCHRUN),
-     (["--devices", "2", "--strategy", "fsdp"], LAUNCHED)],
-    ids=["ddp", "torchrun, accumulating", "fsdp"],
-)  # fmt: skip
-def test_two_processes_learn_what_one_does(
-    options: list[str], command: list[str], alone: Path, tmp_path: Path
-) -> None:  # fmt: skip
-    """Each has half of the batch that the one has: its loss curve is that of one process with the doubled batch."""
-    told = run(tmp_path, *options, command=command)
-    assert told.returncode == 0, told.stderr
+def test_two_processes_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+    """Each has half of the batch that the one has, in two passes: its loss curve is that of one process."""
+    said = run(tmp_path, "--accumulate", "2", command=TORCHRUN)
+    assert said.returncode == 0, said.stderr
     same(tmp_path, alone)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_processes_stop_together_and_one_goes_on(strategy: str, alone: Path, tmp_path: Path) -> None:
     """A signal to one of them ends both after the same step; the checkpoint is one that a single process reads."""
-    told = run(tmp_path, "--devices", "2", "--strategy", strategy, "--signal", "3")
-    assert told.returncode != 0 and "KeyboardInterrupt" in told.stderr
+    said = run(tmp_path, "--devices", "2", "--strategy", strategy, "--signal", "6")
+    assert said.returncode != 0 and "KeyboardInterrupt" in said.stderr, said.stderr
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert state["step"] == 4 and len(state["random"]) == 2
-    told = run(tmp_path)
-    assert told.returncode == 0, told.stderr
+    assert state["step"] == 7 and len(state["random"]) == 2
+    processes.main([str(tmp_path)])
     same(tmp_path, alone)
 
 
-def test_a_batch_that_two_cannot_share_is_an_error(tmp_path: Path) -> None:
-    told = run(tmp_path, "--devices", "2", "--accumulate", "4")
-    assert told.returncode != 0
-    assert "a batch of 4 rows cannot be shared by 2 processes in 4 parts each" in told.stderr
+def test_a_full_disk_ends_all_processes(tmp_path: Path) -> None:
+    """The first one writes; the other must not wait for it."""
+    said = run(tmp_path, "--devices", "2", "--full", "3")
+    assert said.returncode != 0
+    lines = [line for line in said.stderr.splitlines() if "LabError: cannot write" in line and "File too large" in line]
+    assert len(lines) == 2 and "; the last good checkpoint is that of step 3" in lines[0], said.stderr
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert not [*tmp_path.glob("*part*"), *tmp_path.glob(".*part*")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -260,21 +261,226 @@ def test_the_adversary_steps_first(tmp_path: Path) -> None:
         fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
 
 
-def test_a_step_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
+class Followed(nn.Module):
+    """A layer with a buffer that every forward pass in training moves, as codebooks are."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += x.mean().detach()
+        return self.layer(x)
+
+
+def values(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def spoiled(*steps: int) -> Callable[[int], Tensor]:
+    return lambda step: batches(step) * (float("nan") if step in steps else 1)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
+    accumulate: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, compute = Followed(), Compute(accumulate=accumulate, log_every=1)
+    before = values(network)
+    figures = fit(network, loss_of, spoiled(0), schedule=Schedule(1, warmup=0), folder=tmp_path / "a", compute=compute)
+    assert figures["skipped"] == 1 and same(before, values(network))
+    assert capsys.readouterr().err == "a: step 1 was left out: the loss is nan\n"
+    figures = fit(
+        network, loss_of, spoiled(0, 2), schedule=Schedule(4, warmup=0), folder=tmp_path / "b", compute=compute
+    )
+    assert figures["skipped"] == 2 and np.isfinite(figures["loss"]) and not same(before, values(network))
+    assert [row for row in logged(tmp_path / "b") if row[1] == "skipped"] == [
+        (1, "skipped", 1), (2, "skipped", 1), (3, "skipped", 2), (4, "skipped", 2),
+    ]  # fmt: skip
+    twin = Followed()
+    twin.load_state_dict(before)
+    kept = [step for step in range(4) if step not in (0, 2)]
+    fit(
+        twin,
+        loss_of,
+        lambda step: batches(kept[step]),
+        schedule=Schedule(2, warmup=0),
+        folder=tmp_path / "c",
+        compute=compute,
+    )
+    torch.testing.assert_close(network.seen, twin.seen)
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
+    network = Followed()
+    before = values(network)
+
+    def loss(player: nn.Module, batch: Tensor) -> Losses:
+        loss = (player(batch) * 0).sqrt().sum()  # 0, and its slope endless
+        return loss, {"loss": loss}
+
+    figures = fit(network, loss, batches, schedule=Schedule(1, warmup=0), folder=tmp_path)
+    assert figures["skipped"] == 1 and same(before, values(network))
+
+
+def test_steps_that_are_never_finite_end_a_run_with_the_last_good_checkpoint(tmp_path: Path) -> None:
+    network = Followed()
+    with pytest.raises(
+        LabError, match=r"10 steps in a row were left out, the last because the loss is nan; .* step 3 "
+    ) as caught:
+        fit(network, loss_of, spoiled(*range(3, 30)), schedule=Schedule(30), folder=tmp_path)
+    assert "\n" not in str(caught.value) and f"that of step 3, {tmp_path}" in str(caught.value)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 3 and same(network.state_dict(), state["players"][0]["model"])
+    assert fit(network, loss_of, batches, schedule=Schedule(30), folder=tmp_path)["steps"] == 30  # with better data
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     network = model()
-    before = [parameter.clone() for parameter in network.parameters()]
+    fit(network, loss_of, batches, schedule=Schedule(2), folder=tmp_path)
+    good = (tmp_path / "checkpoint.pt").read_bytes()
 
-    def spoiled(step: int) -> Tensor:
-        return batches(step) * (float("nan") if step == 0 else 1)
+    def poisoned(step: int) -> Tensor:
+        with torch.no_grad():
+            network[0].weight[0, 0] = float("inf")
+        return batches(step) * 0
 
-    schedule = Schedule(steps=1, warmup=0)
-    assert fit(network, loss_of, spoiled, schedule=schedule, folder=tmp_path)["skipped"] == 1
-    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
-    schedule = Schedule(steps=2, warmup=0)
-    figures = fit(network, loss_of, spoiled, schedule=schedule, folder=tmp_path / "two")
-    assert "skipped" not in figures and np.isfinite(figures["loss"])
-    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
-    assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    with pytest.raises(LabError, match=r"0.model.0.weight is not finite after step \d; the last .* of step 2, "):
+        fit(network, lambda m, b: ([*m.parameters()][-1].sum(), {}), poisoned, schedule=Schedule(4), folder=tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+
+
+@pytest.mark.parametrize("who", ["judge", "player"])
+def test_both_players_of_a_game_take_a_step_or_none(who: str, tmp_path: Path) -> None:
+    """The judge has stepped already when the loss of the player turns out to be none."""
+    player, judge = Followed(), nn.Linear(1, 1)
+    told: list[tuple[dict[str, Tensor], ...]] = []
+
+    def loss(name: str, value: Tensor, step: int) -> Losses:
+        return (value * float("nan") if (name, step) == (who, 2) else value), {name: value}
+
+    def loss_of_judge(adversary: nn.Module, one: nn.Module, batch: Tensor) -> Losses:
+        return loss("judge", adversary(one(batch).detach()).square().mean(), len(told) - 1)
+
+    def batch(step: int) -> Tensor:
+        told.append((values(player), values(judge)))
+        return batches(step)
+
+    def loss_of_player(one: nn.Module, batch: Tensor) -> Losses:
+        return loss("player", one(batch).square().mean(), len(told) - 1)
+
+    fit(
+        player, loss_of_player, batch, schedule=Schedule(5, warmup=0), folder=tmp_path, adversary=(judge, loss_of_judge)
+    )
+    told.append((values(player), values(judge)))
+    for number in range(2):
+        moved = [not same(one[number], other[number]) for one, other in zip(told, told[1:], strict=False)]
+        assert moved == [True, True, False, True, True]
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    """What is left in `grad` after the last step is what the optimiser saw."""
+    network = nn.Linear(3, 1)
+    for clip, norm in ((0.5, 0.5), (1e9, None)):
+        fit(
+            network,
+            lambda m, b: (1e3 * m(b).sum(), {}),
+            batches,
+            schedule=Schedule(1, clip=clip),
+            folder=tmp_path / str(clip),
+        )
+        found = torch.cat([p.grad.flatten() for p in network.parameters()]).norm()
+        assert found == pytest.approx(norm, rel=1e-4) if norm else found > 1e3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": float("nan")}, {"learning_rate": -1.0}, {"learning_rate": float("inf")}, {"steps": -1},
+     {"weight_decay": float("nan")}, {"clip": 0.0}, {"betas": (0.9, 1.0)}, {"betas": (float("nan"), 0.9)},
+     {"warmup": -1}, {"floor": float("nan")}, {"save_seconds": float("nan")}, {"learning_rate": None}],
+)  # fmt: skip
+def test_a_schedule_that_makes_no_sense_is_an_error(changes: dict[str, Any]) -> None:
+    (name,) = changes
+    with pytest.raises(LabError, match=f"cannot train with .*{name}"):
+        Schedule(**{"steps": 5, **changes})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**70 + 5, np.int64(3)])
+def test_any_integer_is_a_seed(seed: int, tmp_path: Path) -> None:
+    def run(folder: str, seed: Any) -> dict[str, Tensor]:
+        network = model()
+        made = language.batches(stream(), 2, 4, seed)
+        rows = lambda step: made(step)[0][:, :3].float()  # noqa: E731
+        fit(network, loss_of, rows, schedule=Schedule(2), folder=tmp_path / folder, seed=seed)
+        return values(network)
+
+    assert same(run("one", seed), run("two", seed)) and not same(run("one", seed), run("three", 0))
+    with pytest.raises(LabError, match="the seed must be an integer, not 1.5"):
+        run("four", 1.5)
+
+
+@pytest.mark.parametrize(("room", "rows", "what"), [(9000, 3000, "checkpoint.pt"), (30, 1, "log.csv")])
+def test_a_full_disk_is_told_in_a_line_and_keeps_the_checkpoint(
+    room: int, rows: int, what: str, tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def batch(step: int) -> Tensor:
+        if step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        return batches(step)
+
+    compute, schedule = Compute(log_every=1), Schedule(9, save_seconds=0)
+    try:
+        with pytest.raises(LabError, match=f"cannot write .*{what}.?: File too large; ") as caught:
+            fit(nn.Linear(3, rows), loss_of, batch, schedule=schedule, folder=tmp_path, compute=compute)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    assert f"; the last good checkpoint is that of step 3, {tmp_path}" in str(caught.value) or what == "log.csv"
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.csv", "schedule.json"}
+    assert [row[:2] for row in logged(tmp_path)][:2] == [(1, "loss"), (2, "loss")][: len(logged(tmp_path))]
+    assert not (tmp_path / "log.csv").read_bytes()[-1:].strip()
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
+    def beside(step: int) -> Tensor:
+        with pytest.raises(LabError, match="process.* is training in .*; wait for its end or give another"):
+            fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path)
+        return batches(step)
+
+    fit(model(), loss_of, beside, schedule=Schedule(1), folder=tmp_path)
+    fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot train in .*file: "):
+        fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path / "file")
+
+
+def test_lines_are_whole_where_nobody_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def evaluate(judged: nn.Module) -> dict[str, float]:
+        return {f"a figure with a long name, number {n}": 0.5 for n in range(9)}
+
+    name = "a folder whose name is long enough to reach far"
+    fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path / name, evaluate=evaluate)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{name}: step 2 of 2, ") and line.endswith("number 8 0.5")
+
+
+def test_a_line_of_the_log_that_was_cut_is_taken_back(tmp_path: Path) -> None:
+    compute = Compute(log_every=1)
+    fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path, compute=compute)
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("2,0.1,loss,0.")
+    fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path, compute=compute)
+    assert [row[:2] for row in logged(tmp_path)] == [(1, "loss"), (2, "loss")]
 
 
 def test_vectors_do_not_decay(tmp_path: Path) -> None:
@@ -339,7 +545,7 @@ def test_a_checkpoint_of_before_there_were_inputs_is_gone_on_from(tmp_path: Path
 
 def test_it_saves_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop, "_save", lambda fabric, folder, players, schedule, learnt, step, _: saved.append(step))
+    monkeypatch.setattr(loop.Checkpoint, "save", lambda self, schedule, step, seconds: saved.append(step))
     schedule = Schedule(steps=3, save_seconds=-1)
     fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
     assert saved == [0, 1, 2, 3]

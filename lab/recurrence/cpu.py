@@ -275,5 +275,6 @@ def rg_lru(
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
-    y = _CausalConv1d.apply(x, weight.t(), bias, state, reset)
+    # Copies: numpy's view of a parameter would pin memory that FSDP frees after each pass.
+    y = _CausalConv1d.apply(x, weight.t().clone(), bias.clone(), state, reset)
     return y, next_taps(x, state, reset)

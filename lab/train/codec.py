@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lab.audio import SAMPLE_RATE
 from lab.corpora import Utterance
 from lab.errors import LabError
+from lab.train.batches import check_batch, random_of, seed_of
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.voice.codec import Codec, CodecConfig
 from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
@@ -46,7 +47,7 @@ def train(
     `held_out` is measured by STOI as training goes. `discriminators` is their width, 0 for none (SoundStream:
     32); they pay off in long runs, after the mel distances have settled. `begin` gives the weights to begin with.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     codec = Codec(CodecConfig.preset(preset))
     free = min(FREE, steps // 4)
     if begin is not None:
@@ -83,6 +84,8 @@ class Game:
         self.forward: tuple[Tensor, Tensor] | None = None
 
     def loss_of_adversary(self, adversary: nn.Module, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
+        check_batch("the waveform", batch[0], "float", 2)
+        check_batch("the depth", batch[1], "int", 1)
         reconstruction, commitment, _ = model(*batch)
         self.forward = reconstruction, commitment
         loss = hinge_of_adversary(adversary(batch[0]), adversary(reconstruction.detach()))
@@ -90,6 +93,8 @@ class Game:
 
     def loss_of(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
         waveform, depth = batch
+        check_batch("the waveform", waveform, "float", 2)
+        check_batch("the depth", depth, "int", 1)
         if self.adversary is None:
             reconstruction, commitment, _ = model(waveform, depth)
         else:
@@ -124,7 +129,7 @@ def crops(
     groups = [sources[name] for name in sorted(sources)]
 
     def batch_of(step: int) -> tuple[Tensor, Tensor]:
-        random = np.random.default_rng((seed, step))
+        random = random_of(seed, step)
         rows = []
         for row in range(batch if step != free else START * batch):
             group = groups[(row + step) % len(groups)]

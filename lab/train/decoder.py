@@ -24,6 +24,7 @@ from lab.corpora import Utterance, shards
 from lab.errors import LabError
 from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, Tokenizer
+from lab.train.batches import random_of
 from lab.train.codec import intelligibility
 from lab.train.loop import Losses, Schedule
 from lab.train.parts import Part, fit_part
@@ -116,7 +117,7 @@ def speakings(dubbed: Sequence[Dubbed], size: int, frames: int, seed: int) -> Ca
     groups = [sources[name] for name in sorted(sources)]
 
     def batch(step: int) -> Speaking:
-        random = np.random.default_rng((seed, step))
+        random = random_of(seed, step)
         rows = []
         for row in range(size):
             group = groups[(row // 3 + step) % len(groups)]

@@ -5,7 +5,7 @@ Pieces are cut anywhere from one flat stream of documents; where a document begi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.train.batches import random_of, seed_of
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 
 LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
@@ -52,28 +53,47 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Documents end to end: tokens (N,) of any integer kind, and where documents start, ascending from 0."""
+    """Documents end to end: tokens (N,) of any integer type, and where documents start, ascending from 0.
+
+    Raises LabError for tokens that are no integers or negative.
+    """
 
     tokens: np.ndarray
     starts: np.ndarray
 
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 1 or self.tokens.dtype.kind not in "iu":
+            raise LabError(f"tokens are integers in one row, not {self.tokens.dtype} of shape {self.tokens.shape}")
+        if self.tokens.dtype.kind == "i" and len(self.tokens) and self.tokens.min() < 0:
+            raise LabError(f"token {self.tokens.min()} is negative; tokens count from 0")
+
     @classmethod
-    def of(cls, documents: list[np.ndarray]) -> TokenStream:
-        if not documents:
+    def of(cls, documents: Sequence[np.ndarray], drop: int = 0) -> TokenStream:
+        """Documents (T,) each, of which the last `drop` tokens are left out, and empty ones.
+
+        Raises LabError where nothing is left.
+        """
+        kept = [np.asarray(document)[: len(document) - drop or None] for document in documents if len(document) > drop]
+        if not kept:
             raise LabError("no documents to learn from: the corpus is empty")
-        starts = np.cumsum([0] + [len(document) for document in documents[:-1]])
-        return cls(np.concatenate(documents).astype(np.int32), starts)
+        starts = np.cumsum([0] + [len(document) for document in kept[:-1]])
+        for document in kept:
+            cls(document, starts)
+        return cls(np.concatenate(kept).astype(np.int32), starts)
 
 
 def batches(stream: TokenStream, size: int, length: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> `size` pieces of `length` tokens."""
-    begins = np.zeros(len(stream.tokens), bool)
-    begins[stream.starts] = True
+    """Step -> `size` pieces of `length` tokens. Raises LabError for a stream that is not longer than a piece."""
+    if size < 1 or length < 1:
+        raise LabError(f"cannot learn from {size} pieces of {length} tokens a step; give 1 or more of both")
     if len(stream.tokens) <= length:
         raise LabError(f"{len(stream.tokens)} tokens are too few for pieces of {length}; make more stories")
+    begins = np.zeros(len(stream.tokens), bool)
+    begins[stream.starts] = True
+    seed = seed_of(seed)
 
     def batch(step: int) -> Batch:
-        rng = np.random.default_rng((seed, step))
+        rng = random_of(seed, step)
         at = rng.integers(0, len(stream.tokens) - length, size)[:, None] + np.arange(length + 1)
         tokens = torch.from_numpy(stream.tokens[at].astype(np.int64))
         reset = torch.from_numpy(begins[at])
@@ -86,7 +106,11 @@ def batches(stream: TokenStream, size: int, length: int, seed: int) -> Callable[
 
 def loss_of(model: nn.Module, batch: Batch) -> Losses:
     tokens, targets, reset = batch
-    logits, _ = model(tokens, reset=reset)
+    if targets.shape != tokens.shape or targets.dtype != torch.int64:
+        raise LabError(f"targets must be as tokens, not {tuple(targets.shape)} {targets.dtype}")
+    logits, _ = model(tokens, reset=reset)  # which looks at the others
+    if targets.device.type == "cpu" and int(targets.max()) >= logits.shape[-1]:
+        raise LabError(f"target {int(targets.max())} is not in the vocabulary, 0 to {logits.shape[-1] - 1}")
     loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100)
     return loss, {"loss": loss}
 
@@ -96,6 +120,9 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1
     """Mean cross-entropy in nats a token over the first `length` tokens of each document."""
     total, count = 0.0, 0
     device = next(model.parameters()).device
+    documents = [document for document in documents if len(document) > 1]
+    if not documents:
+        raise LabError("no document of two tokens or more to measure the cross-entropy on")
     for document in documents:
         tokens = torch.from_numpy(document[: length + 1].astype(np.int64))[None].to(device)
         logits, _ = model(tokens[:, :-1])
@@ -133,7 +160,9 @@ def train(
     size = size or max(1, round(scale.tokens / length))
     steps = steps or round(scale.schedule.steps * scale.tokens / (size * length))
     schedule = replace(scale.schedule, steps=steps, warmup=min(scale.schedule.warmup, steps // 4))
-    torch.manual_seed(seed)
+    if len(stream.tokens) and int(stream.tokens.max()) >= vocabulary:
+        raise LabError(f"token {stream.tokens.max()} is not in the vocabulary, 0 to {vocabulary - 1}")
+    torch.manual_seed(seed_of(seed))
     network: Griffin | SpeechTransformer
     if model == "griffin":
         network = Griffin(GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
@@ -149,7 +178,7 @@ def train(
         batches(stream, size, length, seed),
         schedule=schedule,
         folder=folder,
-        evaluate=lambda network: {"held_out_loss": cross_entropy(network, held_out)},
+        evaluate=(lambda network: {"held_out_loss": cross_entropy(network, held_out)}) if held_out else None,
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},

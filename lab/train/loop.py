@@ -2,13 +2,14 @@
 
 A batch is a function of the step alone, so that a run that was stopped goes on as if it had not been. Processes, and
 the passes that are accumulated, share its rows, so that their number changes speed and memory and not what is learnt.
+
+A step is taken whole or not at all: where a loss or the norm of its gradients is not finite, weights, buffers
+(codebooks, running averages) and optimisers of all players stay as they were.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import logging
+import copy
 import math
 import signal
 import threading
@@ -16,35 +17,33 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
-from lightning_utilities.core.apply_func import apply_to_collection
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lab import machine
+from lab.console import console
 from lab.errors import LabError
-from lab.extras import require
+from lab.train.batches import seed_of
+from lab.train.checkpoint import Checkpoint, Log, held
+from lab.train.compute import Compute, agreed, mean, raise_together, rows_of, whole
+
+__all__ = ["Compute", "Losses", "Schedule", "fit", "take_over", "whole"]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
-
-logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # not a line a run on precision
-_PATIENCE = timedelta(days=1)  # of the processes that wait while the first one makes the data
+REFUSED = 10  # steps in a row that are not finite end a run
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, then cosine to `floor` times the learning rate (SpeechSSM: lr / 20); AdamW; gradients clipped."""
+    """Linear warm-up, then cosine to `floor` times the learning rate (SpeechSSM: lr / 20); AdamW; gradients clipped
+    to the norm `clip`; a checkpoint every `save_seconds`. Raises LabError for values that cannot be trained with."""
 
     steps: int
     learning_rate: float = 1e-3
@@ -55,6 +54,22 @@ class Schedule:
     clip: float = 1.0
     save_seconds: float = 60.0
 
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("steps", 0, math.inf),
+            ("learning_rate", 0, 1e6),
+            ("warmup", 0, math.inf),
+            ("floor", 0, 1e6),
+            ("weight_decay", 0, 1e6),
+            ("clip", 1e-30, math.inf),
+            ("save_seconds", -math.inf, math.inf),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not least <= value <= most:  # NaN is neither
+                raise LabError(f"cannot train with a {name} of {value!r}; give a number of {least:g} or more")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise LabError(f"cannot train with betas {self.betas}; give two numbers from 0 to below 1")
+
     def rate(self, step: int) -> float:
         """Learning rate at `step`, counted from 0."""
         if step < self.warmup:
@@ -63,69 +78,11 @@ class Schedule:
         return self.learning_rate * (self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-@dataclass(frozen=True)
-class Compute:
-    """Where a run computes and how it is followed.
-
-    devices: GPUs of a machine, or processes where it has none; nodes: machines, for torchrun to start. strategy: ddp
-    keeps the whole model in each process, fsdp a share of it. accumulate: passes that a batch is made in, for want of
-    memory. stop: what Ctrl-C sets; another thread may.
-    """
-
-    devices: int = 1
-    nodes: int = 1
-    strategy: str = "ddp"
-    accumulate: int = 1
-    tensorboard: bool = False
-    log_every: int = 20  # steps
-    progress: bool = True
-    stop: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.strategy not in ("ddp", "fsdp"):
-            raise LabError(f"there is no strategy {self.strategy!r}; there are ddp and fsdp")
-        for name in ("devices", "nodes", "accumulate", "log_every"):
-            if getattr(self, name) < 1:
-                raise LabError(f"cannot train with {name} {getattr(self, name)}; give 1 or more")
-
-    def fabric(self, mixed: bool = False) -> Fabric:
-        """Fabric, with as many processes as it needs: those that are missing run the same command from its beginning.
-
-        Raises LabError for more devices than there are.
-        """
-        found = torch.cuda.device_count()
-        if torch.cuda.is_available() and self.devices > found:
-            raise LabError(f"cannot train on {self.devices} GPUs: this machine has {found}; give --devices {found}")
-        processes = self.devices * self.nodes
-        strategy: Any = "auto"
-        if processes > 1 and self.strategy == "ddp":
-            strategy = DDPStrategy(timeout=_PATIENCE)
-        elif processes > 1:
-            strategy = ModelParallelStrategy(_shard, processes, 1, timeout=_PATIENCE)
-        precision: Any = "bf16-mixed" if mixed and machine.fast_bf16() else None
-        fabric = Fabric(devices=self.devices, num_nodes=self.nodes, strategy=strategy, precision=precision)
-        fabric.launch()
-        return fabric
-
-
-def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does."""
-    blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
-    for module in (*blocks, model):
-        fully_shard(module, mesh=mesh["data_parallel"])
-    return model
-
-
-def whole(state: Any) -> Any:
-    """A state with the tensors that are shared among processes put together. Every process has to ask."""
-    return apply_to_collection(state, DTensor, lambda share: share.full_tensor().cpu())
-
-
 class Trainable:
-    """A model with its optimiser, as Fabric wrapped them."""
+    """A model with its loss and its optimiser, as Fabric wrapped them."""
 
-    def __init__(self, fabric: Fabric, model: nn.Module, schedule: Schedule):
-        self.fabric, self.schedule = fabric, schedule
+    def __init__(self, fabric: Fabric, model: nn.Module, schedule: Schedule, loss_of: Callable[..., Losses]):
+        self.fabric, self.schedule, self.loss_of = fabric, schedule, loss_of
         self.model = fabric.setup_module(model)
         matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim > 1]
         vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim <= 1]  # norms, decays: no decay
@@ -140,30 +97,53 @@ class Trainable:
         self.order = matrices + vectors  # as the optimiser numbers them
         self.optimiser: Any = fabric.setup_optimizers(optimiser)
 
-    def step(
-        self, number: int, loss_of: Callable[..., Losses], parts: list[Any], *others: nn.Module
-    ) -> dict[str, float]:
-        """One step of the optimiser on the mean of `loss_of(model, *others, part)`; the mean of what that logs."""
+    def step(self, number: int, parts: list[Any], *others: nn.Module) -> tuple[dict[str, float], str]:
+        """One step of the optimiser on the mean of `loss_of(model, *others, part)`: the mean of what that logs, and
+        what is not finite, so that the step was not taken."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate(number)
         self.optimiser.zero_grad(set_to_none=True)
-        told: defaultdict[str, list[float]] = defaultdict(list)
+        logged: defaultdict[str, list[float]] = defaultdict(list)
+        losses = []
         for part in parts:
             with self.fabric.no_backward_sync(self.model, enabled=part is not parts[-1]):
-                loss, logs = loss_of(self.model, *others, part)
+                loss, logs = self.loss_of(self.model, *others, part)
                 self.fabric.backward(loss / len(parts))
+            losses.append(loss.detach())
             for name, value in logs.items():
-                told[name].append(float(value.detach()))
-        norm = self.fabric.clip_gradients(
-            self.model, self.optimiser, max_norm=self.schedule.clip, error_if_nonfinite=False
+                logged[name].append(float(value.detach()))
+        norm = whole(
+            self.fabric.clip_gradients(
+                self.model, self.optimiser, max_norm=self.schedule.clip, error_if_nonfinite=False
+            )
         )
-        if norm is not None and not torch.isfinite(whole(norm)):
-            return {"skipped": 1.0}  # one bad batch must not poison the averages of Adam
+        loss = torch.stack(losses).mean()
+        odd_loss, odd_norm = agreed(self.fabric, not bool(torch.isfinite(loss)), not bool(torch.isfinite(norm)))
+        if odd_loss or odd_norm:
+            self.optimiser.zero_grad(set_to_none=True)
+            return {}, f"the loss is {float(loss)}" if odd_loss else f"the norm of the gradients is {float(norm)}"
         self.optimiser.step()
-        return {name: sum(values) / len(values) for name, values in told.items()}
+        return {name: sum(values) / len(values) for name, values in logged.items()}, ""
 
-    def state(self) -> dict[str, Any]:
-        return whole({"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()})
+    def kept(self, steps: bool) -> Callable[[], None]:
+        """What puts everything back that a forward pass changes and, if it `steps`, an optimiser."""
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        weights = [weight.detach().clone() for weight in self.order] if steps else []
+        averages = copy.deepcopy(self.optimiser.state_dict()) if steps else None
+
+        @torch.no_grad()
+        def put_back() -> None:
+            for now, before in zip([*self.model.buffers()], buffers, strict=True):
+                now.copy_(before)
+            for now, before in zip(self.order, weights, strict=False):
+                now.copy_(before)
+            if averages is not None:
+                self.optimiser.load_state_dict(averages)
+
+        return put_back
+
+    def state(self, keep: bool = True) -> dict[str, Any]:
+        return whole({"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}, keep)
 
     def load(self, state: dict[str, Any]) -> None:
         own = self.model.state_dict()
@@ -208,75 +188,99 @@ def fit(
 
     `batches(step)` gives the batch of a step; `loss_of(model, batch)` the loss and what to log. The adversary, a module
     and its own loss, takes one step before each of the model's. `folder` receives log.csv, checkpoint.pt (weights,
-    optimiser, random state, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
+    optimiser, random states, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
     number. `mixed`: matrix products in bfloat16 where the chip has it, all else in float32. `inputs` names what is
-    learnt from: LabError where the checkpoint in `folder` is of other inputs, another config or seed, where it is
-    damaged, or where the rows of a batch cannot be shared evenly.
+    learnt from.
+
+    A step that is not finite changes nothing and is counted as `skipped`. Raises LabError for ten of them in a row,
+    weights that are not finite, a folder that another run holds or that cannot be written to, a checkpoint in it that
+    is damaged or of other inputs, another config or seed, and rows of a batch that cannot be shared evenly.
     """
     machine.keep_freed_memory()
-    compute = compute or Compute()
+    compute, folder = compute or Compute(), Path(folder)
     fabric = compute.fabric(mixed)
     if adversary is not None and fabric.world_size * compute.accumulate > 1:
         raise LabError("an adversary looks at whole batches; train it with 1 device and without accumulation")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed + fabric.global_rank)
     config = getattr(model, "config", None)
     learnt = {name: str(value) for name, value in (asdict(config) if config else {}).items()}
-    learnt |= {"seed": str(seed), **(inputs or {})}
-    players = [Trainable(fabric, model, schedule)]
-    if adversary is not None:
-        players.append(Trainable(fabric, adversary[0], schedule))
-    first, seconds = _resume(fabric, folder, players, learnt)
+    learnt |= {"seed": str(seed_of(seed)), **(inputs or {})}
     last: dict[str, float] = {}
     figures: dict[str, float] = {}
-    began = saved = time.monotonic()
-    log = _Log(fabric, folder, first, compute.tensorboard)
-    step, ended = first, False
+    skipped = in_a_row = 0  # steps that were refused
+    shown = compute.progress and fabric.is_global_zero
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    told = compute.progress and fabric.is_global_zero
+    progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
 
     def elapsed() -> float:
         return seconds + time.monotonic() - began
 
-    try:
-        with _stopping(compute.stop) as signals, Progress(*columns, disable=not told) as progress:
-            bar = progress.add_task(folder.name, total=schedule.steps, completed=first)
+    def save() -> None:
+        checkpoint.save(schedule, step - (in_a_row if in_a_row == REFUSED else 0), elapsed())
+
+    def say(message: str) -> None:
+        if fabric.is_global_zero:
+            console.print(f"{folder.name}: {message}")
+
+    with held(fabric, folder), _stopping(compute.stop) as signals, progress:
+        torch.manual_seed(seed_of(seed + fabric.global_rank))
+        players = [Trainable(fabric, model, schedule, loss_of)]
+        if adversary is not None:
+            players.append(Trainable(fabric, adversary[0], schedule, adversary[1]))
+        checkpoint = Checkpoint(fabric, folder, players, learnt)
+        step, seconds = checkpoint.resume()
+        log = Log(fabric, folder, step, compute.tensorboard)
+        bar = progress.add_task(folder.name, total=schedule.steps, completed=step)
+        began = saved = time.monotonic()
+        try:
             while step < schedule.steps:
                 due = time.monotonic() - saved > schedule.save_seconds
-                stop, save = _agreed(fabric, compute.stop.is_set(), due)
+                stop, due = agreed(fabric, compute.stop.is_set(), due)
                 if stop:
                     break
-                if save:
-                    _save(fabric, folder, players, schedule, learnt, step, elapsed())
+                if due:
+                    save()
                     saved = time.monotonic()
+                    if shown and not console.is_terminal:
+                        say(f"step {step} of {schedule.steps}: {_figured(last)}")
                 model.train()
-                parts = _parts(fabric, batches(step), compute.accumulate)
-                last.pop("skipped", None)
-                buffers = [(buffer, buffer.clone()) for player in players for buffer in player.model.buffers()]
-                if adversary is not None:
-                    last |= players[1].step(step, adversary[1], parts, players[0].model)
-                last |= players[0].step(step, loss_of, parts)
-                if "skipped" in last:  # a forward pass has moved codebooks and running statistics already
-                    for buffer, before in buffers:
-                        buffer.copy_(before)
+                logged, fault = _step(players, step, rows_of(fabric, batches(step), compute.accumulate))
+                last |= logged
                 step += 1
+                in_a_row = in_a_row + 1 if fault else 0
+                if fault:
+                    skipped += 1
+                    last["skipped"] = float(skipped)
+                if in_a_row == 1:
+                    say(f"step {step} was left out: {fault}")
+                if in_a_row == REFUSED:
+                    save()
+                    raise LabError(
+                        f"{folder.name}: {REFUSED} steps in a row were left out, the last because {fault}; look at the "
+                        f"batches from step {step - REFUSED} on and at the learning rate; {checkpoint.good()}"
+                    )
                 if step % compute.log_every == 0:
-                    last = _mean(fabric, last)
-                    log.write(step, elapsed(), last)
-                    figured = " ".join(f"{name} {value:.3g}" for name, value in last.items())
-                    progress.update(bar, completed=step, description=f"{folder.name}: {figured}")
+                    last = mean(fabric, last)
+                    raise_together(fabric, log.write(step, elapsed(), last))
+                    progress.update(bar, completed=step, description=f"{folder.name}: {_figured(last)}")
                 if evaluate is not None and (step % evaluate_every == 0 or step == schedule.steps):
                     model.eval()
                     figures = evaluate(model)
-                    log.write(step, elapsed(), figures)
-                    if told:
-                        progress.console.print(f"{folder.name} step {step}, {elapsed() / 60:.1f} min: {figures}")
-            ended = True
-    finally:
-        if ended or fabric.world_size == 1:  # a process that fails alone must not wait for the others
-            _save(fabric, folder, players, schedule, learnt, step, elapsed())
+                    raise_together(fabric, log.write(step, elapsed(), figures))
+                    if shown:
+                        say(f"step {step} of {schedule.steps}, {elapsed() / 60:.1f} min: {_figured(figures)}")
+        except BaseException as error:
+            if fabric.world_size == 1:  # a process that fails alone must not wait for the others
+                try:
+                    save()
+                except LabError as failure:
+                    if not isinstance(error, LabError):
+                        say(str(failure))
+            raise
+        save()
     if step < schedule.steps:
+        if shown:
+            say(f"stopped after step {step} of {schedule.steps} and saved; the same command goes on")
         raise KeyboardInterrupt(*signals)
     model.eval()
     if evaluate is not None and not figures:  # a run that was complete before
@@ -284,10 +288,29 @@ def fit(
     return last | figures | {"steps": float(step), "minutes": elapsed() / 60}
 
 
+def _figured(figures: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in figures.items())
+
+
+def _step(players: list[Trainable], number: int, parts: list[Any]) -> tuple[dict[str, float], str]:
+    """One step of all players, the adversary first, or none: what they log, or why it was refused."""
+    put_back = [player.kept(steps=player is not players[0]) for player in players]
+    logs: dict[str, float] = {}
+    for player in players[::-1]:
+        others = [players[0].model] if player is not players[0] else []
+        logged, fault = player.step(number, parts, *others)
+        if fault:
+            for each in put_back:
+                each()
+            return {}, fault
+        logs |= logged
+    return logs, ""
+
+
 @contextmanager
 def _stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """Ctrl-C, SIGTERM and SIGHUP set `stop`; a second one interrupts at once. Gives those that came. Only the main
-    thread hears of signals."""
+    """Signals that ask a run to end set `stop`; a second one interrupts at once. Gives those that came. Only the main
+    thread hears of them; one that was ignored before (nohup) stays so."""
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -305,115 +328,3 @@ def _stopping(stop: threading.Event) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _agreed(fabric: Fabric, *asked: bool) -> list[bool]:
-    """What one process asks for, all do."""
-    if fabric.world_size == 1:
-        return list(asked)
-    votes = fabric.all_reduce(torch.tensor(asked, dtype=torch.float32), reduce_op="sum")
-    assert isinstance(votes, Tensor)
-    return (votes > 0).tolist()
-
-
-def _parts(fabric: Fabric, batch: Any, accumulate: int) -> list[Any]:
-    """This process's rows of a batch, in as many parts as are accumulated: (B, ...) -> each (B / parts, ...)."""
-    parts = fabric.world_size * accumulate
-    if parts == 1:
-        return [fabric.to_device(batch)]
-
-    def share(rows: Tensor, number: int) -> Tensor:
-        if len(rows) % parts:
-            raise LabError(
-                f"a batch of {len(rows)} rows cannot be shared by {fabric.world_size} processes in {accumulate} parts "
-                "each; give --devices and --accumulate whose product divides it"
-            )
-        return rows[number::parts]
-
-    first = fabric.global_rank * accumulate
-    numbers = range(first, first + accumulate)
-    return [fabric.to_device(apply_to_collection(batch, Tensor, share, number)) for number in numbers]
-
-
-def _gathered(fabric: Fabric, value: Any) -> list[Any]:
-    """What each process has."""
-    values: list[Any] = [value] * fabric.world_size
-    if fabric.world_size > 1:
-        distributed.all_gather_object(values, value)
-    return values
-
-
-def _mean(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
-    """Over the processes that have a value of that name."""
-    told = _gathered(fabric, values)
-    found = {name: [each[name] for each in told if name in each] for each in told for name in each}
-    return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
-
-
-class _Log:
-    """log.csv in long form (step, seconds, name, value): runs may be cut, curves may have other names."""
-
-    def __init__(self, fabric: Fabric, folder: Path, first: int, tensorboard: bool):
-        self.path, self.board = folder / "log.csv" if fabric.is_global_zero else None, None
-        if tensorboard and fabric.is_global_zero:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                require("scale")
-                raise
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=first)
-
-    def write(self, step: int, seconds: float, values: dict[str, float]) -> None:
-        if self.path is None:
-            return
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerows([step, f"{seconds:.1f}", name, f"{value:.6g}"] for name, value in values.items())
-        if self.board is not None:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
-            self.board.flush()
-
-
-def _save(
-    fabric: Fabric,
-    folder: Path,
-    players: list[Trainable],
-    schedule: Schedule,
-    learnt: dict[str, str],
-    step: int,
-    seconds: float,
-) -> None:
-    """Every process has to call it; the first one writes."""
-    state = {
-        "step": step,
-        "seconds": seconds,
-        "random": torch.stack(_gathered(fabric, torch.get_rng_state())),
-        "inputs": learnt,
-        "players": [player.state() for player in players],
-    }
-    if fabric.is_global_zero:
-        part = folder / "checkpoint.part"
-        torch.save(state, part)
-        part.replace(folder / "checkpoint.pt")
-        (folder / "schedule.json").write_text(json.dumps(asdict(schedule), indent=1))
-
-
-def _resume(fabric: Fabric, folder: Path, players: list[Trainable], learnt: dict[str, str]) -> tuple[int, float]:
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        return 0, 0.0
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = state.get("inputs", {})
-        odd = [name for name in learnt if theirs.get(name, learnt[name]) != learnt[name]]
-        if odd:
-            found, ours = (", ".join(f"{name} {side[name]}" for name in odd) for side in (theirs, learnt))
-            raise LabError(f"{path} was trained with {found}, and this run has {ours}; train into another folder")
-        for player, saved in zip(players, state["players"], strict=True):
-            player.load(saved)
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, UnpicklingError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LabError(f"{path} does not fit this run ({reason}); train into another folder or delete it") from error
-    states = state["random"].view(-1, len(torch.get_rng_state()))
-    torch.set_rng_state(states[fabric.global_rank % len(states)])
-    return state["step"], state["seconds"]

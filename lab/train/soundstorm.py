@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.errors import LabError
+from lab.train.batches import random_of, seed_of
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, mask_codes
@@ -55,7 +56,7 @@ def train(
     `vocabulary` is the tokenizer's. `held_out` takes are measured by cross-entropy as training goes. `begin` gives the
     weights to begin with.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     sizes = {} if vocabulary is None else {"tokens": vocabulary}
     soundstorm = SoundStorm(SoundStormConfig.preset(preset, **sizes))
     if begin is not None:
@@ -97,7 +98,7 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
     odds = 1 / np.arange(1, levels + 1)
 
     def batch_of(step: int) -> Batch:
-        random = np.random.default_rng((seed, step))
+        random = random_of(seed, step)
         length = min(int(random.integers(TARGET[0], TARGET[1] + 1)), int(lengths[-1]))
         first = int(np.searchsorted(lengths, length))  # pairs from here on are long enough
         rows = []

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from lab.corpora import Utterance
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
 from lab.train import tokenizer_parts
+from lab.train.batches import random_of, seed_of
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 from lab.train.speakers import SHARPNESS, in_step, perturb
 from lab.train.tokenizer_parts import Pair
@@ -146,7 +147,7 @@ def batches(
         return items[start : start + count]
 
     def batch(step: int) -> Batch:
-        rng = np.random.default_rng((seed, step))
+        rng = random_of(seed, step)
         chosen = neighbours(rng, pairs, size)
         if speech and step % 4 == 0:
             chosen = [(u, u) for u in neighbours(rng, speech, size // 2)]
@@ -199,7 +200,7 @@ def train(
     the pairs `referred` to the reference narrator, and the reader alone, `reading` steps. `begin` gives the weights to
     begin with.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
     if begin is not None:
         take_over(tokenizer, begin)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lab.corpora import Utterance
 from lab.tokens import TOKEN_HOP, Tokenizer, ctc
+from lab.train.batches import random_of
 from lab.train.loop import Losses, Schedule
 from lab.train.parts import Part, fit_part
 from lab.train.speakers import SHARPNESS, in_step, perturb
@@ -86,7 +87,7 @@ def hearings(
     told = [sorted(source, key=lambda both: len(both[1])) for source in (narrated, read)]
 
     def batch(step: int) -> Hearing:
-        rng = np.random.default_rng((seed, step))
+        rng = random_of(seed, step)
         source, rows = (told[1], max(1, size // 3)) if told[1] and step % 8 == 0 else (told[0], size)
         start = int(rng.integers(max(1, len(source) - rows + 1)))
         heard, asked = [], []
@@ -163,7 +164,7 @@ def readings(told: list[tuple[Tensor, Tensor]], size: int, seed: int) -> Callabl
     told = sorted(told, key=lambda both: len(both[0]))
 
     def batch(step: int) -> Reading:
-        rng = np.random.default_rng((seed, step))
+        rng = random_of(seed, step)
         start = int(rng.integers(max(1, len(told) - size + 1)))
         tokens, texts = zip(*told[start : start + size], strict=True)
         return Reading(

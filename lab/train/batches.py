@@ -1,0 +1,56 @@
+"""What the recipes' batches share: the generator of a step, sources with equal shares, crops."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.errors import LabError
+
+T = TypeVar("T")
+
+
+def seed_of(seed: Any) -> int:
+    """Any whole number is a seed, modulo 2**64. Raises LabError for anything else."""
+    try:
+        return operator.index(seed) % 2**64
+    except TypeError:
+        raise LabError(f"the seed must be an integer, not {seed!r}") from None
+
+
+def random_of(seed: int, step: int) -> np.random.Generator:
+    """The generator of the batch of a step."""
+    return np.random.default_rng((seed_of(seed), step))
+
+
+def by_source(items: Iterable[T]) -> list[list[T]]:
+    """Grouped by their `source`, the groups in the order of its name."""
+    groups: defaultdict[str, list[T]] = defaultdict(list)
+    for item in items:
+        groups[item.source].append(item)  # type: ignore[attr-defined]
+    return [groups[name] for name in sorted(groups)]
+
+
+def neighbours(items: list[T], count: int, random: np.random.Generator) -> list[T]:
+    """`count` that stand side by side, or all if they are fewer: of items sorted by length, of about one length."""
+    start = int(random.integers(max(1, len(items) - count + 1)))
+    return items[start : start + count]
+
+
+def check_batch(name: str, tensor: Tensor, kind: str, ndim: int) -> None:
+    """Raises LabError unless the tensor has that number of dimensions and a type of that kind: float, int or bool."""
+    dtype = tensor.dtype if isinstance(tensor, Tensor) else None
+    if dtype == torch.float64 or dtype is None or kind != _kind(dtype) or tensor.ndim != ndim:
+        found = f"{tuple(tensor.shape)} of {dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
+        wanted = {"float": "float32", "int": "int64", "bool": "bool"}[kind]
+        raise LabError(f"{name} in a batch is a tensor of {ndim} dimensions of {wanted}, and this is {found}")
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"

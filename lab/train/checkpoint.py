@@ -1,0 +1,208 @@
+"""The folder of a run: one run at a time, its log and its last good checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lab.errors import LabError
+from lab.extras import require
+from lab.files import locked, replacing
+from lab.train.compute import gathered, raise_together
+
+
+class Player(Protocol):
+    """What is saved and loaded."""
+
+    def state(self, keep: bool = True) -> dict[str, Any]: ...
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+@contextmanager
+def held(fabric: Fabric, folder: Path) -> Iterator[None]:
+    """The folder, made if need be, for this run alone.
+
+    Raises LabError, in all processes, where it cannot be written to or another run holds it.
+    """
+    error = None
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder, wait=0, doing="training in"))
+            except LabError as failure:
+                error = failure
+            except OSError as failure:
+                reason = failure.strerror or failure
+                error = LabError(f"cannot train in {folder}: {reason}; give a folder you can write to")
+        raise_together(fabric, error)
+        yield
+
+
+class Log:
+    """log.csv in long form (step, seconds, name, value): runs may be cut, curves may have other names."""
+
+    def __init__(self, fabric: Fabric, folder: Path, first: int, tensorboard: bool):
+        self.path, self.board = folder / "log.csv" if fabric.is_global_zero else None, None
+        if self.path is not None and self.path.exists():
+            with self.path.open("rb+") as file:  # a line that a kill or a full disk cut
+                file.truncate(file.read().rfind(b"\n") + 1)
+        if tensorboard and fabric.is_global_zero:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                require("scale")
+                raise
+            self.board = SummaryWriter(folder / "tensorboard", purge_step=first)
+
+    def write(self, step: int, seconds: float, values: dict[str, float]) -> LabError | None:
+        """Whole lines or none, and the error if none: it is for all processes to raise."""
+        if self.path is None:
+            return None
+        lines = io.StringIO(newline="")
+        csv.writer(lines).writerows([step, f"{seconds:.1f}", name, f"{value:.6g}"] for name, value in values.items())
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                size, data = file.tell(), lines.getvalue().encode()
+                if file.write(data) != len(data):
+                    file.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self.board is not None:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, step)
+                self.board.flush()
+        except OSError as error:
+            return LabError(f"cannot write {self.path}: {error.strerror or error}; free some space and go on")
+        return None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """checkpoint.pt in `folder`: weights, optimisers, the state of every generator of random numbers, the step.
+
+    `inputs` tells what the run learns from and with; a checkpoint of others is not gone on from.
+    """
+
+    fabric: Fabric
+    folder: Path
+    players: Sequence[Player]
+    inputs: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def save(self, schedule: Any, step: int, seconds: float) -> None:
+        """In place of the one before, whole or not at all. Every process has to call it; the first one writes.
+
+        Raises LabError where it cannot be written, and for weights that are not finite.
+        """
+        state = {
+            "step": step,
+            "seconds": seconds,
+            "random": torch.stack(gathered(self.fabric, torch.get_rng_state())),
+            "device_random": gathered(self.fabric, _device_state(self.fabric.device)),
+            "inputs": self.inputs,
+            "players": [player.state(self.fabric.is_global_zero) for player in self.players],
+        }
+        error = None
+        if self.fabric.is_global_zero:
+            if odd := not_finite(state["players"]):
+                error = LabError(
+                    f"{self.folder}: not saved, since {odd} is not finite after step {step}; {self.good()}"
+                )
+            else:
+                try:
+                    with replacing(self.path) as part, part.open("wb") as file:
+                        try:
+                            torch.save(state, file)
+                        except RuntimeError as failure:  # what torch makes of a full disk
+                            cause = failure.__context__
+                            raise cause if isinstance(cause, OSError) else OSError(str(failure)) from None
+                    with replacing(self.folder / "schedule.json") as part:
+                        part.write_text(json.dumps(asdict(schedule), indent=1))
+                except LabError as failure:
+                    error = LabError(f"{failure}; {self.good()}")
+        raise_together(self.fabric, error)
+
+    def good(self) -> str:
+        """Which checkpoint there is, in words."""
+        if not self.path.exists():
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is that of step {self._read()['step']}, {self.path}"
+
+    def resume(self) -> tuple[int, float]:
+        """Steps and seconds of training that the checkpoint holds, now loaded; 0 of both where there is none.
+
+        Raises LabError for one that is damaged, or of other models, inputs or seeds.
+        """
+        if not self.path.exists():
+            return 0, 0.0
+        try:
+            state = self._read()
+            theirs = state.get("inputs", {})
+            odd = [name for name, value in self.inputs.items() if theirs.get(name, value) != value]
+            if odd:
+                found, ours = (", ".join(f"{name} {side[name]}" for name in odd) for side in (theirs, self.inputs))
+                raise LabError(
+                    f"{self.path} was trained with {found}, and this run has {ours}; train into another folder"
+                )
+            if name := not_finite(state["players"]):
+                raise LabError(f"{self.path} cannot be gone on from: {name} is not finite; delete it and train again")
+            for player, saved in zip(self.players, state["players"], strict=True):
+                player.load(saved)
+            states = state["random"].view(-1, len(torch.get_rng_state()))
+            rank = self.fabric.global_rank
+            torch.set_rng_state(states[rank % len(states)])
+            device = state.get("device_random", [None])
+            _set_device_state(self.fabric.device, device[rank % len(device)])
+            return int(state["step"]), float(state["seconds"])
+        except (
+            RuntimeError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            OSError,
+            UnpicklingError,
+        ) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise LabError(
+                f"{self.path} does not fit this run ({reason}); train into another folder or delete it"
+            ) from error
+
+    def _read(self) -> dict[str, Any]:
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+
+def not_finite(state: Any, name: str = "") -> str:
+    """The name of the first tensor in a state that holds NaN or infinity; none: the empty string."""
+    if isinstance(state, Tensor):
+        return name if state.is_floating_point() and not torch.isfinite(state).all() else ""
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, (list, tuple)) else ()
+    return next((odd for key, value in items if (odd := not_finite(value, f"{name}.{key}".strip(".")))), "")
+
+
+def _device_state(device: torch.device) -> Tensor | None:
+    """Of the generator that masks and dropout draw from on a GPU."""
+    return getattr(torch, device.type).get_rng_state().cpu() if device.type in ("cuda", "mps") else None
+
+
+def _set_device_state(device: torch.device, state: Tensor | None) -> None:
+    if state is not None and device.type in ("cuda", "mps"):
+        getattr(torch, device.type).set_rng_state(state)

@@ -1,0 +1,140 @@
+"""Where a run computes: devices and processes by Fabric, and what processes tell each other."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from lab import machine
+from lab.errors import LabError
+
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # not a line a run on precision
+_PATIENCE = timedelta(days=1)  # of the processes that wait while the first one makes the data
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where a run computes and how it is followed.
+
+    devices: GPUs of a machine, or processes where it has none; nodes: machines, for torchrun to start. strategy: ddp
+    keeps the whole model in each process, fsdp a share of it. accumulate: passes that a batch is made in, for want of
+    memory. stop: what Ctrl-C sets; another thread may.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "ddp"
+    accumulate: int = 1
+    tensorboard: bool = False
+    log_every: int = 20  # steps
+    progress: bool = True
+    stop: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.strategy not in ("ddp", "fsdp"):
+            raise LabError(f"there is no strategy {self.strategy!r}; there are ddp and fsdp")
+        for name in ("devices", "nodes", "accumulate", "log_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise LabError(f"cannot train with {name} {value}; give a whole number, 1 or more")
+
+    def fabric(self, mixed: bool = False) -> Fabric:
+        """Fabric, with as many processes as it needs: those that are missing run the same command from its beginning.
+
+        Raises LabError for more devices than there are.
+        """
+        found = torch.cuda.device_count()
+        if torch.cuda.is_available() and self.devices > found:
+            raise LabError(f"cannot train on {self.devices} GPUs: this machine has {found}; give --devices {found}")
+        processes = self.devices * self.nodes
+        strategy: Any = "auto"
+        if processes > 1 and self.strategy == "ddp":
+            strategy = DDPStrategy(timeout=_PATIENCE)
+        elif processes > 1:
+            strategy = ModelParallelStrategy(_shard, processes, 1, timeout=_PATIENCE)
+        precision: Any = "bf16-mixed" if mixed and machine.fast_bf16() else None
+        fabric = Fabric(devices=self.devices, num_nodes=self.nodes, strategy=strategy, precision=precision)
+        fabric.launch()
+        return fabric
+
+
+def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does."""
+    blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh["data_parallel"])
+    return model
+
+
+def whole(state: Any, keep: bool = True) -> Any:
+    """A state with the tensors that are shared among processes put together, one at a time. Every process has to ask;
+    one that does not `keep` them gets None in their place."""
+
+    def gather(share: DTensor) -> Tensor | None:
+        tensor = share.full_tensor()
+        return tensor.cpu() if keep else None
+
+    return apply_to_collection(state, DTensor, gather)
+
+
+def agreed(fabric: Fabric, *asked: bool) -> list[bool]:
+    """What one process asks for, all do."""
+    if fabric.world_size == 1:
+        return list(asked)
+    votes = fabric.all_reduce(torch.tensor(asked, dtype=torch.float32), reduce_op="sum")
+    assert isinstance(votes, Tensor)
+    return (votes > 0).tolist()
+
+
+def gathered(fabric: Fabric, value: Any) -> list[Any]:
+    """What each process has."""
+    values: list[Any] = [value] * fabric.world_size
+    if fabric.world_size > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def mean(fabric: Fabric, values: dict[str, float]) -> dict[str, float]:
+    """Over the processes that have a value of that name."""
+    each = gathered(fabric, values)
+    found = {name: [one[name] for one in each if name in one] for one in each for name in one}
+    return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
+
+
+def raise_together(fabric: Fabric, error: LabError | None) -> None:
+    """An error of one process is raised by all: none waits for one that is gone."""
+    if fabric.world_size == 1 and error:
+        raise error
+    if messages := [message for message in gathered(fabric, str(error or "")) if message]:
+        raise error or LabError(messages[0])
+
+
+def rows_of(fabric: Fabric, batch: Any, accumulate: int) -> list[Any]:
+    """This process's rows of a batch, in as many parts as are accumulated: (B, ...) -> each (B / parts, ...)."""
+    parts = fabric.world_size * accumulate
+    if parts == 1:
+        return [fabric.to_device(batch)]
+
+    def share(rows: Tensor, number: int) -> Tensor:
+        if len(rows) % parts:
+            raise LabError(
+                f"a batch of {len(rows)} rows cannot be shared by {fabric.world_size} processes in {accumulate} parts "
+                "each; give --devices and --accumulate whose product divides it"
+            )
+        return rows[number::parts]
+
+    first = fabric.global_rank * accumulate
+    numbers = range(first, first + accumulate)
+    return [fabric.to_device(apply_to_collection(batch, Tensor, share, number)) for number in numbers]
