@@ -94,10 +94,10 @@ def test_codes_that_it_has_not_are_refused(codes: torch.Tensor, message: str) ->
 @pytest.mark.parametrize(
     ("waveform", "message"),
     [
-        (np.zeros((1, 640), np.float32), "tensors .*, not ndarray"),
+        (np.zeros((1, 640), np.float32), r"tensors \(B, N\) of 1 sample or more, not ndarray"),
         ([0.0], "not list"),
-        (torch.zeros(1, 640, dtype=torch.int16), "not torch.int16; divide int16 by 32768"),
-        (torch.zeros(640), r"waveforms \(B, N\), 1 sample or more, not \(640,\)"),
+        (torch.zeros(1, 640, dtype=torch.int16), "int16; give floats in .-1, 1., such as x / 32768"),
+        (torch.zeros(640), r"not \(640,\)"),
         (torch.zeros(1, 0), r"not \(1, 0\)"),
         (torch.full((1, 640), math.nan), "NaN or infinite"),
     ],

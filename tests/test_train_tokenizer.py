@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
 from lab.train import speakers, tokenizer
+from lab.train.loop import Compute, Losses, Schedule, fit
 
 
 def said(text: str, narrator: int = 0) -> Utterance:
@@ -81,6 +84,25 @@ def test_every_parameter_of_the_tokenizer_learns(pairs: list[tuple[Utterance, Ut
     for name, parameter in learner.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().max() > 0, name
+
+
+def test_a_batch_that_is_not_finite_is_skipped_whole(pairs: list[tuple[Utterance, Utterance]], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    learner, states = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny"))), []
+
+    def batches(step: int) -> tokenizer.Batch:
+        batch = tokenizer.collate([utterance for pair in pairs for utterance in pair], agreement=0.5)
+        batch.waveform[0, 500] = math.nan if step == 1 else 0.0
+        return batch
+
+    def loss_of(model: nn.Module, batch: tokenizer.Batch) -> Losses:
+        states.append({name: value.clone() for name, value in learner.state_dict().items()})
+        return tokenizer.loss_of(model, batch)
+
+    fit(learner, loss_of, batches, schedule=Schedule(3, warmup=1), folder=tmp_path, compute=Compute(progress=False))
+    assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
+    assert learner.tokenizer.quantizer.started == 2
+    assert all(value.isfinite().all() for value in learner.state_dict().values())
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])

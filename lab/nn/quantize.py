@@ -93,11 +93,7 @@ class VectorQuantizer(nn.Module):
         """Weights without averages (a bundle) are whole: training goes on from that codebook, not from k-means."""
         if prefix + "codebook" in state_dict and prefix + "usage" not in state_dict:
             codebook = state_dict[prefix + "codebook"]
-            averages = {
-                "usage": torch.ones(len(codebook)),
-                "sums": codebook.float(),
-                "started": torch.tensor(1),
-            }
+            averages = {"usage": torch.ones(len(codebook)), "sums": codebook.float(), "started": torch.tensor(1)}
             state_dict |= {prefix + name: value for name, value in averages.items()}
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import presets, windows
+from lab import audio, presets, windows
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, VectorQuantizer
 from lab.nn.indices import as_indices
@@ -51,21 +51,6 @@ class TokenizerConfig:
         return presets.build(cls, PRESETS, name, overrides)
 
 
-class Centre(nn.BatchNorm1d):
-    """Batch normalization whose running statistics stay as they are when a batch is not finite."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None
-        mean, variance = self.running_mean.clone(), self.running_var.clone()
-        y = F.batch_norm(x, mean, variance, training=True, eps=self.eps)
-        finite = torch.stack([mean, variance]).isfinite().all()
-        self.running_mean.copy_(torch.where(finite, mean, self.running_mean))
-        self.running_var.copy_(torch.where(finite, variance, self.running_var))
-        return y
-
-
 class Tokenizer(nn.Module):
     """Waveform -> tokens, and tokens -> characters."""
 
@@ -77,16 +62,11 @@ class Tokenizer(nn.Module):
         self.config = config
         width = config.width
         self.mel = mel.LogMel()
-        self.down = nn.ModuleList(
-            [
-                nn.Conv1d(mel.BANDS, width, 5, stride=2, padding=2),
-                nn.Conv1d(width, width, 5, stride=2, padding=2),
-            ]
-        )
+        self.down = nn.ModuleList(nn.Conv1d(n, width, 5, stride=2, padding=2) for n in (mel.BANDS, width))
         self.before = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks)))
         self.to_code = nn.Linear(width, config.code_width)
         # Centred, the directions spread over the whole sphere; otherwise they share one cap and the codebook collapses.
-        self.centre = Centre(config.code_width, affine=False)
+        self.centre = nn.BatchNorm1d(config.code_width, affine=False)
         self.quantizer = VectorQuantizer(config.codes, config.code_width, cosine=True, decay=0.97)
         # Quantized vectors (B, T, code_width) -> logits of characters (B, T, 29).
         self.ctc_head = nn.Sequential(
@@ -103,11 +83,17 @@ class Tokenizer(nn.Module):
         return self.before(x.transpose(1, 2))  # (B, T, width)
 
     def narrow(self, features: Tensor, speech: Tensor | None = None) -> Tensor:
-        """(B, T, width) -> what is quantized (B, T, code_width). `speech` (B, T) bool: what `centre` may follow."""
+        """(B, T, width) -> what is quantized (B, T, code_width). `speech` (B, T) bool: what `centre` may follow.
+
+        In training all NaN for a batch that is not finite or too large to square, which moves no statistics.
+        """
         codes = self.to_code(features).float()  # neighbouring codes are closer than 8 bits can tell
         if speech is None:
-            return self.centre(codes.flatten(0, 1)).view_as(codes)
-        return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(codes[speech]))
+            speech = torch.ones_like(codes[..., 0], dtype=torch.bool)
+        rows = codes[speech]
+        if self.training and not rows.detach().square().sum().isfinite():
+            return codes * torch.nan
+        return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(rows))
 
     @property
     def reach(self) -> int:
@@ -131,6 +117,7 @@ class Tokenizer(nn.Module):
         Silence would tell the tokens before it that the end is near, and a language model would learn to end (paper
         section 3.3, "implicit EOS"). Raises LabError for what is no waveform, is empty or not finite.
         """
+        waveform = audio.as_waveform(waveform)
         tokens = -(-len(waveform) // TOKEN_HOP)
         if tokens == 0:
             raise LabError("there is nothing to tokenize: the waveform is empty")
@@ -138,7 +125,7 @@ class Tokenizer(nn.Module):
         device = self.to_code.weight.device
         # Filled as far as the encoder sees beyond the last token; what lies further cannot change it.
         end = min(tokens + self.reach, parts[-1].start + window)
-        padded = np.resize(waveform, TOKEN_HOP * end).astype(np.float32)  # repeats from the start
+        padded = np.resize(waveform, TOKEN_HOP * end)  # repeats from the start
         kept = []
         for part in parts:
             samples = padded[TOKEN_HOP * part.start : TOKEN_HOP * min(part.start + window, end)]

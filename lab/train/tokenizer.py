@@ -120,8 +120,8 @@ def matches(directions: Tensor, lengths: Tensor, reads: Tensor) -> tuple[Tensor,
     rows, length, _ = directions.shape
     pairs = []
     for row in range(0, rows, 2):
-        if not (reads[row] and reads[row + 1]):
-            continue
+        if not (reads[row] and reads[row + 1] and directions[row : row + 2].isfinite().all()):
+            continue  # of NaN librosa would raise an error, where the step is to be rejected
         path = in_step(*(directions[each, : lengths[each]] for each in (row, row + 1)))
         pairs.append(path + length * np.array([row, row + 1]))
     found = np.concatenate([np.zeros((0, 2), np.int64), *pairs])

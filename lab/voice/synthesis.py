@@ -35,20 +35,20 @@ class Synthesizer:
         self.soundstorm, self.codec = soundstorm, codec
 
     def prompt(self, waveform: np.ndarray, tokens: Tensor) -> VoicePrompt:
-        """The speaker of a waveform (N,), given its semantic tokens: the first 3 s that hold speech, 75 tokens and 150
-        frames.
+        """The speaker of a waveform (N,), given its semantic tokens (T,): the first 3 s that hold speech.
 
-        Raises LabError if it is shorter, or for tokens that this voice has not.
+        75 tokens and 150 frames. Raises LabError if it is shorter, or for tokens that this voice has not.
         """
         tokens = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
         length = windows.SPEAKER_PROMPT
+        waveform = audio.as_waveform(waveform, "the speaker")
         if len(waveform) < length * TOKEN_HOP or len(tokens) < length:
             seconds = len(waveform) / audio.SAMPLE_RATE
             raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
         first = audio.speech_span(waveform, length / TOKEN_RATE, TOKEN_HOP) // TOKEN_HOP
         tokens = tokens[first : first + length]
         end = (first + length) * TOKEN_HOP + self.codec.receptive_field
-        heard = torch.from_numpy(waveform[first * TOKEN_HOP : end].astype(np.float32))
+        heard = torch.from_numpy(waveform[first * TOKEN_HOP : end])
         codes = self.codec.encode(heard[None].to(self.device))[0, : FRAMES * length]
         return VoicePrompt(tokens.cpu(), codes.cpu())
 
