@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,3 +36,58 @@ class LanguageModel(Protocol):
         Any split into chunks gives the same logits. reset: (B, T) bool, True at a document's first token, before which
         nothing is seen. last: logits (B, 1, V) of the last token alone.
         """
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Waveform in, semantic tokens at 25 Hz out: what `lab.speech` needs of one."""
+
+    @property
+    def vocabulary(self) -> int:
+        """V: tokens are 0 to V - 1."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def to(self, device: torch.device | str, /) -> Any:
+        """Move there, in place, and return itself."""
+
+    def encode(self, waveform: np.ndarray, /) -> Tensor:
+        """Waveform (N,) float32 at 16 kHz, of any length -> tokens (ceil(N / 640),) int64."""
+
+    def transcribe(self, tokens: Tensor, /) -> str:
+        """Tokens (T,) -> the text that can be read off them."""
+
+    def words(self, tokens: Tensor, /) -> list[tuple[float, float, str]]:
+        """The words of `transcribe`, each with when it begins and ends, in seconds."""
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Waveform at 16 kHz to codes at 50 Hz and back: what the voice and the shards need of one."""
+
+    @property
+    def levels(self) -> int:
+        """Q, codes a frame."""
+
+    @property
+    def codes(self) -> int:
+        """The size of each level's codebook: codes are 0 to this - 1."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples of input that one sample of output depends on."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where waveforms and codes have to be."""
+
+    def to(self, device: torch.device | str, /) -> Any:
+        """Move there, in place, and return itself."""
+
+    def encode(self, waveform: Tensor, /) -> Tensor:
+        """(B, N) -> codes (B, ceil(N / 320), Q) int64, the coarsest level first."""
+
+    def decode(self, codes: Tensor, /) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels -> (B, 320 F)."""

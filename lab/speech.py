@@ -21,8 +21,8 @@ from lab import audio, bundle
 from lab.errors import LabError, LabWarning
 from lab.language import Continuation, generate, state_bytes
 from lab.nn.sampling import generator_of
-from lab.protocols import LanguageModel
-from lab.tokens import TOKEN_RATE, Tokenizer
+from lab.protocols import LanguageModel, Tokenizer
+from lab.tokens import TOKEN_RATE
 from lab.voice import Synthesizer, VoicePrompt
 
 Source = str | Path | BinaryIO | np.ndarray
@@ -62,7 +62,7 @@ class SpeechSSM:
     """Tokenizer, language model and voice. All state is in what the methods return, none in here."""
 
     def __init__(self, tokenizer: Tokenizer, language: LanguageModel, voice: Synthesizer):
-        sizes = tokenizer.config.codes, language.vocabulary, voice.soundstorm.config.tokens
+        sizes = tokenizer.vocabulary, language.vocabulary, voice.soundstorm.config.tokens
         if len(set(sizes)) > 1:
             raise LabError(
                 "the tokenizer has {} codes, the language model {} and the voice {}: they were not trained "

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import windows
+from lab import protocols, windows
 from lab.corpora import narrators
 from lab.errors import LabError
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
@@ -232,3 +232,8 @@ def test_transcribe_reads_what_each_token_spells(length: int) -> None:
         tokens
     )
     assert F.one_hot(spells.quantizer.nearest(torch.eye(29)), 29).equal(torch.eye(29, dtype=torch.int64))
+
+
+def test_it_can_be_replaced_by_any_tokenizer(models: dict[str, nn.Module]) -> None:
+    assert isinstance(models["tokenizer"], protocols.Tokenizer) and isinstance(models["codec"], protocols.Codec)
+    assert not isinstance(models["codec"], protocols.Tokenizer) and not isinstance(models["griffin"], protocols.Codec)

@@ -129,7 +129,7 @@ def speak(
         from lab.speech import SpeechSSM
 
         ssm = SpeechSSM.load(device=device)
-        sequence = load_tokens(tokens, ssm.tokenizer.config.codes)
+        sequence = load_tokens(tokens, ssm.tokenizer.vocabulary)
         reference = ssm.prepare_prompt(speaker, "the speaker")
         voice = ssm.voice.prompt(reference, ssm.tokenizer.encode(reference))
         for waveform in ssm.voice.stream(iter(sequence.tolist()), voice, seed=seed):

@@ -37,7 +37,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from lab import bundle, windows
+from lab import bundle, protocols, windows
 from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
@@ -261,7 +261,7 @@ def make(
         "source": source.name,
         "tokenizer": bundle.fingerprint(tokenizer),
         "codec": bundle.fingerprint(codec) if codec else None,
-        "levels": codec.config.levels if codec else 0,
+        "levels": codec.levels if codec else 0,
         "tokens": 0,
         "skipped": source.skipped,
     }
@@ -422,13 +422,15 @@ def _make_piece(read: Callable[[Any], Iterable[Utterance]], models: Path, codes:
 def _models(root: Path, codes: bool) -> tuple[Tokenizer, Codec | None]:
     tokenizer, codec = bundle.load(root, "tokenizer"), bundle.load(root, "codec") if codes else None
     assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec | None)
-    sizes = [tokenizer.config.codes] + ([codec.config.codes] if codec else [])
+    sizes = [tokenizer.vocabulary] + ([codec.codes] if codec else [])
     if max(sizes) > 2**16:
         raise LabError(f"a shard holds numbers below 65536, and there are {max(sizes)} codes")
     return tokenizer, codec
 
 
-def encode(waveform: np.ndarray, tokenizer: Tokenizer, codec: Codec | None) -> tuple[np.ndarray, np.ndarray]:
+def encode(
+    waveform: np.ndarray, tokenizer: protocols.Tokenizer, codec: protocols.Codec | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Waveform (N,) -> its tokens (T,) and codes (2 T, Q), uint16, Q = 0 without a codec.
 
     The codec sees windows too, so that its memory is that of 30 s; it looks no further than their overlaps.

@@ -11,7 +11,7 @@ from pystoi import stoi
 from lab import audio
 from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
-from lab.voice import Codec
+from lab.protocols import Codec
 from lab.voice.losses import FLOOR, MultiScaleMel
 
 _FRAME, _HOP = 320, 80  # samples: 20 ms, and a quarter of it as everywhere in MultiScaleMel
@@ -35,7 +35,7 @@ def of_codec(codec: Codec, waveforms: Sequence[np.ndarray], levels: int) -> dict
 def codes_used(codec: Codec, waveforms: Sequence[np.ndarray]) -> list[float]:
     """The share of each level's codes that the waveforms (N,) make use of."""
     codes = torch.cat([codec.encode(torch.from_numpy(waveform)[None])[0] for waveform in waveforms])  # (F, Q)
-    return [len(level.unique()) / codec.config.codes for level in codes.unbind(-1)]
+    return [len(level.unique()) / codec.codes for level in codes.unbind(-1)]
 
 
 def loudness(waveform: np.ndarray, seconds: float = 60.0) -> np.ndarray:

@@ -103,7 +103,7 @@ def of_codec(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         groups["unseen LibriSpeech chapter"] = chapter[:count]
     rows = []
     for group, utterances in groups.items():
-        for depth in sorted({codec.config.levels, levels}, reverse=True):
+        for depth in sorted({codec.levels, levels}, reverse=True):
             scores = audio_measures.of_codec(codec, [u.samples() for u in utterances], depth)
             rows += [Figure("codec", f"{name}, {group}, {depth} levels", value) for name, value in scores.items()]
     used = audio_measures.codes_used(codec, [u.samples() for utterances in groups.values() for u in utterances])

@@ -70,7 +70,7 @@ def tokens_alone(tokenizer: Tokenizer, waveform: np.ndarray, windowing: Windowin
     stride = window - overlap
     parts = windows.plan(window + (len(waveform) // TOKEN_HOP - window) // stride * stride, window, overlap)
     pieces = np.stack([waveform[TOKEN_HOP * part.start : TOKEN_HOP * part.stop] for part in parts]).astype(np.float32)
-    device = tokenizer.to_code.weight.device
+    device = tokenizer.device
     return parts, [tokenizer.tokenize(torch.from_numpy(piece[None]).to(device))[0].cpu() for piece in pieces]
 
 
@@ -182,7 +182,7 @@ def endings(
         raise LabError(f"cuts after {list(cuts)} tokens; give cuts between {least} and {most}")
     whole = tokenizer.encode(waveform).cpu()
     follows = torch.stack([whole[cut - length : cut] for cut in cuts])
-    samples = torch.from_numpy(waveform.astype(np.float32)).to(tokenizer.to_code.weight.device)
+    samples = torch.from_numpy(waveform.astype(np.float32)).to(tokenizer.device)
     before = torch.stack([samples[TOKEN_HOP * (cut - 2 * reach) : TOKEN_HOP * cut] for cut in cuts])  # (cuts, N)
     start = samples[: TOKEN_HOP * reach].expand(len(cuts), -1)
     ends = {"what follows": follows}

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lab.tokens import TOKEN_RATE, Tokenizer
+from lab.protocols import Tokenizer
+from lab.tokens import TOKEN_RATE
 
 
 def by_minute(tokenizer: Tokenizer, tokens: Tensor, score: Callable[[str], float]) -> list[float]:

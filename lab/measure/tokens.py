@@ -17,7 +17,9 @@ from torch import Tensor
 from lab.corpora import Utterance
 from lab.corpora.phones import UNKNOWN, Phone, labels
 from lab.errors import LabError
-from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
+from lab.protocols import Tokenizer
+from lab.tokens import TOKEN_HOP, TOKEN_RATE
+from lab.tokens.mel import LogMel
 
 PIECE = 10 * TOKEN_RATE  # tokens that a narrator is to be known by
 
@@ -54,7 +56,7 @@ def between_narrators(tokenizer: Tokenizer, pairs: Sequence[tuple[Utterance, Utt
 def codes_used(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> float:
     """Share of the codebook that the utterances make use of."""
     used = {code for utterance in utterances for code in tokenizer.encode(utterance.samples()).tolist()}
-    return len(used) / tokenizer.config.codes
+    return len(used) / tokenizer.vocabulary
 
 
 def words_that_exist(transcript: str, vocabulary: frozenset[str]) -> float:
@@ -72,21 +74,21 @@ def narrator_identified(tokenizer: Tokenizer, utterances: Iterable[Utterance]) -
     Every narrator reads the same texts (`Utterance.story` tells them apart), every third of which the probe is not
     trained on. Raises LabError for fewer than six texts of 10 s.
     """
-    tokens, spectra, narrators, texts = [], [], [], []
+    log_mel, tokens, spectra, narrators, texts = LogMel(), [], [], [], []
     for utterance in utterances:
         waveform = utterance.samples()
         heard = tokenizer.encode(waveform)
         for start in range(0, len(waveform) // TOKEN_HOP - PIECE + 1, PIECE):
             tokens.append(heard[start : start + PIECE].cpu().numpy())
             piece = torch.from_numpy(waveform[TOKEN_HOP * start : TOKEN_HOP * (start + PIECE)])
-            frames = tokenizer.mel(piece[None].to(heard.device))[0]  # (4 T, 80)
-            spectra.append(torch.cat([frames.mean(0), frames.std(0)]).cpu().numpy())
+            frames = log_mel(piece[None])[0]  # (4 T, 80)
+            spectra.append(torch.cat([frames.mean(0), frames.std(0)]).numpy())
             narrators.append(utterance.narrator)
             texts.append(utterance.story)
     if len(set(texts)) < 6:
         raise LabError(f"{len(set(texts))} texts of 10 s or more are too few to train and test a probe on; give 6")
     kept, pieces = np.stack(tokens), np.stack(spectra)
-    neighbours = kept[:, :-1] * tokenizer.config.codes + kept[:, 1:]
+    neighbours = kept[:, :-1] * tokenizer.vocabulary + kept[:, 1:]
     return {
         "tokens": probe(bags(kept), narrators, texts),
         "tokens and their neighbours": probe(sparse.hstack([bags(kept), bags(neighbours)]).tocsr(), narrators, texts),

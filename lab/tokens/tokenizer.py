@@ -96,6 +96,15 @@ class Tokenizer(nn.Module):
         return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(rows))
 
     @property
+    def vocabulary(self) -> int:
+        """V: tokens are 0 to V - 1."""
+        return self.config.codes
+
+    @property
+    def device(self) -> torch.device:
+        return self.to_code.weight.device
+
+    @property
     def reach(self) -> int:
         """The encoder's receptive field, in tokens to each side."""
         return self.config.blocks * (self.config.kernel // 2) + 3  # 3: the strided convolutions and the spectrum
@@ -122,14 +131,13 @@ class Tokenizer(nn.Module):
         if tokens == 0:
             raise LabError("there is nothing to tokenize: the waveform is empty")
         parts = windows.plan(tokens, window, overlap)
-        device = self.to_code.weight.device
         # Filled as far as the encoder sees beyond the last token; what lies further cannot change it.
         end = min(tokens + self.reach, parts[-1].start + window)
         padded = np.resize(waveform, TOKEN_HOP * end)  # repeats from the start
         kept = []
         for part in parts:
             samples = padded[TOKEN_HOP * part.start : TOKEN_HOP * min(part.start + window, end)]
-            kept.append(self.tokenize(torch.from_numpy(samples[None]).to(device))[0, part.kept()])
+            kept.append(self.tokenize(torch.from_numpy(samples[None]).to(self.device))[0, part.kept()])
         return torch.cat(kept)
 
     def transcribe(self, tokens: Tensor | Sequence[int]) -> str:
@@ -144,7 +152,7 @@ class Tokenizer(nn.Module):
     @torch.inference_mode()
     def _best_labels(self, tokens: Tensor | Sequence[int]) -> Tensor:
         """Tokens (T,) -> the most likely label of each (T,). Windows of 30 s bound the memory."""
-        indices = as_indices(tokens, self.config.codes, "token").to(self.to_code.weight.device)
+        indices = as_indices(tokens, self.config.codes, "token").to(self.device)
         if indices.ndim != 1:
             raise LabError(f"tokens must be (T,), not {tuple(indices.shape)}")
         best = []

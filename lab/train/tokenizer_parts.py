@@ -72,7 +72,7 @@ def in_the_time_of(tokenizer: Tokenizer, reading: Utterance, reference: Utteranc
         samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // TOKEN_HOP * TOKEN_HOP]).to(device)
         return tokenizer.quantizer.on_sphere(tokenizer.narrow(tokenizer.features(tokenizer.mel(samples[None])))[0])
 
-    device = tokenizer.to_code.weight.device
+    device = tokenizer.device
     here, there = directions(reading), directions(reference)
     path = in_step(here, there)
     first, behind = (np.searchsorted(path[:, 0], np.arange(len(here)), side) for side in ("left", "right"))

@@ -139,6 +139,20 @@ class Codec(nn.Module):
         return self.synthesize(vectors)
 
     @property
+    def levels(self) -> int:
+        """Q, codes a frame."""
+        return self.config.levels
+
+    @property
+    def codes(self) -> int:
+        """The size of each level's codebook."""
+        return self.config.codes
+
+    @property
+    def device(self) -> torch.device:
+        return self.widen.weight.device
+
+    @property
     def receptive_field(self) -> int:
         """Samples of input that one sample of output depends on, encoder and decoder together."""
         config, reach = self.config, self.config.kernel - 1

@@ -16,7 +16,7 @@ from lab import audio, windows
 from lab.errors import LabError
 from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
-from lab.voice.codec import Codec
+from lab.protocols import Codec
 from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
@@ -27,10 +27,10 @@ class Synthesizer:
     """SoundStorm and a codec as one voice. Waveforms are float32 arrays (N,) at 16 kHz."""
 
     def __init__(self, soundstorm: SoundStorm, codec: Codec):
-        if soundstorm.config.codes != codec.config.codes or soundstorm.config.levels > codec.config.levels:
+        if soundstorm.config.codes != codec.codes or soundstorm.config.levels > codec.levels:
             raise LabError(
                 f"a SoundStorm of {soundstorm.config.levels} levels x {soundstorm.config.codes} codes cannot "
-                f"drive a codec of {codec.config.levels} x {codec.config.codes}; train one for the other"
+                f"drive a codec of {codec.levels} x {codec.codes}; train one for the other"
             )
         self.soundstorm, self.codec = soundstorm, codec
 
@@ -114,4 +114,4 @@ class Synthesizer:
 
     @property
     def device(self) -> torch.device:
-        return self.codec.widen.weight.device
+        return self.codec.device
