@@ -3,7 +3,3 @@
 
 class LabError(Exception):
     """Bad input or a bad setup. The message is one line; the command line prints it and exits with 2."""
-
-
-class LabWarning(UserWarning):
-    """Input that was mended or used in part. The message is one line."""

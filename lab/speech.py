@@ -6,7 +6,6 @@ waveform -> tokens -> more tokens -> waveform, in the voice of 3 s of somebody
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -18,14 +17,15 @@ import torch
 from torch import Tensor
 
 from lab import audio, bundle
-from lab.errors import LabError, LabWarning
+from lab.console import console
+from lab.errors import LabError
 from lab.language import Continuation, generate, state_bytes
 from lab.nn.sampling import generator_of
 from lab.protocols import LanguageModel, Tokenizer
 from lab.tokens import TOKEN_RATE
 from lab.voice import Synthesizer, VoicePrompt
 
-Source = str | Path | BinaryIO | np.ndarray
+Source = str | Path | BinaryIO | np.ndarray | Tensor  # a file, or a waveform (N,) of floats at 16 kHz
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
 LONGEST = 6e6  # seconds of a story that ends, 10 weeks: more is a slip, and `stream` has no end
 LANGUAGES = ("griffin", "griffin30", "transformer")
@@ -110,13 +110,13 @@ class SpeechSSM:
 
         Raises LabError for anything else.
         """
-        if isinstance(source, np.ndarray):
-            waveform = source
+        if isinstance(source, np.ndarray | Tensor):
+            waveform = audio.as_waveform(source, name)
         else:
             waveform = audio.load(source, max_seconds=LONGEST_PROMPT + 1)
         longest = round(LONGEST_PROMPT * audio.SAMPLE_RATE)
-        if waveform.ndim == 1 and len(waveform) > longest:
-            warnings.warn(f"{name} is longer than {LONGEST_PROMPT:.0f} s; its beginning is used", LabWarning, 2)
+        if len(waveform) > longest:
+            console.print(f"warning: {name} is longer than {LONGEST_PROMPT:.0f} s; taking its beginning")
             waveform = waveform[:longest]
         audio.check_prompt(waveform, name=name)
         return audio.set_level(waveform)
@@ -132,12 +132,34 @@ class SpeechSSM:
         prompts is a list of stories, each as it is alone; `speaker` and `seed` may then be lists, too.
         """
         if isinstance(prompt, list):
-            rows = _rows(options, len(prompt))
-            return [self.generate(each, seconds, **row) for each, row in zip(prompt, rows, strict=True)]
+            return self._generate(prompt, seconds, **options)
         stream = self.stream(prompt, seconds, **options)
         waveform = np.concatenate([chunk.waveform for chunk in stream])
-        seams = self.voice.seams(len(stream.tokens))
-        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, seams, stream.timings)
+        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, stream.seams, stream.timings)
+
+    def _generate(
+        self, prompts: list[Source], seconds: float, *, speaker: Any = None, seed: Any = 0, **sampling: Any
+    ) -> list[Story]:
+        """The language model reads all rows at once, the voice speaks one after the other."""
+        speakers, seeds = (each if isinstance(each, list) else [each] * len(prompts) for each in (speaker, seed))
+        if not len(prompts) == len(speakers) == len(seeds) > 0:
+            counts = f"{len(prompts)} prompts, {len(speakers)} speakers and {len(seeds)} seeds"
+            raise LabError(f"{counts} are no stories; give one speaker and seed, or one for each prompt")
+        began = time.perf_counter()
+        rows = [self._prepare(*pair) for pair in zip(prompts, speakers, strict=True)]
+        heard = time.perf_counter()
+        generators = [generator_of(each, device=self.device) for each in seeds]
+        new = self._continue([tokens for tokens, _ in rows], seconds, generators, **sampling)
+        made = torch.stack(list(new), 1).cpu()  # (B, new tokens)
+        timings = {"prompt": heard - began, "language": time.perf_counter() - heard}
+        stories = []
+        for (prompt, voice), continuation, number in zip(rows, made, seeds, strict=True):
+            began, tokens = time.perf_counter(), torch.cat([prompt, continuation])
+            waveform = self.voice.speak(tokens, voice, number)
+            spent = {name: each / len(rows) for name, each in timings.items()}
+            spent["voice"] = time.perf_counter() - began
+            stories.append(Story(waveform, tokens, len(prompt), self.voice.seams(len(tokens)), spent))
+        return stories
 
     def stream(
         self,
@@ -156,36 +178,33 @@ class SpeechSSM:
         `Stream.tokens`; by default where the length is given. sampling: more options of `lab.language.generate`.
         Raises LabError for a prompt, a speaker or a number that makes no sense.
         """
-        if seconds is not None and not 0 < seconds <= LONGEST:
-            raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length, {LONGEST:g} at most")
         began = time.perf_counter()
-        heard = self.prepare_prompt(prompt)
-        with torch.inference_mode():
-            tokens = self.tokenizer.encode(heard)
-            reference = heard if speaker is None else self.prepare_prompt(speaker, "the speaker")
-            voice = self.voice.prompt(reference, tokens if speaker is None else self.tokenizer.encode(reference))
-        new = generate(
-            self.language,
-            tokens,
-            generator=generator_of(seed, device=self.device),
-            temperature=temperature,
-            max_tokens=None if seconds is None else max(1, round(seconds * TOKEN_RATE)),
-            slide=None if self.language.context is None else SLIDE,
-            **sampling,
-        )
+        tokens, voice = self._prepare(prompt, speaker)
+        new = self._continue(tokens, seconds, generator_of(seed, device=self.device), temperature, **sampling)
         keep = seconds is not None if keep_tokens is None else keep_tokens
         return Stream(self.voice, voice, tokens.tolist(), new, seed, keep, time.perf_counter() - began)
 
+    @torch.inference_mode()
+    def _prepare(self, prompt: Source, speaker: Source | None) -> tuple[Tensor, VoicePrompt]:
+        """The tokens (T,) of a prompt, and whose voice goes on."""
+        heard = self.prepare_prompt(prompt)
+        tokens = self.tokenizer.encode(heard)
+        if speaker is None:
+            return tokens.cpu(), self.voice.prompt(heard, tokens)
+        reference = self.prepare_prompt(speaker, "the speaker")
+        return tokens.cpu(), self.voice.prompt(reference, self.tokenizer.encode(reference))
+
+    def _continue(
+        self, tokens: Any, seconds: float | None, generator: Any, temperature: float = TEMPERATURE, **sampling: Any
+    ) -> Continuation:
+        if seconds is not None and not 0 < seconds <= LONGEST:
+            raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length, {LONGEST:g} at most")
+        length = None if seconds is None else max(1, round(seconds * TOKEN_RATE))
+        slide = None if self.language.context is None else SLIDE
+        options = {"temperature": temperature, "max_tokens": length, "slide": slide} | sampling
+        return generate(self.language, tokens, generator=generator, **options)
+
     continue_, listen = generate, prepare_prompt  # deprecated names
-
-
-def _rows(options: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The options of each of `count` stories: a list has one for each."""
-    lists = {name: value for name, value in options.items() if isinstance(value, list) and name in ("speaker", "seed")}
-    for name, value in lists.items():
-        if len(value) != count:
-            raise LabError(f"there are {count} prompts and {len(value)} of {name}; give one, or one for each")
-    return [options | {name: value[row] for name, value in lists.items()} for row in range(count)]
 
 
 class Stream(Iterator[Chunk]):
@@ -207,9 +226,14 @@ class Stream(Iterator[Chunk]):
         self.prompt_tokens = len(prompt)
         self.tokens: list[int] = []
         self.timings = {"prompt": prompt_seconds, "language": 0.0, "voice": 0.0}
-        self._new, self._keep = new, keep_tokens
+        self._new, self._keep, self._voice = new, keep_tokens, synthesizer
         self._samples = 0
         self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
+
+    @property
+    def seams(self) -> list[float]:
+        """Seconds at which one synthesis window hands over to the next, in the tokens that were kept."""
+        return self._voice.seams(len(self.tokens))
 
     def _drawn(self, prompt: list[int]) -> Iterator[int]:
         for token in chain(prompt, self._timed()):

@@ -75,7 +75,7 @@ def test_hours_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sf.SoundFile, "read", counted)
     result = lab("story", "bad.wav", "--minutes", SECOND)
-    assert result.exit_code == 0 and "lab: the prompt is longer than 60 s; its beginning is used\n" in result.stderr
+    assert result.exit_code == 0 and "warning: the prompt is longer than 60 s; taking its beginning\n" in result.stderr
     assert 60 * RATE < sum(read) < 62 * RATE
     assert {path.name for path in Path().iterdir()} == {"prompt.wav", "bad.wav", "story.wav"}
 

@@ -129,13 +129,10 @@ def test_whoever_has_read_enough_ends_it_quietly(command: str, monkeypatch: pyte
 def test_audio_through_a_pipe_is_what_a_file_holds() -> None:
     assert lab("story", "prompt.wav", "--minutes", SECOND).exit_code == 0
     piped = lab("story", "prompt.wav", "--minutes", SECOND, "-o", "-")
-    assert piped.exit_code == 0 and [path.name for path in Path().glob("*.wav")].count("-") == 0
-    assert piped.stdout_bytes[:4] + piped.stdout_bytes[8:16] == b"RIFFWAVEfmt "
-    samples = np.frombuffer(piped.stdout_bytes[44:], "<i2")
-    assert np.abs(samples - sf.read("story.wav", dtype="int16")[0].astype(int)).max() <= 1
+    assert piped.exit_code == 0 and piped.stdout_bytes == Path("story.wav").read_bytes() and not Path("-").exists()
     spoken = lab("speak", "-", "--speaker", "prompt.wav", "-o", "-", stdin=lab("tokens", "prompt.wav").stdout_bytes)
     assert spoken.exit_code == 0, spoken.stderr
-    assert len(spoken.stdout_bytes) == 44 + 2 * 100 * HOP
+    assert sf.info(io.BytesIO(spoken.stdout_bytes)).frames == 100 * HOP
     refused("cannot carry the audio and JSON", "story", "prompt.wav", "-o", "-", "--json")
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lab import audio
 from lab.corpora import narrators
-from lab.errors import LabError, LabWarning
+from lab.errors import LabError
 from lab.speech import SLIDE, SpeechSSM, Story
 from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.voice import Synthesizer
@@ -132,14 +132,43 @@ def test_a_temperature_that_is_none_is_an_error(ssm: SpeechSSM, prompt: np.ndarr
         ssm.generate(prompt, 1.0, temperature=temperature)
 
 
-def test_what_is_listened_to_is_levelled_and_judged(ssm: SpeechSSM, prompt: np.ndarray, tmp_path: Path) -> None:
+def test_a_prompt_is_levelled_and_judged(
+    ssm: SpeechSSM, prompt: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert audio.level(ssm.prepare_prompt(0.1 * prompt)) == pytest.approx(-23, abs=0.01)
     audio.save(tmp_path / "prompt.wav", prompt)
     for source in (tmp_path / "prompt.wav", str(tmp_path / "prompt.wav"), (tmp_path / "prompt.wav").open("rb")):
         np.testing.assert_allclose(ssm.prepare_prompt(source), audio.set_level(prompt), atol=1e-4)
+    np.testing.assert_array_equal(ssm.prepare_prompt(torch.from_numpy(prompt)), audio.set_level(prompt))
+    for wrong, said in (((32767 * prompt).astype(np.int16), "int16"), (prompt.tolist(), "list"), (b"RIFF", "bytes")):
+        with pytest.raises(LabError, match=said):
+            ssm.prepare_prompt(wrong)  # type: ignore[arg-type]
     with pytest.raises(LabError, match="the speaker lasts 2.00 s; give at least 3 s"):
         ssm.generate(prompt, 1.0, speaker=prompt[: 2 * audio.SAMPLE_RATE])
     long = np.resize(prompt, 61 * audio.SAMPLE_RATE)
-    with pytest.warns(LabWarning, match="the prompt is longer than 60 s; its beginning is used"):
-        cut = ssm.prepare_prompt(long)
+    cut = ssm.prepare_prompt(long)
+    assert "warning: the prompt is longer than 60 s; taking its beginning" in capsys.readouterr().err
     np.testing.assert_array_equal(cut, ssm.prepare_prompt(long[: 60 * audio.SAMPLE_RATE]))
+
+
+def test_a_list_of_prompts_is_a_list_of_stories(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    other = narrators.named("Boaz").read("the rain began to fall, and the badger felt sleepy.")
+    stories = ssm.generate([prompt, other, prompt], 1.0, seed=[1, 2, 3], speaker=[None, prompt, None], top_k=9)
+    assert [len(story.tokens) - story.prompt_tokens for story in stories] == [TOKEN_RATE] * 3
+    for story, source, seed, speaker in zip(
+        stories, (prompt, other, prompt), (1, 2, 3), (None, prompt, None), strict=True
+    ):
+        alone = ssm.generate(source, 1.0, seed=seed, speaker=speaker, top_k=9)
+        assert torch.equal(story.tokens, alone.tokens)
+        np.testing.assert_array_equal(story.waveform, alone.waveform)
+    assert torch.equal(ssm.generate([prompt], 1.0, seed=1)[0].tokens, ssm.generate(prompt, 1.0, seed=1).tokens)
+    with pytest.raises(LabError, match="2 prompts, 2 speakers and 3 seeds are no stories"):
+        ssm.generate([prompt, other], 1.0, seed=[1, 2, 3])
+
+
+def test_a_device_is_where_all_models_are(tiny_bundle: Path) -> None:
+    ssm = SpeechSSM.load(tiny_bundle, device="cpu")
+    assert ssm.device == torch.device("cpu") and ssm.to("cpu") is ssm
+    for wrong in ("cuda:99", "gpu"):
+        with pytest.raises(LabError, match=f"cannot compute on '{wrong}'"):
+            SpeechSSM.load(tiny_bundle, device=wrong)

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -21,7 +20,7 @@ import typer
 
 from lab import __version__, extras
 from lab.console import Plain, console
-from lab.errors import LabError, LabWarning
+from lab.errors import LabError
 
 settings = SimpleNamespace(json=False, verbose=False)  # of the command that runs
 
@@ -39,9 +38,7 @@ class Commands(typer.core.TyperGroup):
         if "_LAB_COMPLETE" in os.environ:  # a shell asks
             super().main(args, *given, **options)
         try:
-            with _signals(), warnings.catch_warnings():
-                warnings.simplefilter("always", LabWarning)
-                warnings.showwarning = _warn
+            with _signals():
                 code = self._run(list(sys.argv[1:] if args is None else args))
         finally:
             os.environ.pop("LAB_BUNDLE", None)
@@ -103,11 +100,6 @@ def _refused(error: object) -> int:
     console.quiet = False
     console.print("lab:", *str(error).split())
     return 2
-
-
-def _warn(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    if settings.verbose or issubclass(category, LabWarning):
-        console.print("lab:", *str(message).split())
 
 
 def _open_closed_streams() -> None:

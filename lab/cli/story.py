@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import io
-import os
-import struct
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import numpy as np
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import audio
+from lab.audio.writing import WavStream
 from lab.cli.app import answer, command, printing, settings, stopped
 from lab.console import console
 from lab.errors import LabError
-from lab.files import replacing
+from lab.files import replacing, same_file
 
 Seed = Annotated[int, typer.Option(help="Any integer; the same one gives the same story.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps: where the models compute.")]
@@ -82,7 +82,7 @@ def story(
     if output != PIPE:
         found = {"path": str(output), "seconds": writer.seconds, "seed": seed, "stopped": interrupt is not None}
         found |= {"prompt_tokens": stream.prompt_tokens, "tokens": stream.tokens, "timings": stream.timings}
-        answer(found | {"seams": ssm.voice.seams(len(stream.tokens)), "prompt_text": heard, "text": spoken})
+        answer(found | {"seams": stream.seams, "prompt_text": heard, "text": spoken})
     if interrupt:
         raise typer.Exit(stopped(interrupt))
 
@@ -140,49 +140,31 @@ def speak(
 
 
 class Pipe:
-    """WAV on standard output as it is spoken, for `lab story -o -`. An endless length stands in its header."""
+    """WAV on standard output as it is spoken, in place of an `audio.Writer`."""
 
     def __init__(self) -> None:
         if sys.stdout.isatty():
             raise LabError("standard output is a terminal; pipe the audio into a player or a file, or name one with -o")
         if settings.json:
             raise LabError("standard output cannot carry the audio and JSON; name a file with -o")
-        self.samples = 0
-
-    @property
-    def seconds(self) -> float:
-        return self.samples / audio.SAMPLE_RATE
-
-    def __enter__(self) -> Pipe:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
+        self.samples, self.seconds, self._wav = 0, 0.0, cast(WavStream, None)
 
     def append(self, waveform: np.ndarray) -> None:
-        header, rate = b"", audio.SAMPLE_RATE
-        if not self.samples:
-            header = b"RIFF\xff\xff\xff\xffWAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
-            header += b"data\xff\xff\xff\xff"
         with printing():
-            sys.stdout.buffer.write(header + np.rint(32767 * waveform.clip(-1, 1)).astype("<i2").tobytes())
+            self._wav = self._wav or WavStream(cast(IO[bytes], sys.stdout.buffer))
+            self._wav.write(waveform)
         self.samples += len(waveform)
+        self.seconds = self.samples / audio.SAMPLE_RATE
 
 
-def writer_of(output: Path) -> Pipe | audio.Writer:
-    return Pipe() if output == PIPE else audio.Writer(output)
+def writer_of(output: Path) -> AbstractContextManager[Pipe | audio.Writer]:
+    return nullcontext(Pipe()) if output == PIPE else audio.Writer(output)
 
 
 def check_apart(output: Path, *sources: str | None) -> None:
     """Raises LabError where the output is one of the files that are read, by whatever name."""
-    for source in sources:
-        try:
-            there = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source or "")
-            same = os.path.samestat(there, output.stat())
-        except (OSError, ValueError):  # one of them is not there: others say so; ValueError: a test's standard input
-            continue
-        if same:
-            raise LabError(f"{output} is what is read, and would be written over; name another file with -o")
+    if any(source and same_file(output, "/dev/stdin" if source == "-" else source) for source in sources):
+        raise LabError(f"{output} is what is read, and would be written over; name another file with -o")
 
 
 def shortened(text: str, most: int = 700) -> str:
