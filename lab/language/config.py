@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from lab import presets
 from lab.errors import LabError
+from lab.presets import Presets
 
 PATTERN = ("recurrent", "recurrent", "attention")  # repeated and cut: 26 layers end with two recurrent
 
@@ -19,8 +19,11 @@ def _positive(config: Any) -> None:
 
 
 @dataclass(frozen=True)
-class GriffinConfig:
-    """Griffin as SpeechSSM uses it: RecurrentGemma's blocks without positions (paper section 5)."""
+class GriffinConfig(Presets):
+    """Griffin as SpeechSSM uses it: RecurrentGemma's blocks without positions (paper section 5).
+
+    Presets: tiny (tests), laptop (3 M, learns on 2 cores), lab (7.5 M), 2b and 9b (RecurrentGemma's shapes).
+    """
 
     vocabulary: int
     width: int  # D, and the recurrence width L as well
@@ -37,6 +40,14 @@ class GriffinConfig:
     # story lives on what was said minutes ago, so the long memories are the default.
     lambda_init: Literal["paper", "recurrentgemma"] = "paper"
 
+    PRESETS = {
+        "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, window=16),
+        "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, window=512),
+        "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, window=512),
+        "2b": dict(vocabulary=32768, width=2560, layers=26, heads=10, head_dim=256),
+        "9b": dict(vocabulary=32768, width=4096, layers=38, heads=16, head_dim=256),
+    }
+
     def __post_init__(self) -> None:
         _positive(self)
         if self.width % self.heads:
@@ -51,27 +62,13 @@ class GriffinConfig:
         """The temporal mixing of each layer, "recurrent" or "attention"."""
         return tuple(PATTERN[i % len(PATTERN)] for i in range(self.layers))
 
-    @classmethod
-    def preset(cls, name: str, **overrides: Any) -> GriffinConfig:
-        """tiny (tests), laptop (3 M, learns on 2 cores), lab (7.5 M), 2b and 9b (RecurrentGemma's shapes).
-
-        Raises LabError for an unknown preset or field.
-        """
-        return presets.build(cls, GRIFFIN, name, overrides)
-
-
-GRIFFIN: dict[str, dict[str, Any]] = {
-    "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, window=16),
-    "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, window=512),
-    "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, window=512),
-    "2b": dict(vocabulary=32768, width=2560, layers=26, heads=10, head_dim=256),
-    "9b": dict(vocabulary=32768, width=4096, layers=38, heads=16, head_dim=256),
-}
-
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """SpeechTransformer, the baseline: Gemma's decoder, matched in parameters (paper section 9)."""
+class TransformerConfig(Presets):
+    """SpeechTransformer, the baseline: Gemma's decoder, matched in parameters (paper section 9).
+
+    A preset has as many parameters as the Griffin of that name, to 3 %; 2b is Gemma-2B's shape, with 2.96 % fewer.
+    """
 
     vocabulary: int
     width: int  # D
@@ -83,23 +80,14 @@ class TransformerConfig:
     rope: bool = True  # Gemma has it; whether SpeechTransformer kept it the paper does not say
     soft_cap: float | None = None  # Gemma has none
 
+    PRESETS = {
+        "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, mlp_width=112, context=64),
+        "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, mlp_width=624, context=1024),
+        "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, mlp_width=832, context=2048),
+        "2b": dict(vocabulary=32768, width=2048, layers=18, heads=8, head_dim=256, mlp_width=16384, context=5760),
+    }
+
     def __post_init__(self) -> None:
         _positive(self)
         if self.rope and self.head_dim % 2:
             raise LabError(f"TransformerConfig: with rope head_dim must be even, not {self.head_dim}")
-
-    @classmethod
-    def preset(cls, name: str, **overrides: Any) -> TransformerConfig:
-        """As many parameters as the Griffin of that name, to 3 %. 2b is Gemma-2B's shape, with 2.96 % fewer.
-
-        Raises LabError for an unknown preset or field.
-        """
-        return presets.build(cls, TRANSFORMER, name, overrides)
-
-
-TRANSFORMER: dict[str, dict[str, Any]] = {
-    "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, mlp_width=112, context=64),
-    "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, mlp_width=624, context=1024),
-    "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, mlp_width=832, context=2048),
-    "2b": dict(vocabulary=32768, width=2048, layers=18, heads=8, head_dim=256, mlp_width=16384, context=5760),
-}

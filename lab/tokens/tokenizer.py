@@ -17,25 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import audio, presets, windows
+from lab import audio, windows
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, VectorQuantizer
 from lab.nn.indices import as_indices
+from lab.presets import Presets
 from lab.tokens import ctc, mel
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
-PRESETS: dict[str, dict[str, int]] = {
-    "lab": {},
-    "tiny": {"width": 32, "kernel": 5, "blocks": 1, "blocks_after": 1, "codes": 32},
-}
-
 
 @dataclass(frozen=True)
-class TokenizerConfig:
+class TokenizerConfig(Presets):
     """Shapes. `width`: channels of the ConvNeXt blocks; `kernel`: of their convolutions, in tokens of 40 ms, odd.
 
     `blocks` stand before the quantizer, `blocks_after` in the CTC head. `codes`: the vocabulary, vectors of
-    `code_width` on the unit sphere.
+    `code_width` on the unit sphere. The preset "lab" is trained here, "tiny" for tests.
     """
 
     width: int = 192
@@ -45,10 +41,7 @@ class TokenizerConfig:
     codes: int = 256
     code_width: int = 16
 
-    @classmethod
-    def preset(cls, name: str, **overrides: int) -> TokenizerConfig:
-        """ "lab" is trained here, "tiny" for tests. Raises LabError for an unknown preset or field."""
-        return presets.build(cls, PRESETS, name, overrides)
+    PRESETS = {"lab": {}, "tiny": {"width": 32, "kernel": 5, "blocks": 1, "blocks_after": 1, "codes": 32}}
 
 
 class Tokenizer(nn.Module):
@@ -59,7 +52,7 @@ class Tokenizer(nn.Module):
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
-        self.config = config
+        self.config, self.vocabulary = config, config.codes
         width = config.width
         self.mel = mel.LogMel()
         self.down = nn.ModuleList(nn.Conv1d(n, width, 5, stride=2, padding=2) for n in (mel.BANDS, width))
@@ -94,11 +87,6 @@ class Tokenizer(nn.Module):
         if self.training and not rows.detach().square().sum().isfinite():
             return codes * torch.nan
         return torch.zeros_like(codes).masked_scatter(speech[..., None], self.centre(rows))
-
-    @property
-    def vocabulary(self) -> int:
-        """V: tokens are 0 to V - 1."""
-        return self.config.codes
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +140,7 @@ class Tokenizer(nn.Module):
     @torch.inference_mode()
     def _best_labels(self, tokens: Tensor | Sequence[int]) -> Tensor:
         """Tokens (T,) -> the most likely label of each (T,). Windows of 30 s bound the memory."""
-        indices = as_indices(tokens, self.config.codes, "token").to(self.device)
+        indices = as_indices(tokens, self.vocabulary, "token").to(self.device)
         if indices.ndim != 1:
             raise LabError(f"tokens must be (T,), not {tuple(indices.shape)}")
         best = []

@@ -10,35 +10,31 @@ Frame f stands for samples [320 f, 320 (f + 1)), so that semantic token t is spo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import audio, presets
+from lab import audio
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
 from lab.nn.stft import STFT
+from lab.presets import Presets
 
 FRAME_HOP = 320  # samples of a frame, at 16 kHz: two frames a semantic token
 
 _LAYERS = ("encoder_layers", "decoder_layers", "fine_encoder_layers", "fine_decoder_layers")
-PRESETS: dict[str, dict[str, int]] = {
-    "lab": {},
-    "tiny": {"width": 32, "fine_width": 16, "levels": 4, "codes": 16, "code_width": 16, **dict.fromkeys(_LAYERS, 1)},
-    "paper": {"width": 512, "fine_width": 256, "levels": 12, "code_width": 128, **dict.fromkeys(_LAYERS, 6)},
-}
 
 
 @dataclass(frozen=True)
-class CodecConfig:
+class CodecConfig(Presets):
     """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
 
     Transforms of 20 ms locate a sound by which of them holds it; one of 80 ms a frame by phase alone, which is much
     harder to learn. The `fine` layers, of half the width, run at the rate of the transforms: a layer costs what one at
     the rate of frames does, and neighbouring phases can be made to agree. `kernel` of all convolutions, odd.
-    Quantizer: `levels` Q of `codes` vectors of `code_width`.
+    Quantizer: `levels` Q of `codes` vectors of `code_width`. Presets: "lab" is trained here, "tiny" for tests, "paper"
+    AudioLM's 12 levels x 1024, and wider.
     """
 
     hop: int = FRAME_HOP
@@ -55,13 +51,11 @@ class CodecConfig:
     codes: int = 1024
     code_width: int = 64
 
-    @classmethod
-    def preset(cls, name: str, **overrides: Any) -> CodecConfig:
-        """ "lab": trained here; "tiny": for tests; "paper": AudioLM's 12 levels x 1024, and wider.
-
-        Raises LabError for an unknown preset or field.
-        """
-        return presets.build(cls, PRESETS, name, overrides)
+    PRESETS = {
+        "lab": {},
+        "tiny": dict(width=32, fine_width=16, levels=4, codes=16, code_width=16, **dict.fromkeys(_LAYERS, 1)),
+        "paper": dict(width=512, fine_width=256, levels=12, code_width=128, **dict.fromkeys(_LAYERS, 6)),
+    }
 
 
 class Codec(nn.Module):
@@ -71,7 +65,7 @@ class Codec(nn.Module):
 
     def __init__(self, config: CodecConfig):
         super().__init__()
-        self.config = config
+        self.config, self.levels, self.codes = config, config.levels, config.codes
         bins = config.window // 2 + 1
         width, fine, kernel = config.width, config.fine_width, config.kernel
         self.spectrum = STFT(config.window, config.hop // config.patch, centred=True)
@@ -137,16 +131,6 @@ class Codec(nn.Module):
         if vectors.ndim != 3:
             raise LabError(f"codes must be (B, F, q), not of {vectors.ndim} dimensions")
         return self.synthesize(vectors)
-
-    @property
-    def levels(self) -> int:
-        """Q, codes a frame."""
-        return self.config.levels
-
-    @property
-    def codes(self) -> int:
-        """The size of each level's codebook."""
-        return self.config.codes
 
     @property
     def device(self) -> torch.device:

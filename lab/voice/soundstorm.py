@@ -9,37 +9,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab import presets
 from lab.errors import LabError
 from lab.nn.indices import as_indices
 from lab.nn.sampling import check_scale, exponential, sample
+from lab.presets import Presets
 from lab.voice.conformer import ConformerBlock
 
 FRAMES = 2  # codec frames (50 Hz) a semantic token (25 Hz)
 CONFIDENCE_NOISE = 4.5  # MaskGIT's; SoundStorm does not say
 
-
-_PAPER = {"tokens": 32000, "levels": 12, "width": 1024, "layers": 12, "heads": 16, "expansion": 4, "span": None}
-PRESETS: dict[str, dict[str, Any]] = {
-    "lab": {},
-    "tiny": {"tokens": 32, "levels": 3, "codes": 16, "width": 32, "layers": 1, "heads": 2, "span": 20},
-    "paper": _PAPER,
-    "speechssm": _PAPER | {"layers": 24},
-}
+_PAPER = dict(tokens=32000, levels=12, width=1024, layers=12, heads=16, expansion=4, span=None)
 
 
 @dataclass(frozen=True)
-class SoundStormConfig:
+class SoundStormConfig(Presets):
     """Shapes: semantic `tokens` and acoustic `codes` are vocabularies; `levels` Q may be fewer than the codec's.
 
     `width` D, `layers`, `heads`, `kernel` (frames) and `expansion` are the Conformer's; `span`: frames to each side
-    that attention reaches, None for all.
+    that attention reaches, None for all. Presets: "lab" is trained here, "tiny" tested, "paper" is SoundStorm's 350M,
+    "speechssm" SpeechSSM's 600M.
+
+    The lab's predicts 4 of the codec's 8 levels: already of the fourth it learns little (`at_the_end` of its card;
+    knowing nothing is ln 1024 = 6.93 nats). Attention of +-2 s and the prompt keeps a window of 27 s like the crops of
+    training.
     """
 
     tokens: int = 512
@@ -52,15 +50,12 @@ class SoundStormConfig:
     expansion: int = 3
     span: int | None = 100
 
-    @classmethod
-    def preset(cls, name: str, **overrides: Any) -> SoundStormConfig:
-        """Here "lab" is trained, "tiny" tested; "paper": SoundStorm's 350M; "speechssm": SpeechSSM's 600M.
-
-        The lab's predicts 4 of the codec's 8 levels: already of the fourth it learns little (`at_the_end` of its card;
-        knowing nothing is ln 1024 = 6.93 nats). Attention of +-2 s and the prompt keeps a window of 27 s like the
-        crops of training. Raises LabError for an unknown preset or field.
-        """
-        return presets.build(cls, PRESETS, name, overrides)
+    PRESETS = {
+        "lab": {},
+        "tiny": dict(tokens=32, levels=3, codes=16, width=32, layers=1, heads=2, span=20),
+        "paper": _PAPER,
+        "speechssm": _PAPER | {"layers": 24},
+    }
 
 
 class VoicePrompt(NamedTuple):
@@ -93,6 +88,7 @@ class SoundStorm(nn.Module):
     def __init__(self, config: SoundStormConfig):
         super().__init__()
         self.config = config
+        self.mask = config.codes  # stands for a code not yet known
         # A token stands for two frames: in place of one vector repeated, it has one for each.
         self.semantic_embedding = nn.Embedding(config.tokens, FRAMES * config.width)
         self.acoustic_embeddings = nn.ModuleList(
@@ -106,11 +102,6 @@ class SoundStorm(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(config.levels, config.codes))
         for table in (self.semantic_embedding, *self.acoustic_embeddings):
             nn.init.normal_(table.weight, std=(config.levels + 1) ** -0.5)  # the sum of all has variance 1
-
-    @property
-    def mask(self) -> int:
-        """The id that stands for a code not yet known."""
-        return self.config.codes
 
     def forward(
         self, tokens: Tensor, codes: Tensor, level: Tensor, prompt: int, positions: Tensor | None = None
