@@ -23,7 +23,6 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install -e ".[notebooks]"
-	$(BIN)/python -m lab.language.compile
 	@touch $@
 
 .venv/.test: .venv/.lab
@@ -50,7 +49,7 @@ notebooks: .venv/.test ## run the notebooks and store their outputs
 	$(ONE) $(BIN)/python -m tests.notebooks.execute
 
 html: setup ## the notebooks as pages without a kernel and without a network: out/html
-	$(BIN)/python -m lab.view.export out/html
+	$(BIN)/python -m tests.notebooks.export out/html
 
 thumbnails: .venv/.test ## run the notebooks in a browser and take the README's pictures of them (needs Chromium)
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser/test_notebooks.py -k runs_in_jupyterlab
@@ -58,7 +57,7 @@ thumbnails: .venv/.test ## run the notebooks in a browser and take the README's 
 
 pictures: setup ## draw the README's pictures anew (needs Chrome or Chromium)
 	$(BIN)/python -m pip install -q -e ".[pictures]"
-	$(BIN)/python -m lab.view.pictures
+	$(BIN)/python -m tests.notebooks.pictures
 
 story: setup ## continue a prompt for two minutes: out/story.wav (PROMPT=FILE for another prompt)
 	@mkdir -p out

@@ -394,8 +394,8 @@ def test_a_curve_with_its_interval_and_its_decay() -> None:
     assert figure.layout.xaxis.title.text == "minute after the prompt"
     plain = pictures.coherence_decay(reported(), "SC-L", fitted=False)
     assert not any("fitted" in (trace.name or "") for trace in plain.data)
-    assert pictures.told(Decay(1, 0.5, 250), "SC-L") == "1.00 to 0.50, half of the way in 250 words"
-    assert pictures.told(Decay(1, 0.5, 2.54), "hero") == "1.00 to 0.50, half of the way in 2.5 minutes"
+    assert pictures.describe(Decay(1, 0.5, 250), "SC-L") == "1.00 to 0.50, half of the way in 250 words"
+    assert pictures.describe(Decay(1, 0.5, 2.54), "hero") == "1.00 to 0.50, half of the way in 2.5 minutes"
     with pytest.raises(LabError, match="no series 'beauty'; there are hero"):
         pictures.coherence_decay(reported(), "beauty")
 

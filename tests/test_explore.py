@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 
 import comm
@@ -32,14 +30,6 @@ def tone(hertz: int, marks: bool = False) -> go.Figure:
 
 def slider() -> ipywidgets.IntSlider:
     return ipywidgets.IntSlider(5, 0, 50, description="frequency, Hz")
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether it comes true; the limit only ends a test that fails."""
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
 
 
 class Heard:
@@ -152,66 +142,6 @@ def test_an_error_is_said_and_the_figure_stays():
     assert "ZeroDivisionError" in said.value
     hertz.value = 10
     assert said.value == '<span role="status"></span>' and explorer.figure.layout.title.text == "1 Hz"
-
-
-def test_with_a_price_the_button_draws_in_a_thread_without_gradients():
-    ran: list[tuple[int, bool]] = []
-
-    def draw(hertz: int) -> go.Figure:
-        ran.append((threading.get_ident(), torch.is_grad_enabled()))
-        return tone(hertz)
-
-    hertz = slider()
-    explorer = explore(draw, price="about 3 s", hertz=hertz)
-    run, halt = explorer.children[0].children[1:3]
-    assert "about 3 s" in run.description and halt.disabled
-    hertz.value = 7
-    assert len(ran) == 1 and run.button_style == "warning"  # the figure is older than the slider
-    run.click()
-    assert within(10, lambda: not run.disabled)
-    assert explorer.figure.layout.title.text == "7 Hz" and run.button_style == ""
-    assert ran[1][0] != threading.get_ident() and not ran[1][1]
-
-
-def test_stop_ends_the_work_and_keeps_the_figure():
-    steps: list[int] = []
-
-    def draw(hertz: int) -> go.Figure:
-        for step in range(6000 if hertz > 5 else 0):
-            steps.append(step)
-            try:
-                time.sleep(0.01)
-            except Exception:  # a drawing that swallows errors must not swallow Stop
-                continue
-        return tone(hertz)
-
-    hertz = slider()
-    explorer = explore(draw, price="about 1 min", hertz=hertz)
-    run, halt = explorer.children[0].children[1:3]
-    hertz.value = 7
-    run.click()
-    assert within(10, lambda: len(steps) > 3) and run.disabled and not halt.disabled
-    halt.click()
-    assert within(10, lambda: not run.disabled)
-    assert len(steps) < 3000 and explorer.figure.layout.title.text == "5 Hz"
-    assert "stopped" in explorer.children[0].children[-1].value
-    hertz.value = 3
-    run.click()
-    assert within(10, lambda: not run.disabled) and explorer.figure.layout.title.text == "3 Hz"
-
-
-def test_an_error_in_the_thread_is_said():
-    def draw(hertz: int) -> go.Figure:
-        return tone(10 // hertz)
-
-    hertz = slider()
-    explorer = explore(draw, price="about 3 s", hertz=hertz)
-    run = explorer.children[0].children[1]
-    hertz.value = 0
-    run.click()
-    assert within(10, lambda: not run.disabled)
-    assert "ZeroDivisionError" in explorer.children[0].children[-1].value
-    assert explorer.figure.layout.title.text == "2 Hz"
 
 
 def test_a_cold_page_has_the_figure_as_it_is_now():

@@ -15,8 +15,8 @@ import soundfile
 from nbformat import v4
 
 from lab.view import listen
-from lab.view.export import ROOT, Heading, export
 from tests.notebooks.execute import FOLDER
+from tests.notebooks.export import ROOT, Heading, export
 from tests.notebooks.stored import FETCHED
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -12,7 +12,7 @@ from lab.bench import Report, Row, throughput
 from lab.bench.report import report
 from lab.bench.timing import Spread, exactly
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
+from lab.language import GriffinConfig, TransformerConfig, state_bytes
 from lab.view import speed, style
 
 
@@ -45,13 +45,6 @@ def test_counted_bytes_are_those_of_the_states(preset: str, dtype: torch.dtype):
             flat, growing = griffin(heard)[1], transformer(heard)[1]
         assert speed.griffin_bytes(griffin.config, dtype.itemsize) == state_bytes(flat)
         assert speed.cache_bytes(transformer.config, tokens, dtype.itemsize) == state_bytes(growing.layers)
-
-
-def test_states_are_counted_after_what_was_read():
-    griffin, transformer = Griffin(GriffinConfig.preset("tiny")), SpeechTransformer(TransformerConfig.preset("tiny"))
-    assert speed.sizes(griffin, (1, 50)) == dict.fromkeys((1, 50), speed.griffin_bytes(griffin.config))
-    grown = speed.sizes(transformer, (1, 50))
-    assert grown[50] - grown[1] == speed.cache_bytes(transformer.config, 49)
 
 
 def test_the_paper_sizes_are_those_of_recurrentgemma():
@@ -149,7 +142,18 @@ def test_latency_has_real_time_beside_it():
     assert [trace.x[-1] for trace in figure.data if "published" in trace.name] == [655.36, 655.36]
     real = figure.data[names.index("real time")]
     assert list(real.x) == list(real.y) == [10.24, 655.36]  # of the first published length to the last
-    assert figure.layout.title.text == "2 min of speech: 3 s of work for Griffin, 40 s for the Transformer"
+    assert figure.layout.title.text == "2 min of speech: 3 s of work for Griffin, 40 s for SpeechTransformer"
+
+
+def test_efficiency_has_the_roofline_of_both():
+    def row(name: str, value: float) -> Row:
+        return Row(name, "tokens/s", exactly(value), predicted=2 * value)
+
+    rows = [row("throughput, 100 tokens", 40), row("SpeechTransformer, 100 tokens", 20)]
+    rows += [row("throughput, 5000 tokens", 30), row("SpeechTransformer, 5000 tokens", 2), row("limit: copy", 9)]
+    lines = {trace.name: trace for trace in speed.efficiency(report("throughput", "lab bench throughput", rows)).data}
+    assert lines["Griffin, roofline"].x == (4, 200) and lines["Griffin, roofline"].y == (80, 60)
+    assert lines["SpeechTransformer, roofline"].y == (40, 4)
 
 
 @pytest.mark.parametrize(("draw", "bench", "lines"), [("flat", "flat", 0), ("efficiency", "throughput", 3)])

@@ -226,8 +226,8 @@ def test_memory_curves_cross_half_at_the_half_life():
     for trace, gate in zip(figure.data, (1.0, 0.1), strict=True):
         half = measure.half_life(torch.tensor(0.01), gate).item()
         assert np.interp(half, trace.x, trace.y) == pytest.approx(50, abs=1)
-    assert [shape.x0 for shape in figure.layout.shapes] == list(view.LASTING.values())
-    assert [note.x for note in figure.layout.annotations] == pytest.approx(np.log10(list(view.LASTING.values())))
+    assert [shape.x0 for shape in figure.layout.shapes] == list(view.DURATIONS.values())
+    assert [note.x for note in figure.layout.annotations] == pytest.approx(np.log10(list(view.DURATIONS.values())))
 
 
 def test_half_lives_are_sorted_per_layer(traces):
@@ -242,7 +242,7 @@ def test_initialisations_show_every_channel_once(traces):
     assert len(figure.data) == 3 and all(sum(trace.y) == pytest.approx(100, abs=0.1) for trace in figure.data)
     paper, gemma, _ = (np.average(np.log(trace.x), weights=trace.y) for trace in figure.data)
     assert paper - gemma == pytest.approx(np.log(8), abs=0.2)
-    assert "55 s of memory or 7 s" in figure.layout.title.text
+    assert "55 s in the paper, 7 s in" in figure.layout.title.text
 
 
 def made_trace() -> measure.Trace:
@@ -281,9 +281,9 @@ def test_channel_shows_what_it_holds(traces):
             view.channel(traces, layer, rank)
 
 
-def test_aftermath_is_averaged_over_a_second():
+def test_divergence_is_averaged_over_a_second():
     off = np.repeat([4.0, 1.0], [25, 75])
-    figure = view.aftermath({"one": off, "two": 0.1 * off + 0.5})
+    figure = view.divergence({"one": off, "two": 0.1 * off + 0.5})
     assert [trace.name for trace in figure.data] == ["one", "two"]
     first = figure.data[0]
     assert first.x[0] == 0.5 and first.y[0] == 4 and first.y[-1] == 1 and len(first.y) == 76

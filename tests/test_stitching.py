@@ -286,7 +286,7 @@ def test_edges_are_drawn_over_the_overlap() -> None:
     assert "18.8% of the tokens differ" in stitching.edges(share, 0).layout.title.text
 
 
-def test_endings_and_hushes_have_a_line_for_each_filling() -> None:
+def test_endings_have_a_line_for_each_filling() -> None:
     truth = torch.zeros(4, 5, dtype=torch.int64)
     silence = truth.clone()
     silence[:, -1], silence[0, -3] = 1, 1
@@ -297,7 +297,7 @@ def test_endings_and_hushes_have_a_line_for_each_filling() -> None:
     assert figure.layout.title.text.endswith("0% (the start again), 100% (silence)")
 
     rows = np.array([[0.1, 0.5], [0.3, 0.5]])
-    figure = stitching.hushes({"what follows": rows, "silence": rows + 0.2})
+    figure = stitching.quiet_probability({"what follows": rows, "silence": rows + 0.2})
     traces = named(figure)
     assert traces["silence"].y.tolist() == pytest.approx([0.4, 0.7])
     assert figure.data[0].y.tolist() == pytest.approx([0.3, 0.5, 0.5, 0.1])  # mean and standard error, there and back

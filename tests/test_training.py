@@ -86,13 +86,19 @@ def test_curves_of_what_was_trained(tmp_path: Path) -> None:
     assert [title.text for title in figure.layout.annotations] == [
         "tokenizer: CTC, nats a character", "griffin: cross-entropy, nats a token",
     ]  # fmt: skip
-    assert figure.layout.title.text.startswith("2 losses fall in 0.0 minutes")
+    assert figure.layout.title.text == "Training loss of 2 models, 0.0 minutes in all"
 
 
 def test_the_learning_rate_is_that_of_the_schedule() -> None:
     (trace,) = learning_rate(steps=200, warmup=50, floor=0.1, peak=1.0).data
     rate = Schedule(200, learning_rate=1.0, warmup=50, floor=0.1).rate
     assert trace.x.tolist() == list(range(200)) and list(trace.y) == [rate(step) for step in range(200)]
+
+
+def test_a_model_without_a_curve_is_refused(tmp_path: Path) -> None:
+    for steps in ({}, {"voice": 4}):
+        with pytest.raises(LabError, match="there is no curve for"):
+            Watch(lambda compute: None, tmp_path, steps)
 
 
 def test_a_run_is_watched_to_its_end(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_prompt_swap_has_the_pitch_of_each_and_the_loudness_of_both() -> None:
         assert np.nanmedian(there) == pytest.approx(hertz, rel=0.03)
     loud = {trace.name: np.asarray(trace.y) for trace in figure.data if trace.mode == "lines"}
     assert (loud["swapped"][31:39] == -60).all() and (loud["swapped"][:29] > -30).all()
-    assert figure.layout.shapes[0].x0 == 1.0 and "At 1.0 s" in figure.layout.title.text
+    assert figure.layout.shapes[0].x0 == 1.0 and "swapped at 1.0 s" in figure.layout.title.text
 
 
 def test_speaker_similarity_rings_the_nearest() -> None:

@@ -1,4 +1,4 @@
-"""Every picture and every player: pure functions that notebooks call."""
+"""Figures, players and explorers, for notebooks."""
 
 from lab.extras import require
 
@@ -6,7 +6,7 @@ require("notebooks")
 
 from lab.view.coherence import coherence_decay, coherence_fits, coherence_published, coherence_tracks
 from lab.view.explore import explore
-from lab.view.figures import road, story, throughput
+from lab.view.figures import timeline
 from lab.view.player import Player
 from lab.view.profile import pick, start
 from lab.view.sound import listen
@@ -30,9 +30,7 @@ __all__ = [
     "listen",
     "pick",
     "prompt_swap",
-    "road",
     "speaker_similarity",
     "start",
-    "story",
-    "throughput",
+    "timeline",
 ]

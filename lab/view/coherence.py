@@ -1,8 +1,9 @@
-"""Pictures of how long a story keeps its thread: curves of many stories, published ones beside, one story's tracks."""
+"""Figures of coherence over the length of a story: of many stories, beside published ones, and the tracks of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,15 +14,16 @@ from lab.errors import LabError
 from lab.measure import coherence
 from lab.measure.coherence import PROMPT_SECONDS, SERIES, TRUTH, Report, Span, Words
 from lab.view import style, tracks
+from lab.view.style import axes, line, styled
 
-# who goes on: name, colour, dash
-TELLERS = {
+# what continued the prompts: name, colour, dash
+SYSTEMS = {
     TRUTH: ("ground truth", style.TRUTH, "dash"),
     "griffin": ("Griffin", style.CONTINUATION, "solid"),
     "griffin30": ("Griffin-30s", style.GRIFFIN_30S, "solid"),
     "transformer": ("SpeechTransformer, slide-and-prompt", style.TRANSFORMER, "solid"),
 }
-# who went on in the paper: colour, dash; the others are what was extended by slide-and-prompt
+# what continued them in the paper: colour, dash; the others were extended by slide-and-prompt
 _PAPER = {
     TRUTH: (style.TRUTH, "dash"),
     "SpeechSSM-2B": (style.CONTINUATION, "solid"),
@@ -33,64 +35,53 @@ _EXTENDED = ("#aaa", "solid")
 
 
 def coherence_decay(report: Report, series: str = "hero", fitted: bool = True, height: int = 460) -> go.Figure:
-    """One of `coherence.SERIES` over the length of a story: who went on, 95 % intervals, a fitted decay (dotted).
+    """One of `coherence.SERIES` over the length of a story: each system, 95 % intervals, a fitted decay (dotted).
 
     Raises LabError for a series of another name.
     """
     if series not in SERIES:
         raise LabError(f"there is no series {series!r}; there are {', '.join(SERIES)}")
     figure, last = go.Figure(), []
-    for teller, accounts in report.accounts.items():
-        name, colour, dash = TELLERS[teller]
+    for system, accounts in report.accounts.items():
+        name, colour, dash = SYSTEMS[system]
         curve = coherence.curve(accounts, series)
-        edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": teller}
+        edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": system}
         figure.add_scatter(x=curve.x, y=curve.high.round(3), **edge)
         figure.add_scatter(x=curve.x, y=curve.low.round(3), fill="tonexty", fillcolor=_pale(colour), **edge)
-        figure.add_scatter(
-            x=curve.x, y=curve.value.round(3), name=name, legendgroup=teller, mode="lines+markers",
-            line={"color": colour, "width": 2.5, "dash": dash}, marker={"size": 5},
-        )  # fmt: skip
+        shown: dict[str, Any] = {"legendgroup": system, "mode": "lines+markers", "marker": {"size": 5}}
+        line(figure, curve.x, curve.value.round(3), name, colour, width=2.5, dash=dash, **shown)
         if fitted and np.isfinite(curve.value).sum() >= coherence.POINTS:
             found = coherence.fit(curve.x, curve.value)
-            figure.add_scatter(
-                x=curve.x, y=found.at(curve.x).round(3), legendgroup=teller, showlegend=False, mode="lines",
-                line={"color": colour, "width": 1.5, "dash": "dot"}, name=f"{name}, fitted: {told(found, series)}",
-            )  # fmt: skip
+            shown = {"legendgroup": system, "showlegend": False, "name": f"{name}, fitted: {describe(found, series)}"}
+            line(figure, curve.x, found.at(curve.x).round(3), colour=colour, width=1.5, dash="dot", **shown)
         end = f"{curve.value[-1]:.2f}" if len(curve.value) and np.isfinite(curve.value[-1]) else "nothing to count"
         last.append(f"{name.split(',')[0]} {end}")
-    figure.update_xaxes(title_text=SERIES[series].axis)
-    figure.update_yaxes(title_text=SERIES[series].label)
+    axes(figure, SERIES[series].axis, SERIES[series].label)
     what = SERIES[series].label.split(",")[0]
-    styled = style.styled(figure, f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}", height)
-    return styled.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"}, margin_b=90)
+    message = f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}"
+    return style.legend_below(styled(figure, message, height), 90)
 
 
 def coherence_published(report: Report, height: int = 420) -> go.Figure:
     """SC-L here and SC-L as published: another embedding, other stories, other lengths; only the shapes compare."""
     titles = f"here: {report.embedder}", "published: Gecko (Park et al. 2025)"
     figure = make_subplots(1, 2, horizontal_spacing=0.09, subplot_titles=titles)
-    for teller, accounts in report.accounts.items():
-        name, colour, dash = TELLERS[teller]
+    for system, accounts in report.accounts.items():
+        name, colour, dash = SYSTEMS[system]
         curve = coherence.curve(accounts, "SC-L")
-        figure.add_scatter(
-            x=curve.x, y=curve.value.round(3), name=name, mode="lines+markers", marker={"size": 5},
-            line={"color": colour, "width": 2.5, "dash": dash}, legendgroup="here", legendgrouptitle_text="here",
-            row=1, col=1,
-        )  # fmt: skip
+        line(figure, curve.x, curve.value.round(3), name, colour, width=2.5, dash=dash, **_group("here", 1))
     for name, points in coherence.published().items():
         colour, dash = _PAPER.get(name, _EXTENDED)
-        figure.add_scatter(
-            x=list(points), y=list(points.values()), name=name, mode="lines+markers", marker={"size": 5},
-            line={"color": colour, "width": 2, "dash": dash}, legendgroup="published",
-            legendgrouptitle_text="published", row=1, col=2,
-        )  # fmt: skip
-    for column in (1, 2):
-        figure.update_xaxes(title_text="words after the prompt", row=1, col=column)
-    figure.update_yaxes(title_text=SERIES["SC-L"].label, row=1, col=1)
-    message = "As published, SpeechSSM levels off at 0.47, and the Transformer goes on falling"
-    styled = style.styled(figure, message, height)
-    beside = {"orientation": "v", "x": 1.02, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11}
-    return styled.update_layout(legend=beside, margin_t=80)
+        line(figure, list(points), list(points.values()), name, colour, width=2, dash=dash, **_group("published", 2))
+    axes(figure, "words after the prompt")
+    axes(figure, y=SERIES["SC-L"].label, row=1, col=1)
+    styled(figure, "SC-L over the length of a story: measured here, and as published", height)
+    return style.legend_beside(figure).update_layout(legend_font_size=11, margin_t=80)
+
+
+def _group(name: str, column: int) -> dict[str, Any]:
+    group = {"legendgroup": name, "legendgrouptitle_text": name, "row": 1, "col": column}
+    return {**group, "mode": "lines+markers", "marker": {"size": 5}}
 
 
 def coherence_tracks(
@@ -119,22 +110,22 @@ def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> st
     """The fitted decays as a table in markdown, with 95 % intervals of a bootstrap over stories."""
     unit = "words" if SERIES[series].step > 1 else "minutes"
     lines = [f"| {SERIES[series].label} | start | floor | half of the way in, {unit} |", "| --- | --- | --- | --- |"]
-    for teller, accounts in report.accounts.items():
+    for system, accounts in report.accounts.items():
         try:
             found, low, high = coherence.decay(accounts, series, draws)
         except LabError as error:
-            lines.append(f"| {TELLERS[teller][0]} | {error} | | |")
+            lines.append(f"| {SYSTEMS[system][0]} | {error} | | |")
             continue
         digits = (2, 2, 0 if unit == "words" else 1)
         cells = [
             f"{value:.{d}f} ({below:.{d}f} to {above:.{d}f})"
             for value, below, above, d in zip(found, low, high, digits, strict=True)
         ]
-        lines.append(f"| {TELLERS[teller][0]} | {' | '.join(cells)} |")
+        lines.append(f"| {SYSTEMS[system][0]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def told(decay: coherence.Decay, series: str) -> str:
+def describe(decay: coherence.Decay, series: str) -> str:
     """A fit in words."""
     half = f"{decay.half:.0f} words" if SERIES[series].step > 1 else f"{decay.half:.1f} minutes"
     return f"{decay.start:.2f} to {decay.floor:.2f}, half of the way in {half}"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import html
 import inspect
 import json
-import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
-import torch
 
 from lab.errors import LabError
-from lab.view.worker import Stopped, interrupt, reason
 
 Draw = Callable[..., go.Figure]
 
@@ -26,32 +23,29 @@ class Seeks(Protocol):
     def seek(self, seconds: float) -> None: ...
 
 
-def explore(draw: Draw, *, player: Seeks | None = None, price: str | None = None, **controls: Any) -> Explorer:
+def explore(draw: Draw, *, player: Seeks | None = None, **controls: Any) -> Explorer:
     """Controls above the figure that `draw(**values)` makes of them.
 
     draw: a plain function of the controls' values. It is called once here, so that the defaults are seen, and then at
         each move: it should take less than 100 ms.
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
-    price: what a slower drawing costs ("about 3 s"). It is then made at the press of a button, in a thread of its own,
-        which Stop ends: the kernel stays free.
 
     One a notebook: plotly's live figure brings 5 MB of code into the page, each time.
     Raises LabError for a control that is none, one that draw has no parameter for, and a draw that makes no figure.
     """
-    return Explorer(draw, controls, player, price)
+    return Explorer(draw, controls, player)
 
 
 class Explorer(ipywidgets.VBox):
     """What `explore` returns. `figure` is the live figure; it is updated in place and keeps the reader's zoom."""
 
-    def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None, price: str | None):
-        self.draw, self.controls, self.player, self.price = draw, controls, player, price
+    def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None):
+        self.draw, self.controls, self.player = draw, controls, player
         for name, control in controls.items():
             if not isinstance(control, ipywidgets.ValueWidget):
-                raise LabError(
-                    f"the control {name!r} is of type {type(control).__name__}; give an ipywidget such as IntSlider"
-                )
+                kind = type(control).__name__
+                raise LabError(f"the control {name!r} is of type {kind}; give an ipywidget such as IntSlider")
         if player is not None and not hasattr(player, "seek"):
             raise LabError(f"a click cannot seek in {type(player).__name__}; give a lab.view.Player")
         try:
@@ -67,21 +61,13 @@ class Explorer(ipywidgets.VBox):
         self.figure.observe(self._fit, "_view_count")
         self._listen()
         self._said = ipywidgets.HTML()
-        self._worker: threading.Thread | None = None  # while Stop can reach it
-        self._lock = threading.Lock()
         for control in controls.values():
             control.style.description_width = "initial"  # ipywidgets' 80 pixels cut a unit off
-            slider = (
-                f"calc({len(control.description)}ch + 240px)" if hasattr(control, "readout") else None
-            )  # and number
-            control.layout.width, control.layout.min_width = "auto", slider
+            control.layout.width = "auto"
+            if hasattr(control, "readout"):  # 160 pixels of slider and 80 of number, beside the description
+                control.layout.min_width = f"calc({len(control.description)}ch + 240px)"
             control.observe(self._moved, "value")
-        self.run = ipywidgets.Button(description=f"Draw ({price})", layout={"width": "auto"})
-        self.halt = ipywidgets.Button(description="Stop", disabled=True, layout={"width": "auto"})
-        self.run.on_click(lambda _: self.start())
-        self.halt.on_click(lambda _: self.stop())
-        buttons = [] if price is None else [self.run, self.halt]
-        bar = ipywidgets.Box([*controls.values(), *buttons, self._said], layout={"flex_flow": "row wrap"})
+        bar = ipywidgets.Box([*controls.values(), self._said], layout={"flex_flow": "row wrap"})
         super().__init__([bar, self.figure])
 
     @property
@@ -94,47 +80,12 @@ class Explorer(ipywidgets.VBox):
             raise LabError(f"what draws returned {type(figure).__name__}; return a plotly Figure")
         return figure
 
-    def start(self) -> None:
-        """Draw in a thread of its own."""
-        self.run.disabled, self.halt.disabled = True, False
-        self._say("drawing")
-        self._worker = threading.Thread(target=self._work, kwargs=self.values, daemon=True)
-        self._worker.start()
-
-    def stop(self) -> None:
-        """End the drawing at its next line of Python; the figure stays as it was."""
-        with self._lock:
-            if self._worker is not None:
-                interrupt(self._worker)
-                self._worker = None
-
-    def _work(self, **values: Any) -> None:
-        figure, said = None, ""
-        try:
-            try:
-                with torch.no_grad():  # a notebook's set_grad_enabled holds for its own thread alone
-                    figure = self._draw(**values)
-            except Exception as error:
-                said = reason(error)
-            with self._lock:
-                self._worker = None  # from here on Stop comes too late
-        except Stopped:
-            figure, said = None, "stopped"
-        if figure is not None:
-            self._show(figure)
-        self.run.button_style = "" if self.values == values else "warning"
-        self.run.disabled, self.halt.disabled = False, True
-        self._say(said)
-
     def _moved(self, _change: Any) -> None:
-        if self.price is not None:
-            self.run.button_style = "warning"  # the figure is older than the controls
-            return
         try:
             self._show(self._draw(**self.values))
             self._say("")
         except Exception as error:  # what a callback raises is not seen in a notebook
-            self._say(reason(error))
+            self._say(str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
 
     def _show(self, figure: go.Figure) -> None:
         before, self.drawn = self.drawn, figure

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import ctypes
 import html
 import math
 import tempfile
@@ -30,7 +31,6 @@ from lab.speech import Chunk
 from lab.view import style
 from lab.view.sound import listen, poster
 from lab.view.tracks import Curve, Track, lane, moments
-from lab.view.worker import Stopped, interrupt, reason
 
 CLIP, LEAST = 15.0, 4.0  # seconds of sound in a stored notebook, 2 to 3 kB each: of all sounds, and of one at least
 AHEAD = 120.0  # seconds that a story may be ahead of its listener: one without end works no further
@@ -206,7 +206,8 @@ class Live(Player):
         with self._turn:
             self._stopped.set()
             if self._making:
-                interrupt(self._worker)
+                identity = ctypes.c_ulong(self._worker.ident or 0)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(_Stopped))
                 self._making = False
         self._end("stopped")
 
@@ -245,7 +246,8 @@ class Live(Player):
             self._end("ended")
         except Exception as error:
             self._error = error
-            self._end(f"failed: {reason(error)}")
+            kind = "" if isinstance(error, LabError) else f"{type(error).__name__}: "
+            self._end(f"failed: {kind}{error}")
         finally:
             atexit.unregister(self._leave)
 
@@ -262,7 +264,7 @@ class Live(Player):
             with self._turn:
                 self._making = False
             return None if self._stopped.is_set() else chunk
-        except Stopped:
+        except _Stopped:
             return None
 
     def _add(self, chunk: Chunk) -> None:
@@ -320,6 +322,10 @@ class Live(Player):
         pcm = np.frombuffer(self.read(0, _samples(CLIP)), "<i2")
         self._clips = {"": (pcm / 32768).astype(np.float32)}
         return super()._fallback()
+
+
+class _Stopped(BaseException):
+    """Raised in the worker's thread. No Exception, so that what makes the chunk does not catch it."""
 
 
 def loudness_gains(waveforms: Iterable[np.ndarray]) -> list[float]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 
 from lab import bench
 from lab.bench import Report, Row, Spread
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
+from lab.language import GriffinConfig, TransformerConfig
 from lab.paths import data_folder
 from lab.tokens import TOKEN_RATE
 from lab.view import style
@@ -52,14 +50,6 @@ def saved(name: str, folder: Path = bench.FOLDER) -> Report | None:
     return max(reports, key=lambda report: report.date, default=None)
 
 
-@torch.inference_mode()
-def sizes(model: Griffin | SpeechTransformer, lengths: Sequence[int]) -> dict[int, int]:
-    """Bytes of the state of one story after so many tokens: the model reads each length anew, at random."""
-    generator = torch.Generator().manual_seed(0)
-    heard = torch.randint(model.config.vocabulary, (1, max(lengths)), generator=generator)
-    return {length: state_bytes(model(heard[:, :length], last=True)[1]) for length in lengths}
-
-
 def griffin_bytes(config: GriffinConfig, itemsize: int = 4) -> int:
     """Bytes of the state of one story, at any length.
 
@@ -93,20 +83,17 @@ def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float 
     state, cache = griffin_bytes(config), cache_bytes(config, 1) * TOKEN_RATE * seconds
     figure, cross = go.Figure(), crossing(config)
     for name, bytes_ in (("Griffin", np.full_like(seconds, state)), ("SpeechTransformer", cache)):
-        figure.add_scatter(
-            x=seconds.round(2), y=(bytes_ / 1e6).round(4), name=name, line={"color": COLOURS[name], "width": 3},
-            hovertemplate="%{x:.0f} s: %{y:.3g} MB",
-        )  # fmt: skip
+        megabytes, hover = (bytes_ / 1e6).round(4), "%{x:.0f} s: %{y:.3g} MB"
+        style.line(figure, seconds.round(2), megabytes, name, COLOURS[name], hover)
     figure.add_scatter(
         x=[round(cross, 2)], y=[round(state / 1e6, 4)], name=f"as large, at {_spoken(cross)}", mode="markers",
         marker={"color": style.TRUTH, "size": 10, "symbol": "diamond"}, hoverinfo="skip",
     )  # fmt: skip
     _over_speech(figure, seconds[-1])
-    figure.update_yaxes(title_text="megabytes a story, float32", type="log", dtick=1, tickformat=",~g")
+    style.axes(figure, y=style.log("megabytes a story, float32", dtick=1, tickformat=",~g"))
     message = f"After {_spoken(seconds[-1])}: {_size(state)} of state against {_size(cache[-1])} of keys and values"
-    return style.styled(figure, message, height).update_layout(
-        margin={"b": 65, "r": 30}
-    )  # the last tick is at the edge
+    # the last tick is at the edge
+    return style.styled(figure, message, height).update_layout(margin={"b": 65, "r": 30})
 
 
 def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Figure:
@@ -122,14 +109,10 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
     griffin = _rows(report, r"Griffin, token (\d+)")
     for name, rows in (("Griffin", griffin), ("SpeechTransformer", _rows(report, r"SpeechTransformer, token (\d+)"))):
         spreads = [_spread(row) for row in rows.values()]
-        figure.add_scatter(
-            x=list(rows), y=[round(spread.median, 4) for spread in spreads], name=f"{name}, {_where(report)}",
-            line={"color": COLOURS[name], "width": 3}, mode="lines+markers", legendgroup=name,
-            error_y={
-                "array": [round(spread.high - spread.median, 4) for spread in spreads],
-                "arrayminus": [round(spread.median - spread.low, 4) for spread in spreads],
-            },
-        )  # fmt: skip
+        low, middle, high = np.array([(spread.low, spread.median, spread.high) for spread in spreads]).T
+        bars = {"array": (high - middle).round(4), "arrayminus": (middle - low).round(4)}
+        shown: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "error_y": bars, "row": 1, "col": 1}
+        style.line(figure, list(rows), middle.round(4).tolist(), f"{name}, {_where(report)}", COLOURS[name], **shown)
     first, last = min(griffin), max(griffin)
     grown = _spread(_rows(report, r"resident memory, .* on the way to (\d+)")[last]).median
     config, tokens = TransformerConfig.preset(preset), np.linspace(first, last, 40).round()
@@ -139,48 +122,51 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
         ("Griffin", np.full(len(hours), round(grown, 1)), "whole process, at most", "solid"),
         ("SpeechTransformer", np.round(cache, 1), "keys and values, by arithmetic", "dot"),
     ):
-        figure.add_scatter(
-            x=hours, y=megabytes, name=f"{name}, {how}", mode="lines", legendgroup=name,
-            line={"color": COLOURS[name], "width": 3, "dash": dash}, cliponaxis=False, row=1, col=2,
-        )  # fmt: skip
+        shown = {"legendgroup": name, "cliponaxis": False, "row": 1, "col": 2}
+        style.line(figure, hours, megabytes, f"{name}, {how}", COLOURS[name], dash=dash, **shown)
     lengths = [f"{at:,}<br>{_spoken(at / TOKEN_RATE)}" for at in griffin]
-    figure.update_xaxes(title_text="tokens so far", type="log", tickvals=list(griffin), ticktext=lengths, row=1, col=1)
     ticks = [number * 10**power for power in range(-2, 4) for number in (1, 2, 5)]
-    figure.update_yaxes(title_text="milliseconds a token", type="log", tickvals=ticks, row=1, col=1)
-    figure.update_xaxes(title_text="hours of speech so far", rangemode="tozero", row=1, col=2)
-    figure.update_yaxes(title_text=f"MB beyond token {first:,}", rangemode="tozero", row=1, col=2)
+    x, y = style.log("tokens so far", tickvals=list(griffin), ticktext=lengths), style.log("milliseconds a token")
+    style.axes(figure, x, {**y, "tickvals": ticks}, row=1, col=1)
+    style.axes(figure, {"rangemode": "tozero"}, {"rangemode": "tozero"}, row=1, col=2)
+    style.axes(figure, "hours of speech so far", f"MB beyond token {first:,}", row=1, col=2)
     message = f"Token {last:,} takes {griffin[last].ratio:.2f} times as long as token {first:,}; "
     message += f"memory grew by {grown:.1f} MB"
-    return _legend_below(style.styled(figure, message, height))
+    return style.legend_below(style.styled(figure, message, height), 150)
 
 
 def efficiency(report: Report | None, height: int = 460) -> go.Figure:
     """Tokens a second from one memory, and Griffin's over the Transformer's: measured beside published (Fig. 6, 8).
 
+    Dotted: what the bandwidth and the arithmetic of the machine allow, measured in the same run.
     report: of `lab bench throughput`; None draws what was published alone. Raises LabError for that of another bench.
     """
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     rows = {} if report is None else _rows(report, r"throughput, (\d+) tokens")
     _measured(figure, report, rows)
     _published(figure, "Fig. 6")
+    for name, pattern in (("Griffin", "throughput"), ("SpeechTransformer", "SpeechTransformer")):
+        limits = _matching(report, pattern + r", (\d+) tokens") if report else {}
+        limit = {tokens: row.predicted for tokens, row in limits.items() if row.predicted}
+        if limit:
+            _curve(figure, name, limit, f"{name}, roofline", dash="dot")
     ratios = {tokens: row.ratio for tokens, row in rows.items() if row.ratio}
     if report is not None:
         _curve(figure, "Griffin", ratios, f"ratio, {_where(report)}", 2)
     there = {reading.tokens: reading.value for reading in published("Fig. 8")[PAPER]}
-    _curve(figure, PAPER, there, f"ratio, published in Fig. 8, {CHIP}", 2, theirs=True)
+    _curve(figure, PAPER, there, f"ratio, published in Fig. 8, {CHIP}", 2, dash="dash")
     for column in (1, 2):
         _over_speech(figure, max(*there, *rows) / TOKEN_RATE, row=1, col=column)
     figure.add_hline(1, line={"color": style.TRUTH, "width": 1, "dash": "dot"}, row=1, col=2)  # equally fast
-    figure.update_yaxes(
-        title_text="tokens a second, all stories together", type="log", dtick=1, tickformat=",", row=1, col=1
-    )
-    figure.update_yaxes(title_text="times the Transformer's", type="log", dtick=1, tickformat="~g", row=1, col=2)
+    speed, ratio = "tokens a second, all stories together", "times the Transformer's"
+    style.axes(figure, y=style.log(speed, dtick=1, tickformat=","), row=1, col=1)
+    style.axes(figure, y=style.log(ratio, dtick=1, tickformat="~g"), row=1, col=2)
     if not ratios:
-        return _legend_below(style.styled(figure, _missing("throughput"), height))
+        return style.legend_below(style.styled(figure, _missing("throughput"), height))
     far = max(ratios)
     message = f"At {_spoken(far / TOKEN_RATE)} of speech: {ratios[far]:.0f} times the Transformer's tokens, measured"
     message += f"; {there[far]:.0f} times, published" if far in there else ""
-    return _legend_below(style.styled(figure, message, height))
+    return style.legend_below(style.styled(figure, message, height), 150)
 
 
 def latency(report: Report | None, height: int = 460) -> go.Figure:
@@ -194,23 +180,27 @@ def latency(report: Report | None, height: int = 460) -> go.Figure:
     _published(figure, "Fig. 7")
     lengths = [tokens for curve in published("Fig. 7").values() for tokens, *_ in curve]
     ends = np.array([min(*lengths, *rows), max(*lengths, *rows)]) / TOKEN_RATE
-    figure.add_scatter(x=ends, y=ends, name="real time", mode="lines", line={"color": style.TRUTH, "dash": "dot"})
+    style.line(figure, ends, ends, "real time", width=2, dash="dot")
     _over_speech(figure, ends[-1])
-    figure.update_yaxes(title_text="seconds of work, one story", type="log", dtick=1, tickformat="~g")
+    style.axes(figure, y=style.log("seconds of work, one story", dtick=1, tickformat="~g"))
     if not rows:
-        return _legend_below(style.styled(figure, _missing("latency"), height))
+        return style.legend_below(style.styled(figure, _missing("latency"), height))
     far = max(rows)
-    ours, theirs = (f"{spread.median:.0f} s" if spread else "too long" for spread in (rows[far].ours, rows[far].theirs))
-    message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for the Transformer"
-    return _legend_below(style.styled(figure, message, height))
+    ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (rows[far].ours, rows[far].theirs))
+    message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer"
+    return style.legend_below(style.styled(figure, message, height), 150)
 
 
 def _rows(report: Report, pattern: str) -> dict[int, Row]:
     """What was measured under such a name, by the number of tokens in it."""
-    found = {int(match[1]): row for row in report.rows if row.ours and (match := re.fullmatch(pattern, row.name))}
+    found = _matching(report, pattern)
     if not found:
         raise LabError(f"the report of `{report.command}` has no row {pattern!r}; give that of another bench")
     return found
+
+
+def _matching(report: Report, pattern: str) -> dict[int, Row]:
+    return {int(match[1]): row for row in report.rows if row.ours and (match := re.fullmatch(pattern, row.name))}
 
 
 def _spread(row: Row) -> Spread:
@@ -229,19 +219,18 @@ def _measured(figure: go.Figure, report: Report | None, rows: dict[int, Row]) ->
 def _published(figure: go.Figure, name: str) -> None:
     for model, curve in published(name).items():
         values = {reading.tokens: reading.value for reading in curve}
-        _curve(figure, model, values, f"{model}, published in {name}, {CHIP}", theirs=True)
+        _curve(figure, model, values, f"{model}, published in {name}, {CHIP}", dash="dash")
 
 
 def _curve(
-    figure: go.Figure, model: str, values: dict[int, float], name: str, column: int = 1, theirs: bool = False
+    figure: go.Figure, model: str, values: dict[int, float], name: str, column: int = 1, dash: str = "solid"
 ) -> None:
-    """values: by tokens. What others have published is dashed and thin, with open marks."""
-    line = {"color": COLOURS[model], "width": 1.5 if theirs else 3, "dash": "dash" if theirs else "solid"}
-    figure.add_scatter(
-        x=[tokens / TOKEN_RATE for tokens in values], y=[float(f"{value:.4g}") for value in values.values()], name=name,
-        mode="lines+markers", line=line, marker={"size": 8, "symbol": "circle-open" if theirs else "circle"},
-        hovertemplate="%{x:.0f} s: %{y:.3g}", row=1, col=column,
-    )  # fmt: skip
+    """values: by tokens. Measured solid with marks, published (dash) thin with open marks, predicted (dot) without."""
+    x, y = [tokens / TOKEN_RATE for tokens in values], [float(f"{value:.4g}") for value in values.values()]
+    marker = {"size": 8, "symbol": "circle" if dash == "solid" else "circle-open"}
+    mode, width = "lines" if dash == "dot" else "lines+markers", 3 if dash == "solid" else 1.5
+    hover = "%{x:.0f} s: %{y:.3g}"
+    style.line(figure, x, y, name, COLOURS[model], hover, width, dash, mode, marker=marker, row=1, col=column)
 
 
 def _where(report: Report) -> str:
@@ -253,20 +242,12 @@ def _missing(name: str) -> str:
     return f"Not measured yet: `lab bench {name}` saves a report in data/bench, and it is drawn here"
 
 
-def _over_speech(figure: go.Figure, longest: float, **where: int) -> None:
+def _over_speech(figure: go.Figure, longest: float, row: int | None = None, col: int | None = None) -> None:
     """A logarithmic axis of seconds, with ticks that can be read as time."""
     ticks = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 360_000: "100 h"}
     shown = {at: text for at, text in ticks.items() if at <= longest}
-    figure.update_xaxes(
-        title={"text": "length of the story, in speech", "standoff": 8}, type="log",
-        tickvals=list(shown), ticktext=list(shown.values()), **where,
-    )  # fmt: skip
-
-
-def _legend_below(figure: go.Figure) -> go.Figure:
-    """Where names are too long to stand beside the title."""
-    legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.3, "yanchor": "top"}
-    return figure.update_layout(legend=legend, margin={"b": 140})
+    x = style.log("length of the story, in speech", tickvals=list(shown), ticktext=list(shown.values()))
+    style.axes(figure, {**x, "title_standoff": 8}, row=row, col=col)
 
 
 def _spoken(seconds: float) -> str:

@@ -1,8 +1,9 @@
-"""Pictures of windows: where they lie, what two make of one moment, what the last one hears, how they are joined."""
+"""Figures of windows: where they lie, how two differ where they overlap, what the last one is padded with, joins."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,8 +14,9 @@ from lab import windows
 from lab.audio import SAMPLE_RATE, crossfade
 from lab.tokens import TOKEN_RATE
 from lab.view import style
+from lab.view.style import axes, line, styled
 
-_ENDINGS = {
+_ENDINGS = {  # what the tokenizer heard after a cut: colour, dash
     "what follows": (style.TRUTH, "solid"),
     "the start again": (style.CONTINUATION, "dash"),
     "silence": (style.SILENCE, "dot"),
@@ -43,32 +45,26 @@ def window_plan(
             orientation="h", name=name, marker_color=colour, row=1, col=1,
             hovertemplate="window %{y}: %{customdata[0]:.2f} to %{customdata[1]:.2f} s",
         )  # fmt: skip
-    figure.add_scatter(
-        x=[at for seam in seams for at in (seam, seam, None)], y=[0.4, len(parts) + 0.6, None] * len(seams),
-        mode="lines", line={"color": style.SEAM, "dash": "dot"}, name="seam", hoverinfo="skip", row=1, col=1,
-    )  # fmt: skip
+    x, y = [at for seam in seams for at in (seam, seam, None)], [0.4, len(parts) + 0.6, None] * len(seams)
+    line(figure, x, y, "seam", style.SEAM, width=2, dash="dot", hoverinfo="skip", row=1, col=1)
     seam = seams[0] if seams else 0.0
     width = min(fade / 1000, shared / TOKEN_RATE) if seams else 0.0
     for name, colour, dash, levels in (
         ("earlier window", style.EARLIER, "solid", (1.0, 0.0)),
         ("later window", style.LATER, "dash", (0.0, 1.0)),
     ):
-        times, gains = _gains(seam, width, levels)
-        figure.add_scatter(
-            x=times, y=gains, name=name, mode="lines", line={"color": colour, "width": 3, "dash": dash},
-            hovertemplate="%{x:.3f} s: gain %{y:.2f}", row=2, col=1,
-        )  # fmt: skip
-    figure.update_yaxes(title_text="window", autorange="reversed", tick0=1, dtick=1 + len(parts) // 9, row=1, col=1)
-    figure.update_xaxes(title_text="seconds of speech", range=[0, total], row=1, col=1)
-    figure.update_yaxes(title_text="gain", range=[-0.05, 1.1], row=2, col=1)
-    figure.update_xaxes(title_text="seconds of speech, around the first seam", row=2, col=1)
+        line(figure, *_gains(seam, width, levels), name, colour, "%{x:.3f} s: gain %{y:.2f}", dash=dash, row=2, col=1)
+    rows = {"title_text": "window", "autorange": "reversed", "tick0": 1, "dtick": 1 + len(parts) // 9}
+    axes(figure, {"title_text": "seconds of speech", "range": [0, total]}, rows, row=1, col=1)
+    gain = {"title_text": "gain", "range": [-0.05, 1.1]}
+    axes(figure, "seconds of speech, around the first seam", gain, row=2, col=1)
     message = "One window is enough: there is no seam"
     if seams:
         again, beyond = sum(map(len, parts)) / parts[-1].stop - 1, shared // 2
         message = f"{len(parts)} windows, {again:.0%} of the work done twice; "
         message += f"{beyond / TOKEN_RATE:.2f} s heard beyond a seam"
         message += f": {'enough' if beyond >= reach else 'TOO LITTLE'} for the tokenizer" if reach else ""
-    return style.styled(figure, message, height).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
+    return styled(figure, message, height).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
 
 
 def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height: int = 280) -> go.Figure:
@@ -90,13 +86,11 @@ def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height
         zmin=-0.5, zmax=3.5, colorscale=scale, showscale=False, xgap=1, ygap=8,
         hovertemplate="%{x:.2f} s, %{y}: token %{customdata}<extra></extra>",
     )  # fmt: skip
-    _reaches(figure, seam - size / 2 / TOKEN_RATE, seam + size / 2 / TOKEN_RATE, reach)
-    figure.update_xaxes(title_text="seconds of speech")
+    _mark_reach(figure, seam - size / 2 / TOKEN_RATE, seam + size / 2 / TOKEN_RATE, reach)
+    axes(figure, "seconds of speech", {"showgrid": False, "automargin": True})
     middle = differ[reach : size - reach]
-    message = (
-        f"{differ.sum()} of {size} tokens differ, {middle.sum()} of the {len(middle)} that both windows hear whole"
-    )
-    return style.styled(figure, message, height).update_yaxes(showgrid=False, automargin=True)
+    both = f"{middle.sum()} of the {len(middle)} that both windows hear whole"
+    return styled(figure, f"{differ.sum()} of {size} tokens differ, {both}", height)
 
 
 def edges(
@@ -105,30 +99,26 @@ def edges(
     """Over the overlap, at all seams: the share of tokens in which two windows differ (overlap,), and how far apart
     what they speak is, in nepers (overlap,). Dotted: as far as the tokenizer's `reach` goes from each edge.
     """
-    size = len(disagreement)
+    size, rows = len(disagreement), 1 if distance is None else 2
     times = (np.arange(size) - size / 2 + 0.5) / TOKEN_RATE
-    rows = 1 if distance is None else 2
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.08)
-    figure.add_scatter(
-        x=times, y=(100 * disagreement).round(1), mode="lines", line={"color": style.SEAM, "width": 3, "shape": "hvh"},
-        hovertemplate="%{x:.2f} s from the seam: %{y:.1f} %<extra></extra>", row=1, col=1,
-    )  # fmt: skip
-    figure.update_yaxes(title_text="tokens that differ, %", rangemode="tozero", row=1, col=1)
+    percent, hover = (100 * disagreement).round(1), "%{x:.2f} s from the seam: %{y:.1f} %<extra></extra>"
+    line(figure, times, percent, "", style.SEAM, hover, line_shape="hvh", row=1, col=1)
+    axes(figure, y={"title_text": "tokens that differ, %"}, row=1, col=1)
     if distance is not None:
-        figure.add_scatter(
-            x=times, y=distance.round(3), mode="lines", line={"color": style.WAVE, "width": 3},
-            hovertemplate="%{x:.2f} s from the seam: %{y:.2f} nepers<extra></extra>", row=2, col=1,
-        )  # fmt: skip
-        figure.update_yaxes(title_text="sound apart, nepers", rangemode="tozero", row=2, col=1)
-    _reaches(figure, -size / 2 / TOKEN_RATE, size / 2 / TOKEN_RATE, reach)
+        hover = "%{x:.2f} s from the seam: %{y:.2f} nepers<extra></extra>"
+        line(figure, times, distance.round(3), "", style.WAVE, hover, row=2, col=1)
+        axes(figure, y="log-mel distance, nepers", row=2, col=1)
+    _mark_reach(figure, -size / 2 / TOKEN_RATE, size / 2 / TOKEN_RATE, reach)
     figure.add_vline(0, line={"color": style.SEAM, "width": 1})
+    axes(figure, y={"rangemode": "tozero"})
     where = "seconds from the seam (at the left the later window begins, at the right the earlier one ends)"
-    figure.update_xaxes(title_text=where, row=rows, col=1)
+    axes(figure, where, row=rows, col=1)
     middle = disagreement[reach : size - reach]
     found = "no token differs" if not middle.any() else f"{middle.mean():.1%} of the tokens differ"
     of = f" at {seams} seams" if seams else ""
     message = f"Beyond the tokenizer's reach {found}{of}; at the edges {disagreement[[0, -1]].mean():.0%} do"
-    return style.styled(figure, message, height).update_layout(showlegend=False)
+    return styled(figure, message, height).update_layout(showlegend=False)
 
 
 def endings_differ(endings: Mapping[str, Tensor], last: int = 60, height: int = 320) -> go.Figure:
@@ -136,45 +126,34 @@ def endings_differ(endings: Mapping[str, Tensor], last: int = 60, height: int = 
 
     `endings` as `lab.measure.seams.endings` gives them: (cuts, length) each.
     """
-    truth = endings["what follows"]
     before = (np.arange(last) - last + 0.5) / TOKEN_RATE
-    figure, ends = go.Figure(), {}
+    figure, ends = go.Figure(), []
     for name, tokens in endings.items():
         if name != "what follows":
-            differ = (tokens != truth).double().mean(0).numpy()[-last:]
-            ends[name] = differ[-1]
+            differ = (tokens != endings["what follows"]).double().mean(0).numpy()[-last:]
+            ends.append(f"{differ[-1]:.0%} ({name})")
             colour, dash = _ENDINGS[name]
-            figure.add_scatter(
-                x=before, y=(100 * differ).round(1), name=name, mode="lines",
-                line={"color": colour, "dash": dash, "width": 3}, hovertemplate="%{x:.2f} s: %{y:.0f} %",
-            )  # fmt: skip
-    figure.update_xaxes(title_text="seconds before the cut")
-    figure.update_yaxes(title_text="tokens that change, %", rangemode="tozero")
-    told = ", ".join(f"{share:.0%} ({name})" for name, share in ends.items())
-    return style.styled(figure, f"The very last token before a cut changes: {told}", height)
+            line(figure, before, (100 * differ).round(1), name, colour, "%{x:.2f} s: %{y:.0f} %", dash=dash)
+    axes(figure, "seconds before the cut", {"title_text": "tokens that change, %", "rangemode": "tozero"})
+    return styled(figure, f"The very last token before a cut changes: {', '.join(ends)}", height)
 
 
-def hushes(chances: Mapping[str, np.ndarray], height: int = 320) -> go.Figure:
+def quiet_probability(chances: Mapping[str, np.ndarray], height: int = 320) -> go.Figure:
     """The probability of a quiet token over the time after a cut, mean and standard error of (cuts, steps), by what the
     tokenizer heard after the cut."""
-    figure, means = go.Figure(), {}
+    figure, means = go.Figure(), []
     for name, rows in chances.items():
         times = (np.arange(rows.shape[1]) + 0.5) / TOKEN_RATE
         mean, error = rows.mean(0), rows.std(0, ddof=1) / len(rows) ** 0.5
-        means[name] = mean[0]
+        means.append(f"{mean[0]:.2f} ({name})")
         colour, dash = _ENDINGS[name]
         figure.add_scatter(
             x=np.concatenate([times, times[::-1]]), y=np.concatenate([mean + error, (mean - error)[::-1]]).round(3),
             fill="toself", fillcolor=colour, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
-        figure.add_scatter(
-            x=times, y=mean.round(3), name=name, mode="lines", line={"color": colour, "dash": dash, "width": 3},
-            hovertemplate="%{x:.2f} s: %{y:.2f}",
-        )  # fmt: skip
-    figure.update_xaxes(title_text="seconds after the cut, new speech")
-    figure.update_yaxes(title_text="probability of a quiet token", rangemode="tozero")
-    told = ", ".join(f"{mean:.2f} ({name})" for name, mean in means.items())
-    return style.styled(figure, f"The next token is quiet: {told}", height)
+        line(figure, times, mean.round(3), name, colour, "%{x:.2f} s: %{y:.2f}", dash=dash)
+    axes(figure, "seconds after the cut", {"title_text": "probability of a quiet token", "rangemode": "tozero"})
+    return styled(figure, f"Probability that the next token is quiet: {', '.join(means)}", height)
 
 
 def joins(waveforms: Mapping[str, np.ndarray], seam: float, width: float = 0.1, height: int = 440) -> go.Figure:
@@ -182,16 +161,19 @@ def joins(waveforms: Mapping[str, np.ndarray], seam: float, width: float = 0.1, 
     figure = make_subplots(len(waveforms), 1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.04)
     start, stop = (round((seam + side * width / 2) * SAMPLE_RATE) for side in (-1, 1))
     for row, (name, waveform) in enumerate(waveforms.items(), 1):
-        figure.add_scatter(
-            x0=start / SAMPLE_RATE, dx=1 / SAMPLE_RATE, y=waveform[start:stop].round(3).astype(np.float32), name=name,
-            mode="lines", hoverinfo="skip",
-            line={"color": style.WAVE, "width": 1}, row=row, col=1,
-        )  # fmt: skip
-        figure.update_yaxes(title_text=name, showticklabels=False, row=row, col=1)
+        shown: dict[str, Any] = {
+            "x0": start / SAMPLE_RATE,
+            "dx": 1 / SAMPLE_RATE,
+            "hoverinfo": "skip",
+            "row": row,
+            "col": 1,
+        }
+        line(figure, None, waveform[start:stop].round(3).astype(np.float32), name, style.WAVE, width=1, **shown)
+        axes(figure, y={"title_text": name, "showticklabels": False}, row=row, col=1)
     figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title_text="seconds of speech", row=len(waveforms), col=1)
+    axes(figure, "seconds of speech", row=len(waveforms), col=1)
     message = f"{1000 * width:.0f} ms around the seam at {seam:.2f} s: the same two windows, joined differently"
-    return style.styled(figure, message, height).update_layout(showlegend=False)
+    return styled(figure, message, height).update_layout(showlegend=False)
 
 
 def _gains(seam: float, width: float, levels: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -202,6 +184,6 @@ def _gains(seam: float, width: float, levels: tuple[float, float]) -> tuple[np.n
     return times.round(4), np.concatenate([before[:1], crossfade(before, after), after[:1]]).round(3)
 
 
-def _reaches(figure: go.Figure, begin: float, end: float, reach: int) -> None:
+def _mark_reach(figure: go.Figure, begin: float, end: float, reach: int) -> None:
     for at in (begin + reach / TOKEN_RATE, end - reach / TOKEN_RATE):
         figure.add_vline(at, line={"color": style.TRUTH, "width": 1, "dash": "dot"})

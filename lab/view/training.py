@@ -1,4 +1,4 @@
-"""Pictures of training: the learning rate of a schedule, the curves in log.csv, and a run watched while it goes."""
+"""Training seen: the learning rate of a schedule, the curves in log.csv, and a run while it goes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 from lab.errors import LabError
 from lab.train.loop import Compute, Schedule
 from lab.view import style
+from lab.view.style import axes, line, styled
 
 # Of each model the curve that says most, and its unit.
 CURVES = {
@@ -33,49 +34,41 @@ def learning_rate(steps: int = 2600, warmup: int = 150, floor: float = 0.05, pea
     """The learning rate of every step; by default the laptop's schedule of the language models."""
     schedule = Schedule(steps, learning_rate=peak, warmup=warmup, floor=floor)
     at = np.unique(np.linspace(0, steps - 1, 300).round().astype(int))
-    figure = go.Figure()
-    figure.add_scatter(
-        x=at, y=[schedule.rate(int(step)) for step in at], line={"color": style.CONTINUATION, "width": 3},
-        hovertemplate="step %{x}: %{y:.2e}<extra></extra>",
-    )  # fmt: skip
-    figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="learning rate", rangemode="tozero", exponentformat="power")
+    figure, rates = go.Figure(), [schedule.rate(int(step)) for step in at]
+    line(figure, at, rates, "", style.CONTINUATION, "step %{x}: %{y:.2e}<extra></extra>")
+    axes(figure, "step", {"title_text": "learning rate", "rangemode": "tozero", "exponentformat": "power"})
     last = schedule.rate(steps) / peak
-    return style.styled(figure, f"Up in {warmup} steps, then down a cosine to {last:.3g} of the peak", 320)
+    return styled(figure, f"Up in {warmup} steps, then down a cosine to {last:.3g} of the peak", 320)
 
 
 def read_log(folder: Path) -> dict[str, np.ndarray]:
     """log.csv of a run: for each name (N, 3) of step, seconds and value; nothing where there is none yet."""
     rows: dict[str, list[tuple[float, float, float]]] = {}
     path = Path(folder) / "log.csv"
-    if path.exists():
-        with path.open(newline="") as file:
-            for row in csv.reader(file):
-                if len(row) == 4:  # the last line may be on its way
-                    rows.setdefault(row[2], []).append((float(row[0]), float(row[1]), float(row[3])))
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""  # the last line may be on its way
+    for step, seconds, name, value in csv.reader(whole.splitlines()):
+        rows.setdefault(name, []).append((float(step), float(seconds), float(value)))
     return {name: np.array(values) for name, values in rows.items()}
 
 
 def curves(work: Path, height: int = 480) -> go.Figure:
     """The curve of each model of CURVES that was trained below `work`. Raises LabError where there is none."""
     found = {name: read_log(Path(work) / name) for name in CURVES}
-    found = {name: told for name, told in found.items() if CURVES[name][0] in told}
+    found = {name: logged for name, logged in found.items() if CURVES[name][0] in logged}
     if not found:
         raise LabError(f"there is no log.csv of a model below {work}; train one first")
     columns = min(2, len(found))
     titles = [f"{name}: {CURVES[name][1]}" for name in found]  # beside the axes of two rows they would run together
     figure = make_subplots(-(-len(found) // columns), columns, subplot_titles=titles, vertical_spacing=0.3)
-    for number, (name, told) in enumerate(found.items()):
+    for number, (name, logged) in enumerate(found.items()):
         place = {"row": number // columns + 1, "col": number % columns + 1}
-        steps, seconds, values = told[CURVES[name][0]].T
-        figure.add_scatter(
-            x=steps.astype(int), y=values.round(3), customdata=seconds.round(1), mode="lines", showlegend=False,
-            line={"color": style.CONTINUATION, "width": 2},
-            hovertemplate="step %{x}, %{customdata} s: %{y}<extra></extra>", **place,
-        )  # fmt: skip
-        figure.update_xaxes(title_text="step", **place)
-    minutes = sum(told[CURVES[name][0]][-1, 1] for name, told in found.items()) / 60
-    return style.styled(figure, f"{len(found)} losses fall in {minutes:.1f} minutes of training, all told", height)
+        steps, seconds, values = logged[CURVES[name][0]].T
+        shown = {"customdata": seconds.round(1), "showlegend": False, **place}
+        hover = "step %{x}, %{customdata} s: %{y}<extra></extra>"
+        line(figure, steps.astype(int), values.round(3), "", style.CONTINUATION, hover, 2, **shown)
+    axes(figure, "step")
+    minutes = sum(logged[CURVES[name][0]][-1, 1] for name, logged in found.items()) / 60
+    return styled(figure, f"Training loss of {len(found)} models, {minutes:.1f} minutes in all", height)
 
 
 class Watch(ipywidgets.VBox, Generic[T]):
@@ -86,15 +79,17 @@ class Watch(ipywidgets.VBox, Generic[T]):
     """
 
     def __init__(self, work: Callable[[Compute], T], folder: Path, steps: Mapping[str, int], seconds: float = 0.5):
+        if not steps or not steps.keys() <= CURVES.keys():
+            raise LabError(f"there is no curve for {', '.join(steps) or 'nothing'}; steps are of {', '.join(CURVES)}")
         self.folder, self.steps, self.seconds = Path(folder), dict(steps), seconds
         self._work = work
         self._result: list[T] = []
         self._error: BaseException | None = None
         self._compute = Compute(log_every=max(1, min(steps.values()) // 40), progress=False)
-        self._told = ipywidgets.HTML(self._drawn())
+        self._table = ipywidgets.HTML(self._drawn())
         self.halt = ipywidgets.Button(description="Stop", layout={"width": "auto"})
         self.halt.on_click(lambda _: self.stop())
-        super().__init__([self._told, self.halt])
+        super().__init__([self._table, self.halt])
         self._worker = threading.Thread(target=self._run, daemon=True)
         self._worker.start()
         threading.Thread(target=self._look, daemon=True).start()
@@ -110,7 +105,7 @@ class Watch(ipywidgets.VBox, Generic[T]):
         """
         while self._worker.is_alive():
             await asyncio.sleep(0.1)
-        self._told.value = self._drawn()
+        self._table.value = self._drawn()
         if isinstance(self._error, KeyboardInterrupt):
             raise LabError("the run was stopped; run the cell that began it again, and it goes on")
         if self._error is not None:
@@ -126,18 +121,19 @@ class Watch(ipywidgets.VBox, Generic[T]):
     def _look(self) -> None:
         while self._worker.is_alive():
             self._worker.join(self.seconds)
-            self._told.value = self._drawn()
+            self._table.value = self._drawn()
         self.halt.disabled = True
 
     def _drawn(self, curve: bool = True) -> str:
         lines = []
         for name, steps in self.steps.items():
-            told = read_log(self.folder / name).get(CURVES[name][0], np.zeros((0, 3)))
-            step = int(told[-1, 0]) if len(told) else 0
-            last = f"{told[-1, 2]:.3g} {html.escape(CURVES[name][1])}" if len(told) else ""
+            logged = read_log(self.folder / name).get(CURVES[name][0], np.zeros((0, 3)))
+            step = int(logged[-1, 0]) if len(logged) else 0
+            last = f"{logged[-1, 2]:.3g} {html.escape(CURVES[name][1])}" if len(logged) else ""
+            drawn = _sparkline(logged[:, 2]) if curve else ""
             lines.append(
                 f'<tr><td>{name}</td><td><progress aria-label="{name}" max="{steps}" value="{step}"></progress></td>'
-                f"<td>{step} of {steps} steps</td><td>{_spark(told[:, 2]) if curve else ''}</td><td>{last}</td></tr>"
+                f"<td>{step} of {steps} steps</td><td>{drawn}</td><td>{last}</td></tr>"
             )
         return f'<table role="status">{"".join(lines)}</table>'
 
@@ -149,7 +145,7 @@ class Watch(ipywidgets.VBox, Generic[T]):
         return {**super()._repr_mimebundle_(**kwargs), "text/html": self._drawn(curve=False)}
 
 
-def _spark(values: np.ndarray, width: int = 160, height: int = 24) -> str:
+def _sparkline(values: np.ndarray, width: int = 160, height: int = 24) -> str:
     """A curve without axes, as SVG."""
     if len(values) < 2:
         return ""

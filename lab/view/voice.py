@@ -1,4 +1,4 @@
-"""Pictures of the voice: what codec levels add, how codes are decided, what a prompt changes, who is heard."""
+"""Figures of the voice: what codec levels add, how codes are decided, what a prompt changes, whose voice is near."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lab.measure import audio as audio_measures
 from lab.measure import speaker
 from lab.tokens import TOKEN_RATE
 from lab.view import style
+from lab.view.style import axes, line, styled
 from lab.voice.soundstorm import FRAMES, Pass
 
 _FRAME_RATE = FRAMES * TOKEN_RATE  # codec frames a second
@@ -27,18 +28,17 @@ def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     depths = list(range(1, len(scores) + 1))
     colours = [style.CONTINUATION if depth <= spoken else style.TRUTH for depth in depths]
-    for column, (name, title) in enumerate(
-        {"log-mel L1": "log-mel L1, nepers (less is nearer)", "STOI": "STOI, 0 to 1 (more is clearer)"}.items(), 1
-    ):
+    titles = {"log-mel L1": "log-mel L1, nepers (less is nearer)", "STOI": "STOI, 0 to 1 (more is clearer)"}
+    for column, (name, title) in enumerate(titles.items(), 1):
         figure.add_scatter(
             x=depths, y=[round(score[name], 4) for score in scores], mode="lines+markers", showlegend=False,
             marker={"size": 9, "color": colours}, line={"color": "#bbb", "width": 1}, row=1, col=column,
             hovertemplate=f"%{{x}} levels: {name} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-        figure.update_yaxes(title_text=title, row=1, col=column)
-    figure.update_xaxes(title_text=f"levels, {bits / 1000:g} kbit/s each", dtick=1)
-    message = f"Each level corrects what those before it left; the voice speaks {spoken} of {len(scores)} (green)"
-    return style.styled(figure, message, height)
+        axes(figure, y=title, row=1, col=column)
+    axes(figure, {"title_text": f"levels, {bits / 1000:g} kbit/s each", "dtick": 1})
+    message = f"A recording through the codec, by levels kept; the voice speaks {spoken} of {len(scores)} (green)"
+    return styled(figure, message, height)
 
 
 def confidence_map(passes: Sequence[Pass], level: int) -> np.ndarray:
@@ -86,16 +86,16 @@ def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1, height: in
     ):
         # One path of stems: a page takes twice as long to draw as many markers.
         stems = np.stack([0 * heights, 100 * heights, np.full(frames, np.nan)], 1)[where]
-        figure.add_scatter(
-            x=np.repeat(times[where], 3).round(2), y=stems.flatten().round(1), mode="lines", name=name,
-            line={"width": 2, "color": colour}, row=2, col=1, hovertemplate="%{x:.2f} s: %{y:.0f} %<extra></extra>",
-        )  # fmt: skip
+        hover = "%{x:.2f} s: %{y:.0f} %<extra></extra>"
+        line(
+            figure, np.repeat(times[where], 3).round(2), stems.flatten().round(1), name, colour, hover, 2, row=2, col=1
+        )
     figure.add_hline(number, line={"color": style.SEAM, "width": 1}, row=1, col=1)
-    figure.update_yaxes(title_text="pass", autorange="reversed", dtick=max(1, len(picture) // 4), row=1, col=1)
-    figure.update_yaxes(title_text="probability, %", range=[-3, 103], row=2, col=1)
-    figure.update_xaxes(title_text="seconds of speech", row=2, col=1)
+    down = {"title_text": "pass", "autorange": "reversed", "dtick": max(1, len(picture) // 4)}
+    axes(figure, y=down, row=1, col=1)
+    axes(figure, "seconds of speech", {"title_text": "probability, %", "range": [-3, 103]}, row=2, col=1)
     message = f"Level {level}, pass {number} of {len(picture)}: {now.mean():.0%} of {frames} frames decided"
-    return style.styled(figure, message, height)
+    return styled(figure, message, height)
 
 
 def prompt_swap(
@@ -122,10 +122,11 @@ def prompt_swap(
             row=2, showlegend=False, hovertemplate="%{x:.2f} s: %{y:.0f} dBFS", **shared,
         )  # fmt: skip
     figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
-    figure.update_yaxes(title_text="f0, Hz", type="log", tickvals=[75, 100, 150, 200, 300, 400], row=1, col=1)
-    figure.update_yaxes(title_text="level, dBFS", row=2, col=1)
-    figure.update_xaxes(title_text="seconds of speech", row=2, col=1)
-    return style.styled(figure, f"At {seam:.1f} s the voice changes; what is said goes on", height)
+    axes(figure, y=style.log("f0, Hz", tickvals=[75, 100, 150, 200, 300, 400]), row=1, col=1)
+    axes(figure, "seconds of speech", "level, dBFS", row=2, col=1)
+    return styled(
+        figure, f"The same tokens by two prompts, and by one after the other: swapped at {seam:.1f} s", height
+    )
 
 
 def speaker_similarity(
@@ -147,6 +148,6 @@ def speaker_similarity(
         x=nearest, y=list(prompts), mode="markers", hoverinfo="skip",
         marker={"size": 34, "color": style.SEAM, "symbol": "circle-open", "line": {"width": 3}},
     )  # fmt: skip
-    figure.update_xaxes(title_text="natural speech of the narrator")
-    figure.update_yaxes(title_text="prompt of the voice", autorange="reversed", showgrid=False)
-    return style.styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", height)
+    down = {"title_text": "prompt of the voice", "autorange": "reversed", "showgrid": False}
+    axes(figure, "natural speech of the narrator", down)
+    return styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", height)

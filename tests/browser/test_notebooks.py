@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator
 
-from lab.view.export import PLOTLY, export
 from tests.browser.lab import PICTURES, Notebook, Server
 from tests.notebooks.execute import FOLDER
+from tests.notebooks.export import PLOTLY, export
 
 NAMES = [path.stem for path in sorted(FOLDER.glob("*.ipynb"))]
 LATENCY = PICTURES / "latency.json"
@@ -76,13 +76,13 @@ def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
         page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
         return
     for key in ("ArrowRight", "ArrowLeft"):
-        press(explorer, handles[0], key)
+        press(handles[0], key)
     page.wait_for_function(FITS, arg=plot.element_handle())
     for handle in handles:
         back = float(handle.get_attribute("aria-valuenow") or 0) >= float(handle.get_attribute("aria-valuemax") or 0)
         for key in ["ArrowLeft", "ArrowRight"] * 5 if back else ["ArrowRight", "ArrowLeft"] * 5:
             before = plot.evaluate(SHOWN)
-            press(explorer, handle, key)
+            press(handle, key)
             page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
             page.wait_for_function("() => window.painted > window.pressed")
             took.append(page.evaluate("() => window.painted - window.pressed"))
@@ -91,13 +91,10 @@ def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
     remember(name, took)
 
 
-def press(explorer: Locator, handle: Locator, key: str) -> None:
-    """A key on the handle of a slider; where a drawing has its price, the button as well."""
+def press(handle: Locator, key: str) -> None:
+    """A key on the handle of a slider."""
     handle.focus()
     handle.press(key)
-    draw = explorer.get_by_role("button", name="Draw (")
-    if draw.count():
-        draw.click()
 
 
 def remember(name: str, took: list[float]) -> None:
