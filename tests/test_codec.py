@@ -10,7 +10,7 @@ import torch
 
 from lab.corpora import Utterance
 from lab.errors import LabError
-from lab.nn import ResidualVectorQuantizer, VectorQuantizer
+from lab.nn import ResidualVectorQuantizer
 from lab.train import codec as recipe
 from lab.train.loop import Compute, Schedule, fit
 from lab.voice import Codec, CodecConfig
@@ -128,12 +128,12 @@ def test_receptive_field_by_gradient(window: int, patch: int) -> None:
     assert max(spans) == codec.receptive_field - 1
 
 
-def test_overfits_a_second() -> None:
+def test_overfits_a_syllable() -> None:
     codec, distance = tiny(), MultiScaleMel()
-    waveform, depth = tone(16000), torch.tensor([4])
+    waveform, depth = tone(6400), torch.tensor([4])
     adam = torch.optim.Adam(codec.parameters(), lr=5e-3)
     losses = []
-    for step in range(30):
+    for step in range(24):
         reconstruction, commitment, _ = codec(waveform, depth if step > 10 else 0 * depth)
         loss = sum(distance(reconstruction, waveform)) + 0.25 * commitment
         adam.zero_grad()
@@ -182,16 +182,6 @@ def test_more_levels_never_quantize_worse() -> None:
     torch.testing.assert_close(quantizer.decode(codes, torch.tensor([1, 5, 3, 2])), torch.cat(rows))
 
 
-def test_dead_codes_start_anew() -> None:
-    quantizer = VectorQuantizer(codes=8, width=2, decay=0.5)
-    quantizer(torch.randn(64, 2))
-    quantizer.codebook[3] = quantizer.sums[3] = 1000.0  # no input will ever choose it
-    quantizer.usage[3] = 1.0
-    for _ in range(10):
-        quantizer(torch.randn(64, 2))
-    assert quantizer.codebook[3].abs().max() < 10
-
-
 def test_quantizer_dropout() -> None:
     quantizer = ResidualVectorQuantizer(levels=3, codes=8, width=4)
     data = torch.randn(2, 20, 4, requires_grad=True)
@@ -205,23 +195,6 @@ def test_quantizer_dropout() -> None:
     torch.testing.assert_close(quantized[1], quantizer.decode(codes[1:, :, :2])[0])
     quantized.sum().backward()
     assert torch.equal(data.grad, torch.ones_like(data))  # straight through
-
-
-def test_codebooks_travel() -> None:
-    """A checkpoint resumes to the same codebook; a bundle without averages does not start k-means over."""
-    first, data = VectorQuantizer(codes=8, width=2), torch.randn(3, 64, 2)
-    first(data[0])
-    weights = {name: tensor.clone() for name, tensor in first.state_dict().items()}
-    resumed, bundled = VectorQuantizer(codes=8, width=2), VectorQuantizer(codes=8, width=2)
-    resumed.load_state_dict(weights)
-    bundled.load_state_dict({"codebook": weights["codebook"]})
-    torch.manual_seed(1)
-    first(data[1])
-    torch.manual_seed(1)
-    resumed(data[1])
-    bundled(data[1])
-    assert torch.equal(first.codebook, resumed.codebook)
-    torch.testing.assert_close(bundled.codebook, weights["codebook"], atol=0.5, rtol=0)
 
 
 def test_discriminators_teach_the_generator() -> None:
@@ -240,8 +213,7 @@ def test_discriminators_teach_the_generator() -> None:
 
 
 @pytest.mark.parametrize("spoilt", ["a row", "all rows", "infinite", "huge", "the loss", "the gradient"])
-@pytest.mark.parametrize("at", [0, 2])
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("at", "accumulate"), [(0, 1), (2, 1), (1, 2)])
 def test_a_step_that_is_rejected_changes_nothing(spoilt: str, at: int, accumulate: int, tmp_path) -> None:
     """Neither weights nor codebooks, in the batch that starts k-means or later: as if it had not been."""
     game, states = recipe.Game(0), []
@@ -301,7 +273,8 @@ def test_crops() -> None:
 @pytest.mark.parametrize("discriminators", [0, 4])
 def test_recipe(discriminators: int, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(recipe, "FREE", 2)
-    options = {"preset": "tiny", "batch": 2, "seconds": 0.3, "discriminators": discriminators}
+    monkeypatch.setattr(recipe, "START", 2)
+    options = {"preset": "tiny", "batch": 2, "seconds": 0.2, "discriminators": discriminators}
     codec, figures = recipe.train(utterances(), tmp_path, steps=5, held_out=utterances()[8:], **options)
     assert figures["steps"] == 5 and "stoi narrated 4" in figures
     assert codec.quantizer.levels[0].started

@@ -81,7 +81,7 @@ def test_the_decoder_learns_and_the_codes_stay(heard: tuple[Tokenizer, Synthesiz
     codec.embed[0].bias[0] = -0.0
     before, print_before = copy.deepcopy(codec.state_dict()), bundle.fingerprint(codec)
     dubbed = decoder.dub(tokenizer, voice, takes())
-    batch = decoder.speakings(dubbed, 4, 40, seed=0)(0)
+    batch = decoder.speakings(dubbed, 4, 20, seed=0)(0)
 
     def distance() -> float:
         with torch.no_grad():
@@ -89,7 +89,7 @@ def test_the_decoder_learns_and_the_codes_stay(heard: tuple[Tokenizer, Synthesiz
 
     at_first = distance()
     figures = decoder.train(
-        codec, dubbed=dubbed, folder=tmp_path, steps=60, size=4, frames=40, seed=0, held_out=[takes()[0][1]]
+        codec, dubbed=dubbed, folder=tmp_path, steps=40, size=4, frames=20, seed=0, held_out=[takes()[0][1]]
     )
     assert all(parameter.requires_grad for parameter in codec.parameters())
     assert distance() < 0.95 * at_first and {"harmonics", "stoi recorded 4"} <= figures.keys()

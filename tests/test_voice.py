@@ -346,9 +346,9 @@ def test_batches_skip_positions() -> None:
 def test_recipe_learns(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(recipe, "PROMPT", 10)
     monkeypatch.setattr(recipe, "TARGET", (10, 20))
-    options = {"preset": "tiny", "vocabulary": 40, "steps": 100, "batch": 6, "held_out": takes()}
+    options = {"preset": "tiny", "vocabulary": 40, "steps": 80, "batch": 6, "held_out": takes()}
     model, figures = recipe.train(takes(), tmp_path, **options)
-    assert model.config.tokens == 40 and figures["steps"] == 100
+    assert model.config.tokens == 40 and figures["steps"] == 80
     assert figures["cross-entropy 2"] < 0.85 * math.log(16), figures  # one above the first level, always
 
 
