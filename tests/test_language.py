@@ -514,6 +514,7 @@ def test_bad_sampling() -> None:
         ({"forced": [64]}, "token 64 is not in the vocabulary"),
         ({"forced": [0.5]}, "forced must be"),
         ({"forced": ["a"]}, "forced must be"),
+        ({"forced": 3}, "forced must be"),
         ({"forced": torch.zeros(2, 3, dtype=torch.int64)}, r"forced must be \(N,\) or \(1, N\)"),
         ({"generator": 3}, "generator must be a torch.Generator"),
         ({"generator": [seeded(), seeded()]}, "or a list of 1"),
@@ -530,8 +531,12 @@ def test_bad_sampling() -> None:
     ):
         with pytest.raises(LabError, match=message):
             generate(model, **{"prompt": prompt, "generator": seeded(), **arguments})
-    for slide in (64, 0, 2.5):
-        with pytest.raises(LabError, match="slide must be 1 to 63"):
+    for slide, message in (
+        (64, "below the model's context, 64, not 64"),
+        (0, "1 or more, an integer"),
+        (2.5, "1 or more"),
+    ):
+        with pytest.raises(LabError, match=f"slide must be {message}"):
             generate(build("transformer"), prompt, generator=seeded(), slide=slide)
 
 
