@@ -23,6 +23,7 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install -e ".[notebooks]"
+	$(BIN)/python -m lab.language.compile
 	@touch $@
 
 .venv/.test: .venv/.lab

@@ -9,19 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from lab.bench.report import Row
 from lab.bench.timing import Timer, rate, timer
 from lab.language import Griffin
-from lab.language.lean import SUMS
-from lab.recurrence.cpu import KERNEL, ZERO, one_at_a_time
+from lab.recurrence.compiled import SUMS, jit
+from lab.recurrence.cpu import ZERO
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells on stderr that it begins and that it ends
-
-ROWS = 1536  # of a matrix of the pass over weights: those of the 7.5 M Griffin's largest
 
 
 class Limit(NamedTuple):
@@ -60,39 +57,27 @@ def matmul(size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -
     return Limit(f"matrix product of {size}, {str(dtype).removeprefix('torch.')}", run, 2 * size**3, "GFLOP/s")
 
 
-@njit(parallel=True, **SUMS)
-def _pass(workers, weights, x, y):
-    """y (N,) = W x, W (N, K): matrices of ROWS rows one after the other, each shared out by rows."""
-    for worker in prange(workers):
-        for first in range(0, len(weights), ROWS):
-            size = min(ROWS, len(weights) - first)
-            for n in range(first + size * worker // workers, first + size * (worker + 1) // workers):
-                row, total = weights[n], ZERO
-                for k in range(x.size):
-                    total += np.float32(row[k]) * x[k]
-                y[n] = total
-
-
-@njit(parallel=True, **KERNEL)
-def _wake(workers, times, y):
-    for _ in range(times):
-        for worker in prange(workers):
-            y[worker] += times
+@jit(**SUMS)
+def _pass(weights, x, y):
+    """y (N,) = W x, W (N, K)."""
+    for n in range(len(weights)):
+        row, total = weights[n], ZERO
+        for k in range(x.size):
+            total += np.float32(row[k]) * x[k]
+        y[n] = total
 
 
 def matvec(weights: np.ndarray, width: int, steps: int = 10) -> Limit:
     """Read all weights of a step once, as products with a vector: float32 or int8, flat, taken as rows of `width`.
 
-    By the threads that a step uses. Products do not wait for each other as those of a model must.
+    By one thread, as a step has.
     """
     matrix = weights.reshape(-1, width)
     x, y = np.random.default_rng(0).standard_normal(width, np.float32), np.zeros(len(matrix), np.float32)
-    workers = threads()
 
     def run() -> None:
-        with one_at_a_time:
-            for _ in range(steps):
-                _pass(workers, matrix, x, y)
+        for _ in range(steps):
+            _pass(matrix, x, y)
 
     return Limit(f"matrix-vector, {weights.dtype}", timer(run, steps=steps), weights.nbytes, "GB/s")
 
@@ -102,22 +87,6 @@ def reading(bytes_: float, device: str = "cpu") -> Limit:
     if device == "cuda":
         return copy(torch.randn(int(bytes_ // 8), device=device))
     return matvec(np.ones(int(bytes_ // 1024) * 256, np.float32), 256, steps=1)
-
-
-def wake(times: int = 1000) -> Timer:
-    """Seconds to hand out work to the threads and wait for them, with no work to do."""
-    workers, y = threads(), np.zeros(threads())
-
-    def run() -> None:
-        with one_at_a_time:
-            _wake(workers, times, y)
-
-    return timer(run, steps=times)
-
-
-def threads() -> int:
-    """Those that numba's kernels of this package use."""
-    return min(torch.get_num_threads(), get_num_threads())
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -51,15 +51,11 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int) -> list[Row]:
         timers[kind] = partial(_sampling, model, prompt, tokens, kind)
         timers[f"{kind} step"] = timer(_steps(Stepper(packed[kind], state), given), steps=tokens)
         timers[f"{kind} read"] = reads[kind].timer
-    timers["wake"] = limits.wake()
     if pair.theirs is not None:
         timers["theirs"] = partial(peers.seconds_a_token, pair.theirs, prompt[None], tokens)
     seconds = in_turn(timers, rounds, warmup=1)
 
     theirs = rate(seconds["theirs"], 1) if "theirs" in seconds else None
-    wakes = 5 * config.layers + 1  # products, gates or attention of a layer, and the logits
-    woken = f"work is handed out to {limits.threads()} threads {wakes} times"
-    woken += f" ({wakes * each(seconds['wake']).median:.2g} ms)"
     rows, peer = [], f"{peers.RECURRENTGEMMA}.generate, float32"
     for kind in KINDS:
         read = each(seconds[f"{kind} read"])
@@ -67,7 +63,7 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int) -> list[Row]:
         predicted = bytes_ / reads[kind].found(seconds[f"{kind} read"])
         whole, step = each(seconds[kind]), each(seconds[f"{kind} step"])
         rest = whole.median - step.median
-        parts = f"the step takes {step.median:.3g} ms, in which {woken}; sampling and its Python take {rest:.2g} ms"
+        parts = f"the step takes {step.median:.3g} ms; sampling and its Python take {rest:.2g} ms"
         name, speed, once = f"decode, batch 1, {kind}", rate(seconds[kind], 1), f"its weights read once, {kind}"
         for row in (
             Row(name, "tokens/s", speed, peer, theirs, BESIDE_PEER, 1 / predicted, note=pair.note),

@@ -30,14 +30,14 @@ class GriffinConfig(Presets):
     layers: int
     heads: int  # of attention, and the blocks of the gates' block-diagonal matrices
     head_dim: int  # of the one key and value head, and of each query head
-    window: int = 2048  # a query sees `window` tokens before itself
+    window: int = 2048  # a query attends to itself and `window` tokens before
     conv_width: int = 4
     mlp_expansion: int = 3
     soft_cap: float = 30.0
-    rope: bool = False  # SpeechSSM drops it, to reach beyond the training length; RecurrentGemma has it
-    # "paper": a^c in [0.9, 0.999]; at init, gates half open, half-lives of 13 to 1,386 tokens (0.5 to 55 s).
-    # "recurrentgemma": a in that range, so a^c in [0.43, 0.992]; 1.6 to 173 tokens (7 s at most). A long
-    # story lives on what was said minutes ago, so the long memories are the default.
+    rope: bool = False  # SpeechSSM drops it, to generate beyond the training length; RecurrentGemma has it
+    # "paper": a^c in [0.9, 0.999]; at init, with gates at 1/2, half-lives of 13 to 1,386 tokens (0.5 to 55 s).
+    # "recurrentgemma": a in that range, so a^c in [0.43, 0.992]; 1.6 to 173 tokens (7 s at most). The default has the
+    # longer ones, as a long story depends on names from minutes ago.
     lambda_init: Literal["paper", "recurrentgemma"] = "paper"
 
     PRESETS = {

@@ -2,31 +2,28 @@
 
 At one token a time a matrix product is a walk over its weights, and all else a step does (calls of operators, tensors
 made and thrown away, keys moved by one) comes on top. Here a step is one numba function over flat arrays: the matrices,
-their scales, the vectors, and a table that says where each layer's begin. Threads share out the rows of a matrix, and
-what follows its product element by element is done by the thread that made the element. They walk through the step
-together and wait for each other by spinning (threads.py): it has 46 matrices of some 10 us each, and to send threads to
-each and call them back takes 5.
+their scales, the vectors, and a table that says where each layer's begin. One thread takes it: a step has 46 matrices
+of some 20 us each, and a second thread, which would have to be waited for at each, serves a tenth of a story.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import cos, sin, sqrt
-from typing import Any
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
+from numba import njit
 from torch import Tensor
 
 from lab.language.griffin import GriffinState
 from lab.language.layers import AttentionState, RecurrentState
 from lab.language.packed import Packed
-from lab.language.threads import SYNC, gather, meet
 from lab.language.tokens import check_tokens
 from lab.nn.rotary import rotation_rates
-from lab.recurrence.cpu import KERNEL, ONE, POWER, ZERO, decay_and_norm, one_at_a_time
+from lab.recurrence.compiled import KERNEL, SUMS, compiling, jit
+from lab.recurrence.cpu import ONE, POWER, ZERO, decay_and_norm
 
-SUMS: dict[str, Any] = KERNEL | {"fastmath": KERNEL["fastmath"] | {"reassoc"}}  # a sum in lanes is another order
 GELU, CUBE = np.float32(2 * 0.7978845608), np.float32(0.044715)  # gelu_tanh(v) = v sigmoid(GELU (v + CUBE v^3))
 EPS = np.float32(1e-6)
 
@@ -42,7 +39,7 @@ def _gelu(v):
     return v * _sigmoid(GELU * (v + CUBE * v * v * v))
 
 
-@njit(**SUMS)
+@jit(**SUMS)
 def _dot(row, x):
     total = ZERO
     for k in range(x.size):
@@ -50,7 +47,7 @@ def _dot(row, x):
     return total
 
 
-@njit(**SUMS)
+@jit(**SUMS)
 def _norm(x, scale, y):
     for b in range(len(x)):
         x_b, y_b, total = x[b], y[b], ZERO
@@ -61,66 +58,61 @@ def _norm(x, scale, y):
             y_b[d] = x_b[d] * over * scale[d]
 
 
-@njit(**KERNEL)
-def _product(worker, workers, matrix, scales, bias, x, y):
+@jit(**KERNEL)
+def _product(matrix, scales, bias, x, y):
     """y (B, N) = W x + bias, x (B, K), W (N, K) flat."""
     (B, K), N = x.shape, bias.size
-    for n in range(N * worker // workers, N * (worker + 1) // workers):
+    for n in range(N):
         row = matrix[n * K : (n + 1) * K]
         for b in range(B):
             y[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
 
 
-@njit(**KERNEL)
-def _geglu(worker, workers, matrix, scales, bias, x, gate, y):
+@jit(**KERNEL)
+def _geglu(matrix, scales, bias, x, gate, y):
     """y (B, N) = gelu(first half of W x + bias) times the second half."""
     (B, K), N = x.shape, y.shape[1]
-    first, last = N * worker // workers, N * (worker + 1) // workers
-    for n in range(first, last):
+    for n in range(N):
         row, other = matrix[n * K : (n + 1) * K], matrix[(N + n) * K : (N + n + 1) * K]
         for b in range(B):
             gate[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
             y[b, n] = _dot(other, x[b]) * scales[N + n] + bias[N + n]
     for b in range(B):
-        gate_b, y_b = gate[b, first:last], y[b, first:last]
-        for n in range(y_b.size):
+        gate_b, y_b = gate[b], y[b]
+        for n in range(N):
             y_b[n] *= _gelu(gate_b[n])
 
 
-@njit(**KERNEL)
-def _recur(worker, workers, block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
+@jit(**KERNEL)
+def _recur(block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
     """Gates, RG-LRU and the gelu branch. entered (B, 2 L), branch (B, L) after the convolution, gates (B, 2, L)."""
     B, L = branch.shape
-    first, last = L * worker // workers, L * (worker + 1) // workers
-    for c in range(first, last):
+    for c in range(L):
         of_input, of_recurrence = matrix[c * block : (c + 1) * block], matrix[(L + c) * block : (L + c + 1) * block]
         head = c // block * block
         for b in range(B):
             seen = branch[b, head : head + block]
             gates[b, 0, c] = _dot(of_input, seen) * scales[c] + bias[c]
             gates[b, 1, c] = _dot(of_recurrence, seen) * scales[L + c] + bias[L + c]
-    at = slice(first, last)
-    rate = decay[at]
     for b in range(B):
-        i, r, x, h = gates[b, 0, at], gates[b, 1, at], branch[b, at], hidden[b, at]
-        beside, y_b = entered[b, at], y[b, at]
+        i, r, x, h, beside, y_b = gates[b, 0], gates[b, 1], branch[b], hidden[b], entered[b], y[b]
         if length[b] == 0:
-            for c in range(rate.size):
+            for c in range(L):
                 h[c] = _sigmoid(i[c]) * x[c]
         else:
-            for c in range(rate.size):
-                a, norm = decay_and_norm(-POWER * _sigmoid(r[c]) * rate[c])
+            for c in range(L):
+                a, norm = decay_and_norm(-POWER * _sigmoid(r[c]) * decay[c])
                 h[c] = a * h[c] + norm * _sigmoid(i[c]) * x[c]
-        for c in range(rate.size):
+        for c in range(L):
             y_b[c] = _gelu(beside[c]) * h[c]
 
 
-@njit(**KERNEL)
-def _attend(worker, workers, heads, newest, length, entered, keys, values, scores, y):
+@jit(**KERNEL)
+def _attend(heads, newest, length, entered, keys, values, scores, y):
     """Multi-query attention of one query over the ring of keys (B, window + 1, head_dim), written up to `newest`."""
     B, slots, size = keys.shape
     scale = ONE / sqrt(np.float32(size))
-    for task in range(worker, B * heads, workers):
+    for task in range(B * heads):
         b, head = task // heads, task % heads
         query, shares = entered[b, head * size : (head + 1) * size], scores[task]
         seen, top = min(length[b] + 1, slots), np.float32(-np.inf)
@@ -135,14 +127,15 @@ def _attend(worker, workers, heads, newest, length, entered, keys, values, score
             shares[slot], _ = decay_and_norm(shares[slot] - top)  # a slot that is not seen: 1e-38
             total += shares[slot]
         out = y[b, head * size : (head + 1) * size]
-        out[:] = ZERO
+        for d in range(size):
+            out[d] = ZERO
         for slot in range(slots):
             share, value = shares[slot] / total, values[b, slot]
             for d in range(size):
                 out[d] += share * value[d]
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _convolve(length, entered, taps, conv, branch):
     """branch (B, L): bias and W taps of the second half of entered (B, 2 L) and of conv (B, W - 1, L), oldest first."""
     B, W, L = len(branch), conv.shape[1] + 1, branch.shape[1]
@@ -156,19 +149,20 @@ def _convolve(length, entered, taps, conv, branch):
                 y[c] += weight[tap, c] * seen[tap, c]
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _shift(length, entered, conv):
     """What _convolve has seen moves on by one."""
     B, taps, L = conv.shape
     for b in range(B):
-        if length[b] == 0:
-            conv[b] = ZERO
-        for tap in range(taps - 1):
-            conv[b, tap] = conv[b, tap + 1]
-        conv[b, taps - 1] = entered[b, L : 2 * L]
+        for tap in range(taps):
+            for c in range(L):
+                if tap == taps - 1:
+                    conv[b, tap, c] = entered[b, L + c]
+                else:
+                    conv[b, tap, c] = conv[b, tap + 1, c] if length[b] else ZERO
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _rotate(part, length, rates):
     """Rotary embedding of the first 2 len(rates) of part (head_dim,), in place."""
     half = rates.size
@@ -178,19 +172,17 @@ def _rotate(part, length, rates):
         part[d], part[half + d] = one * c - other * s, other * c + one * s
 
 
-@njit(**KERNEL)
-def _walk(
-    worker, workers, sync, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits
-):
-    """One worker's part of a step. What all need whole and is made quickly (x, normed, branch), each makes for itself.
+@jit(**KERNEL)
+def _step(table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
+    """Tokens (B,) -> logits (B, V), not soft-capped; the state goes on in place.
 
-    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. logits (B, V).
+    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. scratch: `Stepper`
+    makes it.
     """
     D, heads, size, wide = sizes
     hidden, conv, keys, values = state
-    every_x, every_normed, every_branch, entered, gates, mixed, back, gate, inner, scores = scratch
-    x, normed, branch = every_x[worker], every_normed[worker], every_branch[worker]
-    B, inside, turn = len(tokens), heads * size, 0
+    x, normed, branch, entered, gates, mixed, back, gate, inner, scores = scratch
+    B, inside = len(tokens), heads * size
     for b in range(B):
         row = weights[tokens[b] * D : (tokens[b] + 1) * D]
         scale = scales[tokens[b]] * np.float32(sqrt(D))
@@ -201,13 +193,10 @@ def _walk(
         _norm(x, vectors[layer.v_mix_norm : layer.v_mix_norm + D], normed)
         columns = 2 * D if layer.recurrent else inside + 2 * size
         bias = vectors[layer.v_enter : layer.v_enter + columns]
-        _product(worker, workers, weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
-        turn = meet(sync, workers, turn)
+        _product(weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
         if layer.recurrent:
             _convolve(length, entered, vectors[layer.v_conv :][: (conv.shape[2] + 2) * D], conv[nth], branch)
             _recur(
-                worker,
-                workers,
                 D // heads,
                 weights[layer.m_gates :],
                 scales[layer.s_gates :],
@@ -220,64 +209,32 @@ def _walk(
                 hidden[nth],
                 mixed,
             )
-            turn = meet(sync, workers, turn)
-            if worker == 0:
-                _shift(length, entered, conv[nth])
+            _shift(length, entered, conv[nth])
             out = mixed[:, :D]
         else:
-            if worker == 0:
-                for b in range(B):
-                    for head in range(heads + 1):  # the queries and the key
-                        _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
-                    keys[nth, b, newest] = entered[b, inside : inside + size]
-                    values[nth, b, newest] = entered[b, inside + size : inside + 2 * size]
-            turn = meet(sync, workers, turn)
-            _attend(worker, workers, heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
-            turn = meet(sync, workers, turn)
+            for b in range(B):
+                for head in range(heads + 1):  # the queries and the key
+                    _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
+                for d in range(size):
+                    keys[nth, b, newest, d] = entered[b, inside + d]
+                    values[nth, b, newest, d] = entered[b, inside + size + d]
+            _attend(heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
             out = mixed[:, :inside]
         bias = vectors[layer.v_leave : layer.v_leave + D]
-        _product(worker, workers, weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
-        turn = meet(sync, workers, turn)
+        _product(weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
         for b in range(B):
             for d in range(D):
                 x[b, d] += back[b, d]
         _norm(x, vectors[layer.v_mlp_norm : layer.v_mlp_norm + D], normed)
         bias = vectors[layer.v_up : layer.v_up + 2 * wide]
-        _geglu(worker, workers, weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
-        turn = meet(sync, workers, turn)
+        _geglu(weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
         bias = vectors[layer.v_down : layer.v_down + D]
-        _product(worker, workers, weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
-        turn = meet(sync, workers, turn)
+        _product(weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
         for b in range(B):
             for d in range(D):
                 x[b, d] += back[b, d]
     _norm(x, vectors[:D], normed)
-    _product(worker, workers, weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
-
-
-@njit(parallel=True, **KERNEL)
-def _step(workers, sync, table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
-    sync[:] = 0
-    for worker in prange(workers):
-        present = gather(sync, workers)
-        if present:
-            _walk(
-                np.int64(worker) if present > 1 else 0,
-                present,
-                sync,
-                table,
-                weights,
-                scales,
-                vectors,
-                sizes,
-                rates,
-                tokens,
-                newest,
-                length,
-                state,
-                scratch,
-                logits,
-            )
+    _product(weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
 
 
 class Stepper:
@@ -305,11 +262,10 @@ class Stepper:
         self._sizes = (D, config.heads, config.head_dim, wide)
         self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
         columns = max(2 * D, inside + 2 * config.head_dim)
-        self._threads = min(torch.get_num_threads(), get_num_threads())
         shapes = {
-            "x": (self._threads, B, D),
-            "normed": (self._threads, B, D),
-            "branch": (self._threads, B, D),
+            "x": (B, D),
+            "normed": (B, D),
+            "branch": (B, D),
             "entered": (B, columns),
             "gates": (B, 2, D),
             "mixed": (B, max(D, inside)),
@@ -320,7 +276,7 @@ class Stepper:
         }
         self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes.values())
         self._logits = np.zeros((B, config.vocabulary), np.float32)
-        self._sync = np.zeros(SYNC, np.int64)
+        self._begun = False
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B,) int64 -> logits of the next token (B, V), soft-capped."""
@@ -328,20 +284,10 @@ class Stepper:
         check_tokens(tokens[:, None], None, len(self._length), config.vocabulary)
         self._newest = (self._newest + 1) % (config.window + 1)
         state = self._hidden, self._conv, self._keys, self._values
-        with one_at_a_time:
-            _step(
-                min(self._threads, torch.get_num_threads(), get_num_threads()),
-                self._sync,
-                *self.packed[1:],
-                self._sizes,
-                self._rates,
-                tokens.numpy(),
-                self._newest,
-                self._length,
-                state,
-                self._scratch,
-                self._logits,
-            )
+        given = (self._sizes, self._rates, tokens.numpy(), self._newest, self._length)
+        with nullcontext() if self._begun else compiling("the decode step"):
+            _step(*self.packed[1:], *given, state, self._scratch, self._logits)
+        self._begun = True
         self._length += 1
         return config.soft_cap * torch.tanh(torch.from_numpy(self._logits) / config.soft_cap)
 

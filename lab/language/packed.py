@@ -1,4 +1,4 @@
-"""The weights of a Griffin as one walk through them finds them: flat arrays, and where each layer's begin.
+"""The weights of a Griffin as flat arrays, with the offsets of each layer's, for `lab.language.lean`.
 
 Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
 """
@@ -19,7 +19,7 @@ from lab.language.layers import RecurrentBlock
 
 Weights = Literal["float32", "int8"]
 
-# Where a layer's matrices begin in `weights` (m_), their scales in `scales` (s_) and its vectors in `vectors` (v_).
+# Offsets of a layer's matrices in `weights` (m_), of their scales in `scales` (s_), of its vectors in `vectors` (v_).
 MATRICES = ("enter", "gates", "leave", "up", "down")
 VECTORS = ("mix_norm", "enter", "conv", "gates", "decay", "leave", "mlp_norm", "up", "down")
 LAYER = np.dtype(
@@ -29,7 +29,7 @@ LAYER = np.dtype(
 
 
 class Packed(NamedTuple):
-    """The weights of a Griffin as a step reads them. The embedding and the last norm come first."""
+    """The weights of a Griffin in the order in which a step reads them, the embedding and the last norm first."""
 
     config: GriffinConfig
     table: np.ndarray  # (layers,) of LAYER
@@ -39,7 +39,7 @@ class Packed(NamedTuple):
 
 
 def pack(model: Griffin, weights: Weights = "float32") -> Packed:
-    """A copy of the weights, to be used by any number of stories at once. int8 rounds all matrices, embedding included.
+    """A copy of the weights, for any number of `Stepper`s. "int8" rounds all matrices, the embedding included.
 
     Raises LabError for a model that is not on the CPU in float32.
     """

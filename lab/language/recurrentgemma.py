@@ -1,14 +1,14 @@
-"""The weights of RecurrentGemma (arXiv 2404.07839) in our Griffin: what SpeechSSM starts from (paper section 3.1).
+"""The weights of RecurrentGemma (arXiv 2404.07839) in Griffin: SpeechSSM is initialised from them (paper section 3.1).
 
-SpeechSSM keeps the layers, drops RoPE, and puts a new audio embedding in the place of the text's:
+SpeechSSM keeps the layers, drops RoPE and replaces the text embedding:
 `load("google/recurrentgemma-2b-it", rope=False, vocabulary=32768)`. With its defaults `load` gives the text model.
 
 Where the code that trained the weights (DeepMind's) and `transformers` differ, or we differ from both:
 
-- Window. `attention_window_size` w is Griffin's `window`: a query sees itself and w tokens before, as in DeepMind's
-  code. `transformers` counts the query in and shows it one token less.
+- Window. `attention_window_size` w is Griffin's `window`: a query attends to itself and w tokens before, as in
+  DeepMind's code; in `transformers` to w tokens, itself included.
 - Embedding scale. Both round sqrt(D) to bfloat16: for 2B 50.5 instead of 50.596, 0.19 % less than ours; for 9B 64 is
-  exact. That is below the rounding of bfloat16 activations (up to 0.39 %), and nothing to a new embedding.
+  exact. That is below the rounding of bfloat16 activations (up to 0.39 %), and does not matter to a new embedding.
 - Gates. Ours are float32 whatever the weights are, and so is Lambda: bfloat16 rounds decays near 1 to 1.
 """
 
@@ -30,15 +30,7 @@ from lab.language.griffin import Griffin
 
 Layout = dict[str, dict[str, tuple[int, ...]]]
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "attention_window_size",
-    "conv1d_width",
-    "intermediate_size",
-)
+_SIZES = "vocab_size hidden_size num_hidden_layers num_attention_heads attention_window_size conv1d_width".split()
 
 
 def load(
@@ -86,15 +78,15 @@ def load(
 
 
 def _fetch(name: str) -> Path:
-    """The folder that the hub keeps of a model."""
+    """The folder in which huggingface_hub keeps a model, downloaded if needed."""
     try:
         from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model*.safetensors*"]))
     except ImportError:
         raise LabError(
             f"{name} is no folder, and fetching it from the hub needs `pip install huggingface_hub`"
         ) from None
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model*.safetensors*"]))
     except Exception as error:  # whatever the hub, the network or the disk says
         reason = " ".join(str(error).split())[:200]
         raise LabError(
@@ -114,11 +106,11 @@ def _config(path: Path, rope: bool) -> GriffinConfig:
         raise LabError(f"{path} is damaged ({error}); fetch it again") from None
     if raw.get("model_type") != "recurrent_gemma":
         raise LabError(f"{path}: model_type is {raw.get('model_type')!r}, not 'recurrent_gemma'; give one of those")
-    for key in _SIZES:
+    for key in (*_SIZES, "intermediate_size"):
         if type(raw.get(key)) is not int or raw[key] < 1:
             raise LabError(f"{path}: {key} must be a whole number of 1 or more, not {raw.get(key)!r}")
     width, heads, layers = raw["hidden_size"], raw["num_attention_heads"], raw["num_hidden_layers"]
-    only: dict[str, Any] = {  # what Griffin here has no choice of
+    only: dict[str, Any] = {  # fixed in Griffin here
         "num_key_value_heads": 1,
         "lru_width": width,
         "head_dim": width // heads,
@@ -163,21 +155,21 @@ def _layout(config: GriffinConfig) -> Layout:
     """Each parameter of Griffin: the tensors of the checkpoint that lie in it end to end, and their shapes."""
     D, H, W, M = config.width, config.heads, config.conv_width, config.mlp_expansion * config.width
     inner, block = H * config.head_dim, D // H
+
+    def linear(ours: str, theirs: str, rows: int, columns: int) -> Layout:
+        return {f"{ours}.weight": {f"{theirs}.weight": (rows, columns)}, f"{ours}.bias": {f"{theirs}.bias": (rows,)}}
+
     mlp: Layout = {
         "mix_norm.scale": {"temporal_pre_norm.weight": (D,)},  # theirs too is multiplied as 1 + weight
         "mlp_norm.scale": {"channel_pre_norm.weight": (D,)},
         "mlp.up.weight": {"mlp_block.gate_proj.weight": (M, D), "mlp_block.up_proj.weight": (M, D)},
         "mlp.up.bias": {"mlp_block.gate_proj.bias": (M,), "mlp_block.up_proj.bias": (M,)},
-        "mlp.down.weight": {"mlp_block.down_proj.weight": (D, M)},
-        "mlp.down.bias": {"mlp_block.down_proj.bias": (D,)},
+        **linear("mlp.down", "mlp_block.down_proj", D, M),
     }
     recurrent: Layout = {
-        "mix.y.weight": {"linear_y.weight": (D, D)},
-        "mix.y.bias": {"linear_y.bias": (D,)},
-        "mix.x.weight": {"linear_x.weight": (D, D)},
-        "mix.x.bias": {"linear_x.bias": (D,)},
-        "mix.out.weight": {"linear_out.weight": (D, D)},
-        "mix.out.bias": {"linear_out.bias": (D,)},
+        **linear("mix.y", "linear_y", D, D),
+        **linear("mix.x", "linear_x", D, D),
+        **linear("mix.out", "linear_out", D, D),
         "mix.conv_weight": {"conv_1d.weight": (D, 1, W)},  # the last column for the newest token, as ours
         "mix.conv_bias": {"conv_1d.bias": (D,)},
         "mix.gates.weight": {  # from the second axis to the third, as ours
@@ -193,8 +185,7 @@ def _layout(config: GriffinConfig) -> Layout:
             "k_proj.weight": (config.head_dim, D),
             "v_proj.weight": (config.head_dim, D),
         },
-        "mix.out.weight": {"o_proj.weight": (D, inner)},
-        "mix.out.bias": {"o_proj.bias": (D,)},
+        **linear("mix.out", "o_proj", D, inner),
     }
     layout: Layout = {
         "embedding": {"model.embed_tokens.weight": (config.vocabulary, D)},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache
 from math import gcd, sqrt
@@ -18,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange
+from numba import njit, prange
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from lab.recurrence.compiled import FAST, KERNEL, in_parallel, jit, threads
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
-# "reassoc" is left out: it would undo the two-part ln 2 below. No NaN or infinity flags: a NaN has to come
-# through.
-FAST = {"contract", "nsz", "arcp"}
 SMALL = 1 << 14  # elements: below, waking a second thread (10 us) costs more than it saves
 HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
 MIN_CHANNELS = 64  # 4 cache lines: narrower ranges make the hardware prefetcher run behind
@@ -36,9 +34,6 @@ LOG2E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693145752), np.f
 LOWEST = np.float32(-87)  # exp(-87) = 1.6e-38, the smallest normal float32
 # (expm1(r) - r) / r^2 on |r| <= ln(2) / 2 by least squares on Chebyshev nodes: as near as Taylor with one term more
 C2, C3, C4, C5, C6 = (np.float32(c) for c in (0.5, 0.1666657, 0.041666448, 0.008364383, 0.0013935454))
-
-# numba's portable thread pool may not be entered by two Python threads at once: it would end the process
-one_at_a_time = threading.Lock()
 
 
 @njit(fastmath=FAST, inline="always")
@@ -57,12 +52,11 @@ def decay_and_norm(log_a):
     return s * p + s, sqrt(-e * (TWO + e))
 
 
-KERNEL: dict[str, Any] = {"fastmath": FAST, "nogil": True, "error_model": "numpy", "cache": True}
 # A kernel does every `workers`-th of B * parts tasks, a task being one sequence and one part of its
 # channels. Indices are unsigned or counted from 0: one that numba thinks may be negative is not vectorised (5x).
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _scan(worker, workers, parts, x, i, r, decay, h0, reset, y):
     B, T, L = x.shape
     # Flat arrays: on a few hundred channels, to slice five rows at each token is no small part of the work.
@@ -86,7 +80,7 @@ def _scan(worker, workers, parts, x, i, r, decay, h0, reset, y):
                     flat_y[at] = now
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, y, gy, dx, di, dr, ddecay, carry):
     """In reverse. `carry` comes in as the gradient of the last state and leaves as that of the first."""
     B, T, L = x.shape
@@ -115,7 +109,7 @@ def _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, y, gy, dx, di,
             g_rate[c] *= -POWER
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _conv(worker, workers, parts, x, weight, bias, carried, reset, y):
     """weight (W, L). `reach` counts the tokens since the reset: the number of taps that may look back."""
     (B, T, L), last = x.shape, weight.shape[0] - 1
@@ -134,7 +128,7 @@ def _conv(worker, workers, parts, x, weight, bias, carried, reset, y):
                     y_t[c] += w[c] * tap[c]
 
 
-@njit(**KERNEL)
+@jit(**KERNEL)
 def _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias):
     """Each output hands its gradient to the taps it saw. All that starts with d comes in as 0."""
     (B, T, L), last = x.shape, weight.shape[0] - 1
@@ -157,43 +151,42 @@ def _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarri
                     g_tap[c] += g_t[c] * w[c]
 
 
-# Written out four times: numba's cache on disk does not know again a function that takes or closes over
-# another.
-@njit(parallel=True, **KERNEL)
+# Written out four times: numba's cache on disk does not know again a function that takes or closes over another. The
+# index of prange is unsigned: as int64 the kernels are compiled once for both.
+@jit(parallel=True, **KERNEL)
 def _scan_shared(workers, parts, x, i, r, decay, h0, reset, h):
     for worker in prange(workers):
-        _scan(worker, workers, parts, x, i, r, decay, h0, reset, h)
+        _scan(np.int64(worker), workers, parts, x, i, r, decay, h0, reset, h)
 
 
-@njit(parallel=True, **KERNEL)
+@jit(parallel=True, **KERNEL)
 def _scan_back_shared(workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry):
     for worker in prange(workers):
-        _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry)
+        _scan_back(np.int64(worker), workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry)
 
 
-@njit(parallel=True, **KERNEL)
+@jit(parallel=True, **KERNEL)
 def _conv_shared(workers, parts, x, weight, bias, carried, reset, y):
     for worker in prange(workers):
-        _conv(worker, workers, parts, x, weight, bias, carried, reset, y)
+        _conv(np.int64(worker), workers, parts, x, weight, bias, carried, reset, y)
 
 
-@njit(parallel=True, **KERNEL)
+@jit(parallel=True, **KERNEL)
 def _conv_back_shared(workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias):
     for worker in prange(workers):
-        _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias)
+        _conv_back(np.int64(worker), workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias)
 
 
 def _run(alone: Callable[..., None], shared: Callable[..., None], *tensors: Tensor) -> None:
     """The kernel on as many threads as torch would use; the first tensor is (B, T, L)."""
     B, _, L = tensors[0].shape
     arrays = [tensor.numpy() for tensor in tensors]
-    threads = min(torch.get_num_threads(), get_num_threads())
-    parts = min(threads // gcd(B, threads), -(-L // MIN_CHANNELS))  # the tasks divide by the threads where they can
-    if threads == 1 or B * parts == 1 or arrays[0].size < SMALL:
+    most = threads()
+    parts = min(most // gcd(B, most), -(-L // MIN_CHANNELS))  # the tasks divide by the threads where they can
+    if most == 1 or B * parts == 1 or arrays[0].size < SMALL:
         alone(0, 1, 1, *arrays)
     else:
-        with one_at_a_time:
-            shared(min(threads, B * parts), parts, *arrays)
+        in_parallel(shared, min(most, B * parts), parts, *arrays)
 
 
 def _flat(*tensors: Tensor) -> list[Tensor]:
@@ -231,6 +224,7 @@ class _RGLRU(torch.autograd.Function):
         return h, h[:, -1].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         gy, gstate = _flat(*grads)
@@ -257,6 +251,7 @@ class _CausalConv1d(torch.autograd.Function):
         return y.to(inputs[0].dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, state, reset = ctx.saved_tensors
         dx, dstate = torch.zeros_like(x), torch.zeros_like(state)

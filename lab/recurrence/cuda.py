@@ -1,6 +1,6 @@
-"""RG-LRU on mamba-ssm's selective scan, and the causal convolution on causal-conv1d: CUDA kernels of others.
+"""RG-LRU by mamba-ssm's selective scan and the causal convolution by causal-conv1d, CUDA kernels.
 
-Both packages are imported when first called, and neither is needed for the other's op.
+Each package is imported when its op is first called.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from lab.errors import LabError
 from lab.recurrence.reference import DECAY_POWER, InputNorm, next_taps
 
-START = 128.0  # exp(-128) is 0 in float32, and by a power of 2 one divides without rounding
+START = 128.0  # exp(-128) is 0 in float32, and division by a power of 2 is exact
 LEAST = 2.0**-34  # too little to change an `a` in float32; with it u is at most 1e5 i x, also where r or decay are 0
 
 
@@ -33,9 +33,8 @@ def scan_inputs(
 
     The scan is h_t = exp(A delta_t) h_(t-1) + delta_t u_t from h = 0, here with A = -1: delta = -log a and
     u = b / delta, b being what enters. It has neither a first state nor a reset: the first token and those where
-    a document begins get delta = START instead, which drops what was before, and the first u carries
-    a_0 state with it. Differentiable in everything but reset. Gradients meet A nowhere, whose own gradient
-    the kernel adds up by atomics in an order of its own.
+    a document begins get delta = START instead, which drops what was before, and a_0 state is added to the first u.
+    Differentiable in everything but reset. A needs no gradient: the kernel sums that by atomics, in no fixed order.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     rate = DECAY_POWER * recurrence_gate.to(dtype) * decay.to(dtype)  # (B, T, L), -log a
@@ -60,7 +59,7 @@ def _scan(x: Tensor, *rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 def rg_lru(
     x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """In float32 throughout; the kernel's exp is good to 2^-22, an error of each `a` that long memories add up."""
+    """In float32; the kernel's exp has a relative error of 2^-22, which accumulates over long memories."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     return _scan(x, input_gate, recurrence_gate, decay, state, reset, dtype=dtype)
 
@@ -85,8 +84,10 @@ def _fused_conv() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(B, T, L) in memory as the kernel wants it: rows of L one after the other, from an address it can load 16
-    bytes from. A tensor that is contiguous to torch may still have any stride along an axis of length 1."""
+    """(B, T, L) as the kernel needs it: rows of L without gaps, from an address that is a multiple of 16 bytes.
+
+    A tensor that torch calls contiguous may have any stride along an axis of length 1.
+    """
     flat = x.contiguous().flatten()
     return (flat.clone() if flat.data_ptr() % 16 else flat).view(x.shape)
 
@@ -108,6 +109,6 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset:
     y = convolve(
         _rows(x).transpose(1, 2), weight, bias, seq_idx=document, initial_states=_rows(carried).transpose(1, 2)
     )
-    if y.requires_grad:  # gradients come in any layout: an expanded one, of a sum, would be refused
+    if y.requires_grad:  # a gradient may have any layout; the kernel refuses an expanded one, as of a sum
         y.register_hook(lambda grad: _rows(grad.transpose(1, 2)).transpose(1, 2))
     return y.transpose(1, 2), next_taps(x, state, reset)

@@ -24,6 +24,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE
 
@@ -249,6 +250,7 @@ class _RGLRU(torch.autograd.Function):
         return y, last
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, i, r, decay, reset, starts = ctx.saved_tensors
         grid, sizes = _Plan.of(x)

@@ -2,7 +2,7 @@
 
     python -m lab.recurrence.install [FOLDER]
 
-FOLDER holds their sdists, and wheels of what they need where that is missing: then no network is asked for.
+FOLDER holds their sdists, and wheels of what they need where that is missing: then no network is used.
 There are no wheels on PyPI, and the sdists' setup.py compiles for up to nine architectures whatever
 TORCH_CUDA_ARCH_LIST says: it is edited to compile for one, minutes instead of an hour.
 """
@@ -24,8 +24,8 @@ import torch
 from lab.errors import LabError
 from lab.recurrence.probe import backends, capability
 
-FLAGS = {"causal-conv1d": "CAUSAL_CONV1D", "mamba-ssm": "MAMBA"}  # what their environment variables begin with
-# To build them, and what `import mamba_ssm` imports. Its tilelang, quack-kernels and tvm-ffi serve Mamba-3 alone.
+FLAGS = {"causal-conv1d": "CAUSAL_CONV1D", "mamba-ssm": "MAMBA"}  # the prefixes of their environment variables
+# To build them, and what `import mamba_ssm` imports. Only Mamba-3 needs its tilelang, quack-kernels and tvm-ffi.
 NEEDED = ("setuptools", "wheel", "packaging", "ninja", "einops", "transformers", "huggingface_hub", "triton")
 # the lines of both setup.py that list the architectures, each with the nvcc it takes
 ARCHITECTURES = re.compile(
@@ -40,7 +40,7 @@ def check() -> str:
     if torch.version.cuda is None:
         raise LabError(f"torch {torch.__version__} is built without CUDA; install PyPI's torch for Linux first")
     if not torch.cuda.is_available():
-        raise LabError("torch finds no GPU to compile for; look at what nvidia-smi says")
+        raise LabError("torch finds no GPU to compile for; see what nvidia-smi reports")
     from torch.utils.cpp_extension import CUDA_HOME  # looks for nvcc when imported
 
     nvcc = Path(CUDA_HOME or "") / "bin" / "nvcc"
@@ -48,8 +48,8 @@ def check() -> str:
         raise LabError(
             f"there is no nvcc; install the CUDA toolkit {torch.version.cuda} or set CUDA_HOME to its folder"
         )
-    said = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
-    found = re.search(r"release (\d+)\.\d+", said)
+    version = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"release (\d+)\.\d+", version)
     if not found or found[1] != torch.version.cuda.split(".")[0]:
         is_of = f"is of CUDA {found[0].split()[1]}" if found else "does not say its version"
         raise LabError(f"{nvcc} {is_of} and torch of {torch.version.cuda}; set CUDA_HOME to a toolkit of torch's")

@@ -1,7 +1,7 @@
 """The two ops as the models call them: arguments checked, defaults filled in, a backend picked.
 
-Every check reads shapes, types and devices alone: no value, so that a GPU is never waited for. With LAB_CHECK=1 in
-the environment values are looked at as well: a NaN, a gate outside [0, 1], a negative decay.
+Checks read types, shapes and devices alone, no values, so that a GPU is never waited for. With LAB_CHECK=1 in the
+environment values are checked as well: a NaN, a gate outside [0, 1], a negative decay.
 """
 
 from __future__ import annotations
@@ -17,23 +17,38 @@ from lab.recurrence.probe import pick
 CHECK = os.environ.get("LAB_CHECK") == "1"
 
 
-def _expect(op: str, device: torch.device, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> None:
-    """Each argument: the tensor, the shape it must have, whether it is bool instead of floating point."""
-    for name, (tensor, shape, boolean) in arguments.items():
+# B, T and L are those of x, W the width of the convolution and P = W - 1 the inputs that it carries
+SHAPES = {
+    "rg_lru": {"x": "BTL", "input_gate": "BTL", "recurrence_gate": "BTL", "decay": "L", "state": "BL", "reset": "BT"},
+    "causal_conv1d": {"x": "BTL", "weight": "LW", "bias": "L", "state": "BPL", "reset": "BT"},
+}
+
+
+def _sizes(op: str, x: Tensor) -> dict[str, int]:
+    if not isinstance(x, Tensor) or x.ndim != 3 or 0 in x.shape:
+        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise LabError(f"{op}: x must be (B, T, L) with none of them 0, not {found}")
+    return dict(zip("BTL", x.shape, strict=True))
+
+
+def _check(op: str, sizes: dict[str, int], **arguments: Tensor) -> None:
+    device = arguments["x"].device
+    for name, tensor in arguments.items():
         if not isinstance(tensor, Tensor):
             raise LabError(f"{op}: {name} must be a tensor, not {type(tensor).__name__}")
+        shape = tuple(sizes[axis] for axis in SHAPES[op][name])
         if tuple(tensor.shape) != shape:
             raise LabError(f"{op}: {name} must have shape {shape} to go with x, not {tuple(tensor.shape)}")
-        if boolean != (tensor.dtype == torch.bool) or not (boolean or tensor.is_floating_point()):
-            raise LabError(f"{op}: {name} must be {'bool' if boolean else 'floating point'}, not {tensor.dtype}")
+        if not (tensor.dtype == torch.bool if name == "reset" else tensor.is_floating_point()):
+            wanted = "bool" if name == "reset" else "floating point"
+            raise LabError(f"{op}: {name} must be {wanted}, not {tensor.dtype}")
         if tensor.device != device:
             raise LabError(f"{op}: {name} is on {tensor.device} and x on {device}; move them together")
-    if CHECK and device.type != "meta":
-        for name, (tensor, _, _) in arguments.items():
-            _look_at(op, name, tensor.detach())
+        if CHECK and not tensor.is_meta:
+            _check_values(op, name, tensor.detach())
 
 
-def _look_at(op: str, name: str, tensor: Tensor) -> None:
+def _check_values(op: str, name: str, tensor: Tensor) -> None:
     wrong, what = tensor.isnan(), "NaN"
     if name.endswith("_gate"):
         wrong, what = wrong | (tensor < 0) | (tensor > 1), "NaN or outside [0, 1]"
@@ -42,13 +57,6 @@ def _look_at(op: str, name: str, tensor: Tensor) -> None:
     if wrong.any():
         first = tuple(wrong.nonzero()[0].tolist())
         raise LabError(f"{op}: {name} has {int(wrong.sum())} of {wrong.numel()} values {what}, the first at {first}")
-
-
-def _shape(op: str, x: Tensor) -> tuple[int, int, int]:
-    if not isinstance(x, Tensor) or x.ndim != 3 or 0 in x.shape:
-        found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise LabError(f"{op}: x must be (B, T, L) with none of them 0, not {found}")
-    return x.shape[0], x.shape[1], x.shape[2]
 
 
 def rg_lru(
@@ -71,21 +79,13 @@ def rg_lru(
     Returns y (B, T, L) in the dtype of x, and the last h (B, L), float32 (float64 for float64): all of it is
     computed so. Differentiable in everything but reset. Raises LabError where an argument does not fit.
     """
-    B, T, L = _shape("rg_lru", x)
+    sizes = _sizes("rg_lru", x)
     if state is None:
-        state = x.new_zeros(B, L, dtype=torch.promote_types(x.dtype, torch.float32))
+        state = x.new_zeros(sizes["B"], sizes["L"], dtype=torch.promote_types(x.dtype, torch.float32))
     if reset is None:
-        reset = x.new_zeros(B, T, dtype=torch.bool)
-    _expect(
-        "rg_lru",
-        x.device,
-        x=(x, (B, T, L), False),
-        input_gate=(input_gate, (B, T, L), False),
-        recurrence_gate=(recurrence_gate, (B, T, L), False),
-        decay=(decay, (L,), False),
-        state=(state, (B, L), False),
-        reset=(reset, (B, T), True),
-    )
+        reset = x.new_zeros(x.shape[:2], dtype=torch.bool)
+    gates = {"input_gate": input_gate, "recurrence_gate": recurrence_gate}
+    _check("rg_lru", sizes, x=x, **gates, decay=decay, state=state, reset=reset)
     return pick("rg_lru", backend, x)(x, input_gate, recurrence_gate, decay, state, reset)
 
 
@@ -106,21 +106,14 @@ def causal_conv1d(
     Returns y (B, T, L) and the next state, both in the dtype of x; of that state, inputs before the last
     reset are 0. Differentiable in everything but reset. Raises LabError where an argument does not fit.
     """
-    B, T, L = _shape("causal_conv1d", x)
+    sizes = _sizes("causal_conv1d", x)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] < 2:
-        raise LabError("causal_conv1d: weight must be (L, W) with W of 2 or more")
-    W = weight.shape[1]
+        found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise LabError(f"causal_conv1d: weight must be (L, W) with W of 2 or more, not {found}")
+    sizes |= {"W": weight.shape[1], "P": weight.shape[1] - 1}
     if state is None:
-        state = x.new_zeros(B, W - 1, L)
+        state = x.new_zeros(sizes["B"], sizes["P"], sizes["L"])
     if reset is None:
-        reset = x.new_zeros(B, T, dtype=torch.bool)
-    _expect(
-        "causal_conv1d",
-        x.device,
-        x=(x, (B, T, L), False),
-        weight=(weight, (L, W), False),
-        bias=(bias, (L,), False),
-        state=(state, (B, W - 1, L), False),
-        reset=(reset, (B, T), True),
-    )
-    return pick("causal_conv1d", backend, x, W)(x, weight, bias, state, reset)
+        reset = x.new_zeros(x.shape[:2], dtype=torch.bool)
+    _check("causal_conv1d", sizes, x=x, weight=weight, bias=bias, state=state, reset=reset)
+    return pick("causal_conv1d", backend, x, sizes["W"])(x, weight, bias, state, reset)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lab.errors import LabError
+from lab.recurrence.compiled import compiling
 
 Op = Callable[..., tuple[Tensor, Tensor]]
 HALF_TO_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
@@ -101,17 +102,19 @@ class Row(NamedTuple):
     command: str  # that installs it; "" for what comes with the lab
 
 
-def _try(op: str, function: Op, device: str, dtype: torch.dtype) -> None:
-    """One forward and backward over 2 tokens of 8 channels."""
-    x = torch.full((1, 2, 8), 0.5, device="cpu" if device == "any" else device, dtype=dtype, requires_grad=True)
+def _try(op: str, function: Op, device: str, dtype: torch.dtype, backward: bool) -> None:
+    """One forward over 2 tokens of 8 channels, and a backward where that is asked for: to compile one takes seconds."""
+    device = "cpu" if device == "any" else device
+    x = torch.full((1, 2, 8), 0.5, device=device, dtype=dtype, requires_grad=backward)
     reset = torch.zeros(1, 2, dtype=torch.bool, device=x.device)
     vector = x.detach()[0, 0]
     if op == "rg_lru":
         y, _ = function(x, x, x, vector, vector[None], reset)
     else:
         y, _ = function(x, vector[:, None].expand(8, 4), vector, vector.expand(1, 3, 8), reset)
-    y.sum().backward()
-    if not (torch.isfinite(y).all() and x.grad is not None and torch.isfinite(x.grad).all()):
+    if backward:
+        y.sum().backward()
+    if not torch.isfinite(y).all() or backward and (x.grad is None or not torch.isfinite(x.grad).all()):
         raise ArithmeticError("the trial call gave numbers that are not finite")
 
 
@@ -134,15 +137,15 @@ def capability() -> str:
 
 
 @cache
-def _load(op: str, backend: Backend) -> tuple[Op | None, str]:
+def _load(op: str, backend: Backend, backward: bool) -> tuple[Op | None, str]:
     if backend.device == "cuda" and not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         return None, "no GPU that torch can use" if built else "no GPU: this build of torch is for the CPU"
     try:
         module, name = backend.function.split(":")
         function = getattr(import_module(module), name)
-        with torch.inference_mode(False), torch.enable_grad():
-            _try(op, function, backend.device, backend.dtypes[0])
+        with torch.inference_mode(False), torch.enable_grad(), compiling(f"{op} by {backend.name}"):
+            _try(op, function, backend.device, backend.dtypes[0], backward)
     except Exception as error:  # an import, a compiler, a driver: any of them may fail, in any way
         return None, _reason(error)
     return function, "works" if backend.auto else "works; only if asked for by name"
@@ -156,7 +159,7 @@ def backends(x: Tensor | None = None, width: int = 4) -> list[Row]:
     rows = []
     for op, table in BACKENDS.items():
         for backend in table:
-            function, reason = _load(op, backend)
+            function, reason = _load(op, backend, True)
             if function is not None and x is not None and (refused := backend.refuses(x, width)):
                 function, reason = None, f"does not take {refused}"
             rows.append(Row(op, backend.name, function is not None, reason, backend.command))
@@ -172,7 +175,7 @@ def pick(op: str, name: str, x: Tensor, width: int = 4) -> Op:
     for backend in BACKENDS[op]:
         if name == backend.name or (name == "auto" and backend.auto):
             refused = backend.refuses(x, width)
-            function, reason = (None, "") if refused else _load(op, backend)
+            function, reason = (None, "") if refused else _load(op, backend, torch.is_grad_enabled())
             if function is not None:
                 return function
             if name != "auto":

@@ -1,0 +1,84 @@
+"""lab.recurrence.compiled: numba leaves torch's threads alone, survives a fork, and needs no place to write."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lab.recurrence import causal_conv1d, rg_lru
+
+ROOT = Path(__file__).parents[1]
+SCAN = """
+import multiprocessing, os, torch
+from lab.recurrence import causal_conv1d, rg_lru
+def scan(_=None):
+    x = torch.rand(2, 256, 256)  # more than one thread's work
+    reset = torch.zeros(2, 256, dtype=torch.bool)
+    with torch.inference_mode():
+        y, _ = rg_lru(x, x, x, x[0, 0], reset=reset, backend="numba")
+        y, _ = causal_conv1d(y, x[0, :256, :4], x[0, 0], backend="numba")
+    return float((y @ y.transpose(1, 2)).sum())
+"""
+
+
+def run(program: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=os.environ | env, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("torchs", "numbas"), [(1, 2), (2, 2), (2, 1)])
+def test_the_number_of_torchs_threads_stays(torchs: int, numbas: int) -> None:
+    program = SCAN + f"torch.set_num_threads({torchs}); scan(); print(torch.get_num_threads()); scan()\n"
+    assert run(program + "print(torch.get_num_threads())", NUMBA_NUM_THREADS=f"{numbas}").split() == [str(torchs)] * 2
+
+
+def test_a_forked_process_goes_on_alone() -> None:
+    """numba's OpenMP ends a process that enters it after a fork, and torch's waits for threads that are not there."""
+    program = f"""{SCAN}
+torch.set_num_threads(2)
+scan()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(len(pool.map_async(scan, range(2)).get(120)))
+"""
+    assert run(program, NUMBA_NUM_THREADS="2").strip() == "2"
+
+
+def test_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """No place for numba's cache beside the source, in the home or where NUMBA_CACHE_DIR says."""
+    shutil.copytree(ROOT / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("recurrence", "language"):  # a file where the folder would be: not even root can write there
+        (tmp_path / "lab" / name / "__pycache__").touch()
+    (tmp_path / "home").touch()
+    program = SCAN + "scan(); import lab; print(lab.__file__)"
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": str(tmp_path / "home" / "x")}
+    out = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | env | {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")},
+    )
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.strip() == str(tmp_path / "lab" / "__init__.py")
+
+
+@pytest.mark.parametrize("op", ["rg_lru", "causal_conv1d"])
+def test_a_gradient_of_a_gradient_is_refused(op: str) -> None:
+    """The kernels' backward is no graph: a second derivative through it would miss most of its terms."""
+    x = torch.rand(1, 6, 8, requires_grad=True)
+    if op == "rg_lru":
+        y, _ = rg_lru(x, x.sigmoid(), x.sigmoid(), torch.rand(8), backend="numba")
+    else:
+        y, _ = causal_conv1d(x, torch.rand(8, 4, requires_grad=True), torch.rand(8), backend="numba")
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
