@@ -98,7 +98,7 @@ def doctor() -> None:
     rows, lacking = backends(), {extra: extras.missing(extra) for extra in extras.MODULES}
     found: dict[str, Any] = {"version": __version__, "python": sys.version.split()[0], "torch": torch.__version__}
     found |= {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "gpu": gpu, "missing": lacking}
-    found["backends"] = [{name: getattr(row, name) for name in row._fields} for row in rows]
+    found["backends"] = [row._asdict() for row in rows]
     table = Table("op", "backend", "usable", "reason")
     for row in rows:
         hint = f"; to install it: {row.command}" if row.command and not row.usable else ""

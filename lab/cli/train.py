@@ -20,8 +20,6 @@ Model = Literal[
     "tokenizer", "encoder", "reader", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
 ]
 Split = StrEnum("Split", ["dev-clean", "dev-other", "test-clean", "test-other"])  # typer has no lists of Literals
-
-
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
 Length = Literal["30s", "1min", "2min", "4min", "16min"]
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import soundfile as sf
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from lab.console import console
 from lab.corpora import librispeech
 from lab.corpora.folder import Corpus
 from lab.corpora.utterance import Recording
@@ -123,7 +123,7 @@ def _download(address: str, archive: Path) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with (
             part.open("ab" if have else "wb") as file,
-            Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress,
+            Progress(*columns, TimeRemainingColumn(), console=console) as progress,
         ):
             bar = progress.add_task(archive.name, total=total or None, completed=have)
             for block in _blocks(answer):
@@ -171,7 +171,7 @@ def _unpack(archive: Path, into: Path, splits: Sequence[str]) -> None:
             archive.open("rb") as packed,
             gzip.open(packed) as plain,
             tarfile.open(fileobj=plain, mode="r|") as tar,
-            Progress(console=Console(stderr=True)) as progress,
+            Progress(console=console) as progress,
         ):
             bar = progress.add_task("checking and unpacking", total=size)
             for member in tar:

@@ -34,10 +34,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lab import bundle, protocols, windows
+from lab.console import console
 from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
@@ -266,7 +266,6 @@ def make(
         "skipped": source.skipped,
     }
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def throughput() -> str:
         return f"{(count - had) / TOKEN_RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
