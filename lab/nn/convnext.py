@@ -45,3 +45,8 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.scale * self.down(F.gelu(self.up(self.norm(self.mix(x)))))
+
+
+def convnext_blocks(count: int, width: int, kernel: int) -> nn.Sequential:
+    """`count` blocks one after the other, on (B, T, C)."""
+    return nn.Sequential(*(ConvNeXtBlock(width, kernel) for _ in range(count)))

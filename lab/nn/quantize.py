@@ -61,9 +61,8 @@ class VectorQuantizer(nn.Module):
         indices = self.nearest(unit)
         if self.training:
             squares = x.float().square().sum(-1)
-            usable = squares.isfinite()  # neither NaN nor so large that distances overflow
-            if self.cosine:
-                usable &= squares > 0  # 0 has no direction
+            # Neither NaN nor so large that distances overflow; of cosines 0 has no direction.
+            usable = squares.isfinite() & ((squares > 0) | (not self.cosine))
             if valid is not None:
                 usable &= valid
             vectors = unit[usable]

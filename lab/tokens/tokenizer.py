@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from lab import audio, windows
 from lab.errors import LabError
-from lab.nn import ConvNeXtBlock, VectorQuantizer
+from lab.nn import VectorQuantizer
+from lab.nn.convnext import convnext_blocks
 from lab.nn.indices import as_indices
 from lab.presets import Presets
 from lab.tokens import ctc, mel
@@ -56,7 +57,7 @@ class Tokenizer(nn.Module):
         width = config.width
         self.mel = mel.LogMel()
         self.down = nn.ModuleList(nn.Conv1d(n, width, 5, stride=2, padding=2) for n in (mel.BANDS, width))
-        self.before = nn.Sequential(*(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks)))
+        self.before = convnext_blocks(config.blocks, width, config.kernel)
         self.to_code = nn.Linear(width, config.code_width)
         # Centred, the directions spread over the whole sphere; otherwise they share one cap and the codebook collapses.
         self.centre = nn.BatchNorm1d(config.code_width, affine=False)
@@ -64,7 +65,7 @@ class Tokenizer(nn.Module):
         # Quantized vectors (B, T, code_width) -> logits of characters (B, T, 29).
         self.ctc_head = nn.Sequential(
             nn.Linear(config.code_width, width),
-            *(ConvNeXtBlock(width, config.kernel) for _ in range(config.blocks_after)),
+            *convnext_blocks(config.blocks_after, width, config.kernel),
             nn.Linear(width, ctc.CLASSES),
         )
 

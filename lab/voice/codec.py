@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from lab import audio
 from lab.errors import LabError
-from lab.nn import ConvNeXtBlock, ResidualVectorQuantizer, RMSNorm
+from lab.nn import ResidualVectorQuantizer, RMSNorm
+from lab.nn.convnext import convnext_blocks
 from lab.nn.stft import STFT
 from lab.presets import Presets
 
@@ -70,15 +71,15 @@ class Codec(nn.Module):
         width, fine, kernel = config.width, config.fine_width, config.kernel
         self.spectrum = STFT(config.window, config.hop // config.patch, centred=True)
         self.embed = nn.Sequential(nn.Linear(3 * bins, fine), RMSNorm(fine))
-        self.fine_encoder = _blocks(config.fine_encoder_layers, fine, kernel)
+        self.fine_encoder = convnext_blocks(config.fine_encoder_layers, fine, kernel)
         self.join = nn.Sequential(RMSNorm(config.patch * fine), nn.Linear(config.patch * fine, width))
-        self.encoder = _blocks(config.encoder_layers, width, kernel)
+        self.encoder = convnext_blocks(config.encoder_layers, width, kernel)
         self.narrow = nn.Sequential(RMSNorm(width), nn.Linear(width, config.code_width))
         self.quantizer = ResidualVectorQuantizer(config.levels, config.codes, config.code_width)
         self.widen = nn.Linear(config.code_width, width)
-        self.decoder = _blocks(config.decoder_layers, width, kernel)
+        self.decoder = convnext_blocks(config.decoder_layers, width, kernel)
         self.split = nn.Sequential(RMSNorm(width), nn.Linear(width, config.patch * fine))
-        self.fine_decoder = _blocks(config.fine_decoder_layers, fine, kernel)
+        self.fine_decoder = convnext_blocks(config.fine_decoder_layers, fine, kernel)
         spectrum = nn.Linear(fine, 2 * bins)
         # Speech has about exp(-5) a bin; exp(0) would be far too loud.
         nn.init.constant_(spectrum.bias[:bins], -5.0)
@@ -146,7 +147,3 @@ class Codec(nn.Module):
         frames = 1 + -(-written // config.patch) + (config.encoder_layers + config.decoder_layers) * reach
         read = frames * config.patch + config.fine_encoder_layers * reach  # transforms
         return read * step + config.window - step
-
-
-def _blocks(layers: int, width: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*(ConvNeXtBlock(width, kernel) for _ in range(layers)))

@@ -36,10 +36,8 @@ class MultiScaleMel(nn.Module):
         """(B, N), (B, N) -> both distances, ()."""
         logarithmic, linear = [], []
         for size in self.scales:
-            with torch.no_grad():
-                wanted = self.mel(target, size)
-                scale = wanted.mean((1, 2), keepdim=True).clamp(min=FLOOR)
-            found = self.mel(waveform, size)
+            found, wanted = self.mel(waveform, size), self.mel(target, size)
+            scale = wanted.mean((1, 2), keepdim=True).clamp(min=FLOOR)
             logarithmic.append(((found + FLOOR).log() - (wanted + FLOOR).log()).abs().mean())
             linear.append(((found - wanted).abs() / scale).mean())
         return torch.stack(logarithmic).mean(), torch.stack(linear).mean()
@@ -66,10 +64,7 @@ class Harmonics(nn.Module):
         """(B, N), (B, N) -> ()."""
         distances = []
         for spectrum in self.spectra:
-            bins = slice(1, spectrum.size // 8)
-            with torch.no_grad():
-                wanted = spectrum.magnitude(target)[..., bins]
-                floor = 0.3 * wanted.mean(-1, keepdim=True).clamp(min=3 * FLOOR)
-            found = spectrum.magnitude(waveform)[..., bins]
+            found, wanted = (spectrum.magnitude(each)[..., 1 : spectrum.size // 8] for each in (waveform, target))
+            floor = 0.3 * wanted.mean(-1, keepdim=True).clamp(min=3 * FLOOR)
             distances.append(((found + floor).log() - (wanted + floor).log()).abs().mean())
         return torch.stack(distances).mean()

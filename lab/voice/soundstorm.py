@@ -91,9 +91,8 @@ class SoundStorm(nn.Module):
         self.mask = config.codes  # stands for a code not yet known
         # A token stands for two frames: in place of one vector repeated, it has one for each.
         self.semantic_embedding = nn.Embedding(config.tokens, FRAMES * config.width)
-        self.acoustic_embeddings = nn.ModuleList(
-            nn.Embedding(config.codes + 1, config.width) for _ in range(config.levels)
-        )
+        acoustic = (nn.Embedding(config.codes + 1, config.width) for _ in range(config.levels))
+        self.acoustic_embeddings = nn.ModuleList(acoustic)
         self.blocks = nn.ModuleList(
             ConformerBlock(config.width, config.heads, config.kernel, config.expansion, config.span)
             for _ in range(config.layers)
@@ -157,9 +156,8 @@ class SoundStorm(nn.Module):
         target = codes[:, ahead:]  # a view: what is written here the model sees
         given = 0
         if known is not None:
-            known, shape = as_indices(known, config.codes, "known code"), (*tokens.shape[:-1], FRAMES * new.shape[1])
-            given = known.shape[-1] if known.ndim else 0
-            if known.shape[:-1] != shape or given > config.levels:
+            known, shape = as_indices(known, config.codes, "known code"), (*tokens.shape[:-1], frames)
+            if known.shape[:-1] != shape or (given := known.shape[-1]) > config.levels:
                 wanted = f"{shape} and at most {config.levels} levels"
                 raise LabError(f"known codes of shape {tuple(known.shape)} do not match tokens; give {wanted}")
             target[..., :given] = known
@@ -172,14 +170,14 @@ class SoundStorm(nn.Module):
                 proposed = logits.argmax(-1) if left == 0 else sample(logits, temperature, generator)
                 confidence = logits.log_softmax(-1).gather(-1, proposed[..., None])[..., 0]  # (B, F)
                 target[..., level] = torch.where(masked, proposed, target[..., level])
+                now = torch.zeros_like(masked)
                 if left:
                     gumbel = -exponential(confidence, generator).log()
                     score = confidence + noise * (1 - number / passes) * gumbel
                     least = score.masked_fill(~masked, math.inf).topk(left, largest=False).indices
-                    masked = torch.zeros_like(masked).scatter(1, least, True)
-                    target[..., level].masked_fill_(masked, self.mask)
-                else:
-                    masked = torch.zeros_like(masked)
+                    now.scatter_(1, least, True)
+                    target[..., level].masked_fill_(now, self.mask)
+                masked = now
                 if on_pass is not None:
                     on_pass(Pass(level, number, target[0].clone(), masked[0], confidence[0], logits[0].argmax(-1)))
         return target if tokens.ndim == 2 else target[0]
@@ -196,11 +194,9 @@ class SoundStorm(nn.Module):
             raise LabError(f"iterations {iterations}: give {levels} integers, 1 or more each")
         tokens = as_indices(prompt.tokens, self.config.tokens, "semantic token")
         codes = as_indices(prompt.codes, self.config.codes, "code")
-        if codes.ndim != 2 or tokens.ndim != 1 or len(codes) != FRAMES * len(tokens):
-            shapes = f"{tuple(tokens.shape)} and codes {tuple(codes.shape)}"
-            raise LabError(f"a voice prompt of tokens {shapes} does not match; give (T,) and ({FRAMES} T, Q)")
-        if codes.shape[1] < levels:
-            raise LabError(f"a voice prompt of {codes.shape[1]} levels; this voice needs {levels}")
+        if tokens.ndim != 1 or codes.ndim != 2 or len(codes) != FRAMES * len(tokens) or codes.shape[1] < levels:
+            shapes = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
+            raise LabError(f"a voice prompt of {shapes}; give (T,) and ({FRAMES} T, {levels} or more)")
         return VoicePrompt(tokens, codes), iterations
 
 
