@@ -72,7 +72,7 @@ def test_a_shard_holds_what_the_models_say(whole: Path, tiny_bundle: Path, capfd
     for document, utterance in zip(shard.documents(), told, strict=True):
         np.testing.assert_array_equal(document, tokenizer.encode(utterance.samples()))  # type: ignore[operator]
     assert len({int(token) for token in shard.tokens}) > 5
-    takes = shard.takes()
+    takes = shard.utterances()
     assert [len(group) for group in takes[:8]] == [1, 1, 1, 2, 1, 1, 1, 2]
     tokens, codes = takes[3][1]
     padded = np.pad(told[4].samples(), (0, -len(told[4].waveform) % 640))
@@ -86,7 +86,7 @@ def test_a_shard_holds_what_the_models_say(whole: Path, tiny_bundle: Path, capfd
 def test_nothing_is_copied_on_the_way_to_a_batch(whole: Path) -> None:
     shard = Shard.open(whole)
     assert isinstance(shard.tokens, np.memmap) and isinstance(shard.codes, np.memmap)
-    tokens, codes = shard.takes()[3][0]
+    tokens, codes = shard.utterances()[3][0]
     assert tokens.data_ptr() == shard.tokens.ctypes.data + 2 * int(shard.starts[3])
     assert codes.data_ptr() == shard.codes.ctypes.data + 2 * 2 * 4 * int(shard.starts[3])
 
@@ -99,7 +99,7 @@ def test_training_reads_a_shard_as_it_is(whole: Path, monkeypatch: pytest.Monkey
     assert ((targets == -100)[:, :-1] == reset[:, 1:]).all()  # every document begins with a reset
     monkeypatch.setattr(soundstorm, "PROMPT", 20)
     monkeypatch.setattr(soundstorm, "TARGET", (20, 30))
-    batch = soundstorm.batches(shard.takes(), 8, 4, seed=0)(0)
+    batch = soundstorm.batches(shard.utterances(), 8, 4, seed=0)(0)
     assert batch.codes.shape[:2] == (8, 2 * batch.tokens.shape[1]) and batch.codes.dtype == torch.long
 
 
@@ -115,7 +115,7 @@ def test_without_codes_there_are_no_takes(tmp_path: Path, tiny_bundle: Path, mod
     shard = make(tmp_path, SOURCE, tiny_bundle, hours=0.001, workers=1)
     assert shard.codes is None and not (tmp_path / "codes.bin").exists()
     with pytest.raises(LabError, match="no codes of a codec; make one with `lab shard --codes`"):
-        shard.takes()
+        shard.utterances()
     with pytest.raises(LabError, match="was made with codec none, and this is codec [0-9a-f]{12}"):
         Shard.open(tmp_path, codec=models["codec"])  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""lab.train.tokenizer_parts: the encoder and the reader, each alone."""
+"""lab.train.tokenizer: the encoder and the CTC head, each alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab import bundle
 from lab.corpora import Utterance, narration
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
-from lab.train import tokenizer_parts
+from lab.train import tokenizer as recipe
 
 
 @pytest.fixture
@@ -35,14 +35,14 @@ def changed(model: Tokenizer, before: dict[str, torch.Tensor]) -> set[str]:
 def test_an_encoder_comes_to_hear_the_reference_in_another_reading(judged: Tokenizer, tmp_path: Path) -> None:
     one, reference = narration.beside_reference(0)
     before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)
-    asked = tokenizer_parts.in_the_time_of(judged, one, reference)
+    asked = recipe.pseudo_labels(judged, one, reference)
 
     def agree() -> float:
         heard = judged.tokenize(torch.from_numpy(one.samples()[: TOKEN_HOP * len(asked)])[None])[0]
         return float((heard == asked).float().mean())
 
     at_first = agree()
-    figures = tokenizer_parts.hear(
+    figures = recipe.train_encoder(
         judged, [(one, reference)] * 4, [], tmp_path, steps=60, size=4, seed=0, evaluate=lambda t: {"cer": 0.5}
     )
     assert figures["cer"] == 0.5 and agree() > at_first + 0.2
@@ -62,8 +62,8 @@ def test_the_reference_is_asked_in_the_time_of_the_reading(judged: Tokenizer) ->
 
     quick, slow = sung(6), sung(12)
     own = judged.tokenize(torch.from_numpy(slow.samples())[None])[0]
-    assert torch.equal(tokenizer_parts.in_the_time_of(judged, slow, slow), own)
-    asked = tokenizer_parts.in_the_time_of(judged, slow, quick)
+    assert torch.equal(recipe.pseudo_labels(judged, slow, slow), own)
+    asked = recipe.pseudo_labels(judged, slow, quick)
     assert asked.shape == (144,) and set(asked.tolist()) <= set(
         judged.tokenize(torch.from_numpy(quick.samples())[None])[0].tolist()
     )
@@ -71,11 +71,11 @@ def test_the_reference_is_asked_in_the_time_of_the_reading(judged: Tokenizer) ->
     assert (asked[middles] == own[middles]).float().mean() > 0.7
 
 
-def test_hearings_keep_speech_and_tokens_in_step() -> None:
+def test_batches_keep_speech_and_tokens_in_step() -> None:
     """Each sample tells the number of its token."""
     long = [Utterance(np.repeat(np.arange(n, dtype=np.int16), TOKEN_HOP), "la", "Ada", "narrated") for n in (9, 10, 11)]
     people = [Utterance(np.full(40 * TOKEN_HOP, 99, np.int16), "la", "7", "librispeech")] * 3
-    made = tokenizer_parts.hearings(
+    made = recipe.encoder_batches(
         [(u, torch.arange(len(u.waveform) // TOKEN_HOP)) for u in long],
         [(u, torch.full((40,), 5)) for u in people],
         size=3,
@@ -94,9 +94,9 @@ def test_hearings_keep_speech_and_tokens_in_step() -> None:
     assert made(8).tokens.shape == (1, 39) and (made(8).tokens == 5).all()
 
 
-def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> None:
+def test_a_head_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> None:
     """A tokenizer of two codes, of speech that says one letter or the other."""
-    monkeypatch.setattr(tokenizer_parts, "_MISHEARD", 0.0)  # with two codes the nearest other one says the other letter
+    monkeypatch.setattr(recipe, "_REPLACED", 0.0)  # with two codes the nearest other one says the other letter
     torch.manual_seed(0)
     judged = Tokenizer(TokenizerConfig.preset("tiny", codes=2))
     judged.quantizer.codebook.copy_(F.normalize(torch.randn(2, judged.config.code_width)))
@@ -106,7 +106,7 @@ def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> Non
         for sign, text in ((1, "a"), (-1, "b"))
     ]
     before, print_before = copy.deepcopy(judged.state_dict()), bundle.fingerprint(judged)
-    figures = tokenizer_parts.read(
+    figures = recipe.train_ctc_head(
         judged, heard * 8, tmp_path, steps=400, size=8, seed=0, evaluate=lambda t: {"cer": 0.5}
     )
     assert figures["ctc"] < 1.5 and figures["cer"] == 0.5  # 18 at first
@@ -116,18 +116,18 @@ def test_a_reader_learns_and_the_tokens_stay(tmp_path: Path, monkeypatch) -> Non
     assert all(parameter.requires_grad for parameter in judged.parameters())
 
 
-def test_a_reader_meets_near_tokens_now_and_then(monkeypatch) -> None:
+def test_a_head_meets_near_tokens_now_and_then(monkeypatch) -> None:
     judged = Tokenizer(TokenizerConfig.preset("tiny"))
     judged.quantizer.codebook.copy_(F.normalize(torch.randn(32, judged.config.code_width)))
-    reader = tokenizer_parts.Reader(judged)
-    assert reader.near.shape == (32, 8) and (reader.near[:, 0] == torch.arange(32)).all()
+    head = recipe.CTCHead(judged)
+    assert head.nearest.shape == (32, 8) and (head.nearest[:, 0] == torch.arange(32)).all()
     seen = []
     monkeypatch.setattr(
         judged.ctc_head, "forward", lambda vectors: seen.append(vectors) or torch.zeros(*vectors.shape[:2], 29)
     )
     tokens = torch.randint(0, 32, (4, 2000), generator=torch.Generator().manual_seed(0))
     ones = torch.ones(4, dtype=torch.int64)
-    reader(tokenizer_parts.Reading(tokens, 2000 * ones, ones, ones))
+    head(recipe.CTCBatch(tokens, 2000 * ones, ones, ones))
     found = judged.quantizer.scores(seen[0]).argmax(-1)
     assert 0.03 < float((found != tokens).float().mean()) < 0.08
-    assert all(int(heard) in reader.near[told] for heard, told in zip(found.flatten(), tokens.flatten(), strict=True))
+    assert all(int(heard) in head.nearest[told] for heard, told in zip(found.flatten(), tokens.flatten(), strict=True))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
-from lab.train import speakers, tokenizer
+from lab.train import tokenizer
 from lab.train.loop import Compute, Losses, Schedule, fit
 
 
@@ -54,17 +54,17 @@ def test_tokens_of_two_readings_are_matched_in_time() -> None:
     said = [sounds, sounds.repeat_interleave(2, 0), sounds, -sounds]
     rows = torch.nn.utils.rnn.pad_sequence([*said, sounds, sounds], batch_first=True)  # (6, 12, 8)
     lengths = torch.tensor([6, 12, 6, 6, 6, 6])
-    mine, other = tokenizer.matches(rows, lengths, torch.tensor([True, True, True, False, True, True]))
+    mine, other = tokenizer.aligned(rows, lengths, torch.tensor([True, True, True, False, True, True]))
     found = set(zip(mine.tolist(), other.tolist(), strict=True))
     doubled = {(n // 2, 12 + n) for n in range(12)}
     assert found == doubled | {(48 + n, 60 + n) for n in range(6)}
-    nothing, _ = tokenizer.matches(rows, lengths, torch.zeros(6, dtype=torch.bool))
+    nothing, _ = tokenizer.aligned(rows, lengths, torch.zeros(6, dtype=torch.bool))
     assert nothing.shape == (0,)
 
 
 def test_readings_match_near_an_even_tempo_where_sounds_do_not_say() -> None:
     rows = torch.ones(2, 40, 4) / 2  # one sound throughout
-    mine, other = tokenizer.matches(rows, torch.tensor([40, 40]), torch.tensor([True, True]))
+    mine, other = tokenizer.aligned(rows, torch.tensor([40, 40]), torch.tensor([True, True]))
     assert torch.equal(other - 40, mine) and len(mine) == 40
 
 
@@ -129,7 +129,7 @@ def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Ut
     frames = learner.tokenizer.mel(tokenizer.collate(list(pairs[1])).waveform)
     loud = frames.clone()
     loud[:, 20:] -= 6.0  # speech, then near silence
-    varied = speakers.perturb(loud)
+    varied = tokenizer.perturb(loud)
     assert varied.shape == frames.shape and torch.isfinite(varied).all()
     assert (varied[0] - varied[1]).abs().mean() > 0.1  # every row is another room
     assert (varied[:, :20].mean((1, 2)) - varied[:, 20:].mean((1, 2)) > 0.2).all()
@@ -161,10 +161,10 @@ def test_batches_are_of_one_length_and_reach_every_pair() -> None:
 
 def test_tokenizer_recipe(tmp_path: Path) -> None:
     corpus = noise_pairs(4)
-    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "hearing": 2, "reading": 3, "size": 2}
+    options: dict[str, Any] = {"preset": "tiny", "steps": 5, "encoder_steps": 2, "ctc_head_steps": 3, "size": 2}
     made, figures = tokenizer.train(
         corpus, corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options
     )
     assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
     assert figures["cer"] == 0.5 and figures["steps"] == 5
-    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "hearing", "reading"}
+    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "encoder", "ctc-head"}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lab.train.recipes import Plan
 
 Model = Literal[
-    "tokenizer", "encoder", "reader", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
+    "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
 ]
 Split = StrEnum("Split", ["dev-clean", "dev-other", "test-clean", "test-other"])  # typer has no lists of Literals
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
@@ -66,8 +66,8 @@ def train(
     model: Annotated[
         Model,
         typer.Argument(
-            help="A model of the bundle, or all of them. encoder: the tokenizer's part that makes tokens; reader: its "
-            "part that reads them; decoder: the codec's part that speaks codes"
+            help="A model of the bundle, or all of them. encoder and ctc-head: the tokenizer's parts before and "
+            "after its tokens; decoder: the codec's part after its codes"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
@@ -82,9 +82,12 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of training, in place of the recipe's own.")] = None,
     hours: Annotated[float | None, typer.Option(help="Hours of narrated speech, in place of the recipe's own.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    seed: Annotated[int, typer.Option(help="Any integer.")] = 0,
     preset: Annotated[Preset, typer.Option(help="Of the language models.")] = "laptop",
     length: Annotated[Length | None, typer.Option(help="Of the pieces they learn from.")] = None,
+    corpus: Annotated[
+        str, typer.Option(help="What they learn from: stories, or a folder of recordings, of which the last 10 s go.")
+    ] = "stories",
     warm: Annotated[
         bool, typer.Option("--warm", help="Begin with the weights that the bundle has: go on, or fit them to new data.")
     ] = False,
@@ -107,7 +110,7 @@ def train(
 
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard)
     speech, into = speech or librispeech.find(), into or work / "bundle"
-    plan = recipes.Plan(work, into, speech, steps, hours, seed, preset, length, warm, compute)
+    plan = recipes.Plan(work, into, speech, steps, hours, seed, preset, length, corpus, warm, compute)
     names = list(recipes.WHOLE) if model == "all" else [str(model)]
     fabric = compute.fabric()
     with fabric.rank_zero_first():

@@ -16,6 +16,7 @@ from lab.corpora.narrators import Narrator
 from lab.corpora.utterance import Utterance, int16
 
 Made = TypeVar("Made")
+DEVELOPMENT = 1_000_000  # held-out stories from here on are for development; figures use the first few thousand
 
 
 def training_seed(number: int) -> int:
@@ -79,6 +80,11 @@ def training_story(number: int) -> Utterance:
 def held_out_story(number: int, narrator: Narrator | None = None, sentences: int = 12) -> Utterance:
     """Held-out story `number` by a held-out narrator, each in turn."""
     return story(held_out_seed(number), narrator or narrators.HELD_OUT[number % len(narrators.HELD_OUT)], sentences)
+
+
+def development_story(number: int, sentences: int = 12) -> Utterance:
+    """A held-out story that training is watched on, and no figure measured on."""
+    return held_out_story(DEVELOPMENT + number, sentences=sentences)
 
 
 def make(maker: Callable[[int], Made], numbers: Iterable[int], workers: int | None = None) -> Iterator[Made]:

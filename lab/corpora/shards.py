@@ -166,8 +166,8 @@ class Shard:
         """Tokens of each document."""
         return np.split(self.tokens, self.starts[1:])
 
-    def takes(self) -> list[list[VoicePrompt]]:
-        """For each narrator in turn the documents told in a row, with their codes. Raises LabError without codes."""
+    def utterances(self) -> list[list[VoicePrompt]]:
+        """For each narrator in turn the documents read in a row, with their codes. Raises LabError without codes."""
         if self.codes is None:
             raise LabError("this shard holds no codes of a codec; make one with `lab shard --codes`")
         tokens = torch.from_numpy(self.tokens).split(np.diff(self.starts, append=len(self.tokens)).tolist())

@@ -37,6 +37,13 @@ def by_source(items: Iterable[T]) -> list[list[T]]:
     return [groups[name] for name in sorted(groups)]
 
 
+def crop(waveform: np.ndarray, length: int, random: np.random.Generator) -> np.ndarray:
+    """`length` samples from anywhere in the waveform (N,), completed with silence."""
+    start = int(random.integers(max(1, len(waveform) - length + 1)))
+    piece = waveform[start : start + length]
+    return np.pad(piece, (0, length - len(piece)))
+
+
 def neighbours(items: list[T], count: int, random: np.random.Generator) -> list[T]:
     """`count` that stand side by side, or all if they are fewer: of items sorted by length, of about one length."""
     start = int(random.integers(max(1, len(items) - count + 1)))

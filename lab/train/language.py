@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from torch.nn import functional as F
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.train.batches import random_of, seed_of
-from lab.train.loop import Compute, Losses, Schedule, fit, take_over
+from lab.train.loop import Losses, Schedule, fit, take_over
 
 LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
+# Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
+# many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
+END = 250
 Batch = tuple[Tensor, Tensor, Tensor]  # tokens (B, T), targets (B, T), reset (B, T)
 
 
@@ -145,13 +149,14 @@ def train(
     seed: int = 0,
     begin: Griffin | SpeechTransformer | None = None,
     inputs: Mapping[str, str] | None = None,
-    compute: Compute | None = None,
+    **options: Any,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
     """Griffin or SpeechTransformer on a stream of documents.
 
     `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
     as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
-    length. `begin` gives the weights to begin with. Raises LabError for another model or preset, or too few tokens.
+    length. `begin` gives the weights to begin with. `options` are `fit`'s. Raises LabError for
+    another model or preset, too few tokens, and tokens outside the vocabulary.
     """
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
@@ -182,6 +187,6 @@ def train(
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
-        compute=compute,
+        **options,
     )
     return network, figures

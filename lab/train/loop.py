@@ -34,7 +34,7 @@ from lab.train.batches import seed_of
 from lab.train.checkpoint import Checkpoint, Log, held
 from lab.train.compute import Compute, agreed, mean, raise_together, rows_of, whole
 
-__all__ = ["Compute", "Losses", "Schedule", "fit", "take_over", "whole"]
+__all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 REFUSED = 10  # steps in a row that are not finite end a run
@@ -167,6 +167,17 @@ def take_over(model: nn.Module, other: nn.Module) -> None:
     if model.config != other.config:
         raise LabError(f"cannot begin with the weights of {other.config}: what is trained is {model.config}")
     model.load_state_dict(other.state_dict())
+
+
+@contextmanager
+def learning(model: nn.Module, layers: tuple[str, ...]) -> Iterator[None]:
+    """Only the layers of those names learn; afterwards the whole model may again."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.partition(".")[0] in layers)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
 
 
 def fit(

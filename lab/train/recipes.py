@@ -7,7 +7,7 @@ Where several processes train, each runs the recipe; the first one makes the dat
 from __future__ import annotations
 
 import os
-import sys
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,7 @@ from rich.progress import track
 from torch import distributed, nn
 
 from lab import bundle, machine
+from lab.console import console
 from lab.corpora import Utterance, librispeech, narration, shards
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
@@ -26,11 +27,10 @@ from lab.errors import LabError
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
-from lab.train import decoder as decoder_recipe
 from lab.train import language as language_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
-from lab.train import tokenizer_parts
+from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
 from lab.voice import Codec, SoundStorm, Synthesizer
@@ -51,10 +51,12 @@ class Plan:
     seed: int = 0
     preset: str = "laptop"  # of the language models
     length: str | None = None  # of the pieces that they learn from, a key of `language.LENGTHS`
+    corpus: str = "stories"  # that they learn from, or a folder of recordings
     warm: bool = False  # begin with the weights that the bundle has
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
+        seed_of(self.seed)
         if self.steps is not None and self.steps < 1:
             raise LabError(f"cannot train for {self.steps} steps; give 1 or more")
         if self.hours is not None and not 0 < self.hours < float("inf"):
@@ -69,18 +71,31 @@ class Plan:
         corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,))
         utterances = list(corpus)
         for line in corpus.skipped:
-            print("skipped:", line, file=sys.stderr)
-        print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {self.speech}", file=sys.stderr)
+            console.print("skipped:", line)
+        console.print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {self.speech}")
         return utterances
 
     def options(self, name: str) -> dict[str, Any]:
-        """What every recipe is told of the plan."""
-        return {
-            "seed": self.seed,
-            "begin": _load(self, name) if self.warm else None,
-            "inputs": inputs(name, self),
-            "compute": self.compute,
-        } | ({"steps": self.steps} if self.steps else {})
+        """What every recipe's `train` takes of the plan."""
+        steps = {"steps": self.steps} if self.steps else {}
+        return {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute} | steps
+
+    def begin(self, name: str) -> Any:
+        """The model to begin with, if one."""
+        return bundle.load(self.bundle, name) if self.warm else None
+
+    def command(self, name: str) -> str:
+        """What trains the same model anew."""
+        words = ["lab", "train", name]
+        asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
+        if self.speech != librispeech.find():
+            asked["speech"] = self.speech
+        if RECIPES[name].make is language:
+            asked |= {"preset": self.preset, "length": self.length, "corpus": self.corpus}
+        for option, value in asked.items():
+            if value != getattr(Plan, option, None):
+                words += [f"--{option}", str(value)]
+        return shlex.join(words + ["--warm"] * (self.warm and not RECIPES[name].part))
 
     def alone(self) -> Plan:
         return replace(self, compute=replace(self.compute, devices=1, nodes=1, accumulate=1))
@@ -90,95 +105,86 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
     third = round((plan.hours or 37.5) * 400 / 3)  # pairs last about 9 s, both readings together
     words = _pairs(partial(narration.pair, nonsense=0.4), range(third))
     stories = _pairs(narration.pair, range(third, 2 * third))
-    referred = _pairs(narration.beside_reference, range(third))
+    references = _pairs(narration.beside_reference, range(third))
     readers = plan.readers()
-    model, figures = tokenizer_recipe.train(
-        words,
-        stories,
-        referred,
-        readers,
-        plan.work / name,
-        evaluate=_evaluation(),
-        **plan.options(name),
-    )
-    heard = [u for pair in words + stories + referred for u in pair] + readers
-    return _finish(plan, name, model, figures, _seconds(heard))
+    options = plan.options(name) | {"begin": plan.begin(name), "evaluate": _evaluation()}
+    corpora = (words, stories, references, readers)
+    model, figures = tokenizer_recipe.train(*corpora, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(_utterances(words + stories + references) + readers))
 
 
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
-    """Goes on with the part of the bundle's tokenizer that makes tokens: whoever reads, those of one narrator. What
+    """Goes on with the encoder of the bundle's tokenizer: whoever reads, the tokens of one narrator. What
     learnt from its tokens goes on with `--warm`; they stand for the same as before."""
+    model, options = _part(plan, name)
     pairs = _pairs(narration.beside_reference, range(round((plan.hours or 25.0) * 400)))
     readers = plan.readers()
-    heard = [u for pair in pairs for u in pair] + readers
-    learn = partial(tokenizer_parts.hear, pairs=pairs, speech=readers, evaluate=_evaluation())
-    return _part(plan, name, learn, tokenizer_parts.HEARING, heard)
+    figures = tokenizer_recipe.train_encoder(model, pairs, readers, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(_utterances(pairs) + readers))
 
 
-def reader(plan: Plan, name: str) -> dict[str, Any]:
-    """Goes on with the part of the bundle's tokenizer that reads; its tokens, and what learnt from them, stay."""
-    heard = _narrated(plan.hours or 25.0) + plan.readers()
-    learn = partial(tokenizer_parts.read, heard=heard, evaluate=_evaluation())
-    return _part(plan, name, learn, tokenizer_parts.READING, heard)
+def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the CTC head of the bundle's tokenizer; its tokens, and what learnt from them, stay."""
+    model, options = _part(plan, name)
+    corpus = _narrated(plan.hours or 25.0) + plan.readers()
+    figures = tokenizer_recipe.train_ctc_head(model, corpus, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(corpus))
+
+
+def _part(plan: Plan, name: str) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer of which a part goes on learning, and how."""
+    model, evaluate = _load(plan, "tokenizer"), _evaluation()
+    assert isinstance(model, Tokenizer)
+    return model, plan.options(name) | {"evaluate": lambda _: evaluate(model)}
 
 
 def decoder(plan: Plan, name: str) -> dict[str, Any]:
-    """Goes on with the part of the bundle's codec that speaks codes, now as the bundle's voice fills them in, too."""
+    """Goes on with the decoder of the bundle's codec, now with codes that the bundle's voice predicts, too."""
     tokenizer, codec, soundstorm = (_load(plan, model) for model in ("tokenizer", "codec", "soundstorm"))
     assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec) and isinstance(soundstorm, SoundStorm)
-    takes = _pairs(narration.voice_samples, range(round((plan.hours or 1.0) * 400)))
+    pairs = _pairs(narration.voice_samples, range(round((plan.hours or 1.0) * 400)))
     readers = plan.readers()
-    takes += [(a, b) for a, b in zip(readers[::2], readers[1::2], strict=False) if a.narrator == b.narrator]
+    pairs += [(a, b) for a, b in zip(readers[::2], readers[1::2], strict=False) if a.narrator == b.narrator]
     voice = Synthesizer(soundstorm, codec)
-    dubbed = decoder_recipe.dub(tokenizer, voice, track(takes, "dubbing"))
-    learn = partial(decoder_recipe.train, dubbed=dubbed, held_out=[narration.held_out_story(n) for n in range(6)])
-    return _part(plan, name, learn, decoder_recipe.STEPS, [u for pair in takes for u in pair])
-
-
-def _part(
-    plan: Plan, name: str, learn: Callable[..., dict[str, float]], usual: int, heard: list[Utterance]
-) -> dict[str, Any]:
-    plan = replace(plan, warm=True)
-    model = _load(plan, RECIPES[name].part or name)
-    steps = plan.steps or usual
-    figures = learn(
-        model,
-        folder=plan.work / name,
-        steps=steps,
-        seed=plan.seed,
-        inputs=inputs(name, plan),
-        compute=plan.compute,
-    )
-    return _finish(plan, name, model, figures | {"steps": float(steps)}, _seconds(heard))
+    corpus = codec_recipe.resynthesize(tokenizer, voice, track(pairs, "resynthesizing", console=console))
+    options = plan.options(name) | {"held_out": [narration.development_story(number) for number in range(6)]}
+    figures = codec_recipe.train_decoder(codec, corpus, plan.work / name, **options)
+    return _finish(plan, name, codec, figures, _seconds(_utterances(pairs)))
 
 
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    narrated = _narrated(plan.hours or 3.0)
-    readers = plan.readers()
-    model, figures = codec_recipe.train(narrated + readers, plan.work / name, **plan.options(name))
-    return _finish(plan, name, model, figures, _seconds(narrated + readers))
+    corpus = _narrated(plan.hours or 3.0) + plan.readers()
+    options = plan.options(name) | {"begin": plan.begin(name)}
+    model, figures = codec_recipe.train(corpus, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(corpus))
 
 
 def language(plan: Plan, name: str) -> dict[str, Any]:
     """griffin30 is the paper's ablation: Griffin that never saw more than 30 s at once, and as many tokens in all."""
     tokenizer = _load(plan, "tokenizer")
     assert isinstance(tokenizer, Tokenizer)
-    shard = _shard(plan, "stories")
-    held_out = [
-        tokenizer.encode(narration.held_out_story(number, sentences=20).samples()).numpy() for number in range(8)
-    ]
+    shard = _shard(plan, plan.corpus)
+    if plan.corpus == "stories":
+        stream = language_recipe.TokenStream(shard.tokens, shard.starts)
+        stories = [narration.development_story(number, sentences=20) for number in range(8)]
+        held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
+    else:
+        held_out, documents = shard.documents()[:8], shard.documents()[8:]
+        stream = language_recipe.TokenStream.of(documents, drop=language_recipe.END)
     length = "30s" if name == "griffin30" else plan.length
     model, figures = language_recipe.train(
-        language_recipe.TokenStream(shard.tokens, shard.starts),
+        stream,
         held_out,
         plan.work / name,
         model=name.removesuffix("30"),
         preset=plan.preset,
         length=LENGTHS[length] if length else None,
         vocabulary=tokenizer.config.codes,
+        begin=plan.begin(name),
         **plan.options(name),
     )
-    return _finish(plan, name, model, figures, {"narrated": shard.seconds})
+    source = "narrated" if plan.corpus == "stories" else Path(plan.corpus).name
+    return _finish(plan, name, model, figures, {source: shard.seconds})
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
@@ -186,22 +192,19 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     assert isinstance(tokenizer, Tokenizer)
     narrated = _shard(plan, "voices", codes=True)
     read = _shard(plan, str(plan.speech), codes=True) if plan.speech else None
-    model, figures = soundstorm_recipe.train(
-        narrated.takes() + READERS * (read.takes() if read else []),
-        plan.work / name,
-        vocabulary=tokenizer.config.codes,
-        **plan.options(name),
-    )
+    utterances = narrated.utterances() + READERS * (read.utterances() if read else [])
+    options = plan.options(name) | {"begin": plan.begin(name), "vocabulary": tokenizer.config.codes}
+    model, figures = soundstorm_recipe.train(utterances, plan.work / name, **options)
     seconds = {"narrated": narrated.seconds, "librispeech": read.seconds if read else 0.0}
     return _finish(plan, name, model, figures, seconds)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is made, the narrated speech it learns from, and the models that tell it what it hears.
+    """How a model is made, the narrated speech it learns from, and the models that its data is made with.
 
-    One without such models hears with codebooks of its own, which follow whole batches: one process trains it. `part`
-    names the model that the bundle has to hold already, of which only a part goes on learning.
+    One without such models has codebooks of its own, which follow whole batches: one process trains it. `part` names
+    the model that the bundle has to hold already, of which only a part goes on learning.
     """
 
     make: Callable[[Plan, str], dict[str, Any]]
@@ -213,7 +216,7 @@ class Recipe:
 RECIPES = {
     "tokenizer": Recipe(tokenizer, "stories"),
     "encoder": Recipe(encoder, "stories", part="tokenizer"),
-    "reader": Recipe(reader, "stories", part="tokenizer"),
+    "ctc-head": Recipe(ctc_head, "stories", part="tokenizer"),
     "codec": Recipe(codec, "stories"),
     "griffin": Recipe(language, "stories", ("tokenizer",)),
     "griffin30": Recipe(language, "stories", ("tokenizer",)),
@@ -230,6 +233,7 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
     if name not in RECIPES:
         raise LabError(f"there is no recipe for {name!r}; there are {', '.join(RECIPES)} and all")
     recipe, fabric = RECIPES[name], plan.compute.fabric()
+    plan = replace(plan, warm=plan.warm or recipe.part is not None)
     if recipe.models:
         recipe.make(plan, name)
     elif fabric.is_global_zero:
@@ -245,7 +249,7 @@ def complete(name: str, plan: Plan) -> bool:
     if not (plan.bundle / "bundle.json").exists() or entry not in (entries := bundle.index(plan.bundle)):
         return False
     wanted, card = inputs(name, plan) | _extent(plan), entries[entry]["card"]
-    while card and (card.get("inputs") != wanted or not card["command"].startswith(f"lab train {name}")):
+    while card and (card.get("inputs") != wanted or card["command"].split()[2] != name):
         card = card.get("before")
     return bool(card)
 
@@ -253,13 +257,14 @@ def complete(name: str, plan: Plan) -> bool:
 def inputs(name: str, plan: Plan) -> dict[str, str]:
     """What a model learns from: another story world, folder, tokenizer or codec has another digest."""
     recipe = RECIPES[name]
-    told = {recipe.speech: Source.of(recipe.speech).name.split()[-1], "hours": f"{plan.hours or 'as the recipe has'}"}
+    speech = plan.corpus if recipe.make is language else recipe.speech
+    found = {speech: Source.of(speech).name.split()[-1], "hours": f"{plan.hours or 'as the recipe has'}"}
     if recipe.make is language:
-        told |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
+        found |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
-        told |= {"readers": plan.speech.name if plan.speech else "none"}
+        found |= {"readers": plan.speech.name if plan.speech else "none"}
     models = (*recipe.models, recipe.part or name) if plan.warm or recipe.part else recipe.models
-    return told | {model: bundle.fingerprint(_load(plan, model)) for model in models}
+    return found | {model: bundle.fingerprint(_load(plan, model)) for model in models}
 
 
 def _extent(plan: Plan) -> dict[str, str]:
@@ -271,17 +276,21 @@ def _made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
 
 
 def _pairs(maker: Callable[[int], Any], numbers: range) -> list[tuple[Utterance, Utterance]]:
-    return list(track(_made(maker, numbers), "narrating", len(numbers)))
+    return list(track(_made(maker, numbers), "narrating", len(numbers), console=console))
+
+
+def _utterances(pairs: list[tuple[Utterance, Utterance]]) -> list[Utterance]:
+    return [utterance for pair in pairs for utterance in pair]
 
 
 def _narrated(hours: float) -> list[Utterance]:
     """Passages of stories, each by two narrators."""
-    pairs = _pairs(narration.pair, range(round(hours * 400)))  # a pair lasts about 9 s
-    return [utterance for both in pairs for utterance in both]
+    return _utterances(_pairs(narration.pair, range(round(hours * 400))))  # a pair lasts about 9 s
 
 
 def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:
-    test = [narration.held_out_story(number) for number in range(6)]
+    """The character error rate on stories of no other use."""
+    test = [narration.development_story(number) for number in range(6)]
     return lambda tokenizer: {"cer": transcription(tokenizer, test)}
 
 
@@ -305,42 +314,46 @@ def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
 
 def _seconds(utterances: list[Utterance]) -> dict[str, float]:
     """Of each source."""
-    told: dict[str, float] = defaultdict(float)
+    seconds: dict[str, float] = defaultdict(float)
     for utterance in utterances:
-        told[utterance.source] += utterance.seconds
-    return told
+        seconds[utterance.source] += utterance.seconds
+    return seconds
+
+
+def card(data: str, figures: dict[str, float], **more: Any) -> dict[str, Any]:
+    """A model card: what it learnt from, for how long, where, and the last figures of `fit`."""
+    return {
+        "data": data,
+        "steps": int(figures["steps"]),
+        "minutes": round(figures["minutes"], 1),
+        "machine": machine.name(),
+        "at_the_end": {key: round(value, 4) for key, value in figures.items() if key not in ("steps", "minutes")},
+        **more,
+    }
 
 
 def _finish(
-    plan: Plan,
-    name: str,
-    model: nn.Module,
-    figures: dict[str, float],
-    seconds: dict[str, float],
+    plan: Plan, name: str, model: nn.Module, figures: dict[str, float], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    data = f"{seconds['narrated'] / 3600:.1f} h of stories narrated by espeak-ng"
-    if seconds.get("librispeech"):
-        data += f", {seconds['librispeech'] / 3600:.1f} h of LibriSpeech (Panayotov et al. 2015, CC BY 4.0)"
-    asked = {"preset": plan.preset, "length": plan.length} if RECIPES[name].make is language else {}
-    options = "".join(f" --{option} {value}" for option, value in asked.items() if value != getattr(Plan, option))
+    """Puts the model into the bundle with its card, which it returns."""
+    names = {
+        "narrated": "stories narrated by espeak-ng",
+        "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
+    }
+    data = ", ".join(
+        f"{value / 3600:.1f} h of {names.get(source, source)}" for source, value in seconds.items() if value
+    )
     entry = RECIPES[name].part or name
-    before = {}
-    if plan.warm:
-        options += "" if RECIPES[name].part else " --warm"
-        card = bundle.index(plan.bundle)[entry]["card"]
-        before["before"] = {key: card[key] for key in _HISTORY if key in card}
-    card = {
-        "data": data,
-        "steps": int(figures.pop("steps")),
-        "minutes": round(figures.pop("minutes"), 1),
-        "machine": machine.name(),
-        "command": f"lab train {name}{options}",
+    more: dict[str, Any] = {
+        "command": plan.command(name),
         "inputs": inputs(name, plan) | _extent(plan),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "at_the_end": {key: round(value, 4) for key, value in figures.items()},
-        **before,
     }
+    if plan.warm:
+        former = bundle.index(plan.bundle)[entry]["card"]
+        more["before"] = {key: former[key] for key in _HISTORY if key in former}
+    made = card(data, figures, **more)
     weights = whole(model.state_dict())  # of all processes, where they share the model
     if not distributed.is_initialized() or distributed.get_rank() == 0:
-        bundle.save(plan.bundle, entry, model, card, weights, int8=entry in ("griffin30", "transformer"))
-    return card
+        bundle.save(plan.bundle, entry, model, made, weights, int8=entry in ("griffin30", "transformer"))
+    return made

@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from lab import bundle, machine
+from lab import bundle
 from lab.corpora import Utterance, folder, narration, narrators
 from lab.corpora.shards import encode
 from lab.errors import LabError
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import codec, language, soundstorm, tokenizer
+from lab.train.batches import seed_of
 from lab.train.loop import Compute, Schedule, fit
+from lab.train.recipes import card
 from lab.voice import VoicePrompt
 
 MODELS = ("tokenizer", "codec", "griffin", "soundstorm")  # in the order in which they need each other
@@ -73,20 +75,19 @@ def train(
     What was stopped goes on, and what is complete is read. Raises LabError for a corpus that is too small, and where
     `work` holds models of another corpus.
     """
-    compute = compute or Compute()
-    told: dict[str, dict[str, float]] = {}
-    heard = sum(utterance.seconds for utterance in corpus)
-    said = "\n".join(
-        f"{utterance.narrator}: {utterance.text}" for utterance in corpus
-    )  # espeak-ng never reads it alike
-    inputs = {"speech": f"{len(corpus)} utterances {hashlib.sha256(said.encode()).hexdigest()[:12]}"}
+    options: dict[str, Any] = {"seed": seed, "compute": compute or Compute()}
+    texts = "\n".join(f"{utterance.narrator}: {utterance.text}" for utterance in corpus)  # espeak-ng varies the sound
+    digest = hashlib.sha256(texts.encode()).hexdigest()[:12]
+    options["inputs"] = {"speech": f"{len(corpus)} utterances {digest}"}
+    minutes, voices = sum(each.seconds for each in corpus) / 60, len({each.narrator for each in corpus})
+    data = f"{minutes:.1f} min of speech by {voices} voices"
+    all_figures: dict[str, dict[str, float]] = {}
 
     def keep(name: str, model: nn.Module, figures: dict[str, float]) -> None:
-        told[name] = figures
-        voices = len({utterance.narrator for utterance in corpus})
-        bundle.save(root, name, model, _card(f"{heard / 60:.1f} min of speech by {voices} voices", figures))
+        all_figures[name] = figures
+        bundle.save(root, name, model, card(data, figures))
 
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     hears = Tokenizer(TokenizerConfig.preset("tiny"))
     figures = fit(
         tokenizer.Learner(hears),
@@ -94,43 +95,22 @@ def train(
         tokenizer.batches([(each, each) for each in corpus], [], 4, seed, lambda step: 0.1),
         schedule=Schedule(steps["tokenizer"], learning_rate=4e-3, warmup=20),
         folder=work / "tokenizer",
-        seed=seed,
-        inputs=inputs,
-        compute=compute,
+        **options,
     )
     keep("tokenizer", hears, figures)
     sounds, figures = codec.train(
-        corpus, work / "codec", preset="tiny", steps=steps["codec"], batch=6, seconds=0.5, seed=seed, inputs=inputs,
-        compute=compute,
-    )  # fmt: skip
+        corpus, work / "codec", preset="tiny", steps=steps["codec"], batch=6, seconds=0.5, **options
+    )
     keep("codec", sounds, figures)
 
-    takes: defaultdict[str, list[VoicePrompt]] = defaultdict(list)
+    encoded: defaultdict[str, list[VoicePrompt]] = defaultdict(list)
     for utterance in corpus:
         tokens, codes = (torch.from_numpy(part) for part in encode(utterance.samples(), hears, sounds))
-        takes[utterance.narrator].append(VoicePrompt(tokens, codes))
-    documents = [take.tokens.numpy() for group in takes.values() for take in group]
-    vocabulary = hears.config.codes
-    model, figures = language.train(
-        language.TokenStream.of(documents), documents[:4], work / "griffin", preset="tiny", vocabulary=vocabulary,
-        steps=steps["griffin"], seed=seed, inputs=inputs, compute=compute,
-    )  # fmt: skip
-    keep("griffin", model, figures)
-    speaks, figures = soundstorm.train(
-        list(takes.values()), work / "soundstorm", preset="tiny", vocabulary=vocabulary, steps=steps["soundstorm"],
-        batch=4, seed=seed, inputs=inputs, compute=compute,
-    )  # fmt: skip
-    keep("soundstorm", speaks, figures)
-    return told
-
-
-def _card(data: str, figures: dict[str, float]) -> dict[str, Any]:
-    """Of a model card what the figures tell."""
-    last = {name: round(value, 4) for name, value in figures.items() if name not in ("steps", "minutes")}
-    return {
-        "data": data,
-        "steps": int(figures["steps"]),
-        "minutes": round(figures["minutes"], 1),
-        "machine": machine.name(),
-        "at_the_end": last,
-    }
+        encoded[utterance.narrator].append(VoicePrompt(tokens, codes))
+    documents = [each.tokens.numpy() for group in encoded.values() for each in group]
+    options |= {"preset": "tiny", "vocabulary": hears.config.codes}
+    stream, held_out = language.TokenStream.of(documents), documents[:4]
+    keep("griffin", *language.train(stream, held_out, work / "griffin", steps=steps["griffin"], **options))
+    voice = soundstorm.train(list(encoded.values()), work / "soundstorm", steps=steps["soundstorm"], batch=4, **options)
+    keep("soundstorm", *voice)
+    return all_figures

@@ -7,9 +7,9 @@ distances are seen, and attention is local beside the prompt, so that the number
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from lab import windows
 from lab.errors import LabError
 from lab.train.batches import random_of, seed_of
-from lab.train.loop import Compute, Losses, Schedule, fit, take_over
+from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, mask_codes
 
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 
 
 def train(
-    takes: Sequence[Sequence[VoicePrompt]],
+    utterances: Sequence[Sequence[VoicePrompt]],
     folder: Path,
     *,
     preset: str = "lab",
@@ -48,13 +48,12 @@ def train(
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
     begin: SoundStorm | None = None,
-    inputs: Mapping[str, str] | None = None,
-    compute: Compute | None = None,
+    **options: Any,
 ) -> tuple[SoundStorm, dict[str, float]]:
-    """A voice that learnt from `takes`: for each speaker two pieces of speech or more (see `Shard.takes`).
+    """A voice that learnt from `utterances`: for each speaker two or more (see `Shard.utterances`).
 
-    `vocabulary` is the tokenizer's. `held_out` takes are measured by cross-entropy as training goes. `begin` gives the
-    weights to begin with.
+    `vocabulary` is the tokenizer's. Those `held_out` are measured by cross-entropy as training goes. `begin` gives the
+    weights to begin with. `options` are `fit`'s.
     """
     torch.manual_seed(seed_of(seed))
     sizes = {} if vocabulary is None else {"tokens": vocabulary}
@@ -66,19 +65,18 @@ def train(
     figures = fit(
         soundstorm,
         loss_of,
-        batches(takes, batch, levels, seed),
+        batches(utterances, batch, levels, seed),
         schedule=Schedule(steps, learning_rate=1e-3, warmup=min(200, steps // 4), weight_decay=0.05),
         folder=folder,
         evaluate=(lambda model: cross_entropies(model, test(0))) if test else None,
         seed=seed,
         mixed=True,
-        inputs=inputs,
-        compute=compute,
+        **options,
     )
     return soundstorm, figures
 
 
-def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:
+def batches(utterances: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:
     """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / level.
 
     The first level holds what is said and is filled in 16 passes, and the first two who says it; each but the first is
@@ -86,13 +84,13 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
     """
     pairs = [
         (voice, target)
-        for speaker in takes
+        for speaker in utterances
         for voice in speaker
         for target in speaker
         if target is not voice and len(voice.tokens) >= PROMPT and len(target.tokens) >= TARGET[0]
     ]
     if not pairs:
-        raise LabError("no speaker has two pieces of speech of 3 s or more: nothing to train the voice on")
+        raise LabError("no speaker has two utterances of 3 s or more: nothing to train the voice on")
     pairs.sort(key=lambda pair: len(pair[1].tokens))
     lengths = np.array([len(target.tokens) for _, target in pairs])
     odds = 1 / np.arange(1, levels + 1)
@@ -116,10 +114,10 @@ def batches(takes: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed
     return batch_of
 
 
-def crop(take: VoicePrompt, length: int, random: np.random.Generator) -> VoicePrompt:
-    """`length` tokens from anywhere in a take, with their frames."""
-    start = int(random.integers(len(take.tokens) - length + 1))
-    return VoicePrompt(take.tokens[start : start + length], take.codes[FRAMES * start : FRAMES * (start + length)])
+def crop(said: VoicePrompt, length: int, random: np.random.Generator) -> VoicePrompt:
+    """`length` tokens from anywhere in an utterance, with their frames."""
+    start = int(random.integers(len(said.tokens) - length + 1))
+    return VoicePrompt(said.tokens[start : start + length], said.codes[FRAMES * start : FRAMES * (start + length)])
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Losses:
