@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hashlib
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def tone(seconds: float, rate: int = 16_000, channels: int = 1) -> np.ndarray:
 
 @pytest.fixture
 def attic(tmp_path: Path) -> Path:
-    """Five recordings of 1 s, as many kinds; four of them with a text. And eight files that cannot serve."""
+    """Five recordings of 1 s, as many kinds, four of them with a text, and half of one. And six that cannot serve."""
     root = tmp_path / "attic"
     for name in ("ann", "bob/wavs", ".hidden"):
         (root / name).mkdir(parents=True)
@@ -63,7 +62,6 @@ WRONG = {
     "c_silent.wav": "is silent (peak -inf dBFS, below -60)",
     "d_short.wav": "lasts 0.10 s",
     "e_nan.wav": "holds NaN or infinite samples, the first at 0.000 s",
-    "f_half.flac": "is damaged after",
     "g_phone.m4a": "is not audio that can be read",
 }
 
@@ -71,8 +69,9 @@ WRONG = {
 def test_any_folder_is_a_corpus_and_what_cannot_serve_is_named(attic: Path) -> None:
     corpus = folder.corpus(attic)
     told = [(utterance.text, utterance.narrator, utterance.source) for utterance in corpus]
-    texts = ["hello, owl.", "good night", "", "doctor owl", "a bee"]
-    assert told == [(text, name, "recorded") for text, name in zip(texts, ["ann"] * 3 + ["wavs"] * 2, strict=True)]
+    texts = ["hello, owl.", "good night", "", "doctor owl", "a bee", ""]
+    names = ["ann"] * 3 + ["wavs"] * 2 + ["attic"]
+    assert told == [(text, name, "recorded") for text, name in zip(texts, names, strict=True)]
     nobody, *wrong = corpus.skipped
     assert nobody == f"{attic / 'ann'} has a text for 4 and no audio file of that name"
     for line, (name, reason) in zip(wrong, WRONG.items(), strict=True):
@@ -81,8 +80,8 @@ def test_any_folder_is_a_corpus_and_what_cannot_serve_is_named(attic: Path) -> N
 
 def test_recordings_of_any_kind_come_levelled_at_16_khz(attic: Path) -> None:
     utterances = list(folder.corpus(attic))
-    assert [utterance.seconds for utterance in utterances] == pytest.approx([1] * 5, abs=0.1)  # MP3 pads
-    assert [audio.level(utterance.samples()) for utterance in utterances] == pytest.approx([-23] * 5, abs=0.5)
+    assert [utterance.seconds for utterance in utterances] == pytest.approx([1] * 5 + [0.46], abs=0.1)  # MP3 pads
+    assert [audio.level(utterance.samples()) for utterance in utterances] == pytest.approx([-23] * 6, abs=0.5)
 
 
 def test_nothing_is_read_before_it_is_asked_for(attic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +93,62 @@ def test_without_a_text_where_one_is_needed(attic: Path) -> None:
     corpus = folder.corpus(attic, texts=True)
     assert [recording.name for recording in corpus.recordings] == ["1", "2", "b1", "b2"]
     assert f"{attic / 'ann' / '3.ogg'} has no text" in corpus.skipped and len(corpus.skipped) == 9
+
+
+TABLES = {
+    "a byte order mark": b"\xef\xbb\xbfa|Hello|hello\r\nb|Good night|good night\r\n",
+    "Excel's Unicode text": "a\thello\r\nb\tgood night\r\n".encode("utf-16"),
+    "big endian": b"\xfe\xff" + "a|hello\nb|good night\n".encode("utf-16-be"),
+    "carriage returns": b"a|hello\rb|good night\r",
+    "commas and quotes": b'name,text\na.wav,"hello"\nwavs/b.wav,"good night"\n',
+    "a text with commas": b"a|hello\nb|good night\nc|one, two, three, four\n",
+    "Latin-1": b"a|hello\nb|good night\nc|caf\xe9\n",
+    "no last text": b"a|hello|\nb|good night|\n",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_texts_as_others_write_them(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "wavs").mkdir()
+    for name in ("a", "b"):
+        sf.write(tmp_path / "wavs" / f"{name}.wav", tone(1), 16_000)
+    (tmp_path / ("metadata.tsv" if kind.startswith("Excel") else "metadata.csv")).write_bytes(TABLES[kind])
+    corpus = folder.corpus(tmp_path, texts=True)
+    found = [(recording.name, recording.text) for recording in corpus.recordings]
+    assert found == [("a", "hello"), ("b", "good night")]
+
+
+def test_a_mark_before_the_first_transcript(tmp_path: Path) -> None:
+    sf.write(tmp_path / "1.wav", tone(1), 16_000)
+    (tmp_path / "x.trans.txt").write_bytes(b"\xef\xbb\xbf1 GOOD NIGHT\r\n")
+    assert [recording.text for recording in folder.corpus(tmp_path, texts=True).recordings] == ["good night"]
+
+
+def test_linked_folders_are_gone_through_once(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    sf.write(elsewhere / "a.wav", tone(1), 16_000)
+    (root / "link").symlink_to(elsewhere)
+    (root / "again").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(root)
+    (root / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    corpus = folder.corpus(root)
+    assert [recording.paths[0].name for recording in corpus.recordings] == ["a.wav"]
+    assert corpus.skipped == [f"{root / 'gone.wav'} is a link to a file that is not there"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read anything")
+def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", tone(1), 16_000)
+    (tmp_path / "closed").mkdir(0o000)
+    assert folder.corpus(tmp_path).skipped == [f"{tmp_path / 'closed'} cannot be read: Permission denied"]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    sf.write(os.fsencode(tmp_path / "caf") + b"\xe9.wav", tone(1), 16_000)
+    (recording,) = folder.corpus(tmp_path).recordings
+    assert recording.name == r"caf\xe9" and len(recording.read().samples()) == 16_000
 
 
 def test_narrators_of_the_layouts_that_are_known(tmp_path: Path) -> None:
@@ -252,12 +307,11 @@ def test_documents_of_real_chapters(real_speech: Path) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """One file by HTTP, with ranges; `cut` bytes an answer, if set."""
+    """One file by HTTP, of which `cut` bytes come, if set."""
 
     def __init__(self, content: bytes):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.cut, self.md5, self.asked = content, 0, "", []  # type: ignore[var-annotated]
-        self.ranges = True
+        self.content, self.cut, self.asked = content, 0, 0
 
     @property
     def address(self) -> str:
@@ -268,23 +322,11 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        content, tag = self.server.content, f'"{hashlib.sha256(self.server.content).hexdigest()[:8]}"'
-        wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        partial = self.server.ranges and wanted is not None and self.headers.get("If-Range") == tag
-        if partial and first >= len(content):
-            self.send_error(416)
-            return
-        body = content[first:] if partial else content
-        self.send_response(206 if partial else 200)
-        self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(body)))
-        if self.server.md5:
-            self.send_header("x-goog-hash", "crc32c=AAAAAA==")
-            self.send_header("x-goog-hash", f"md5={self.server.md5}")
+        self.server.asked += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.server.content)))
         self.end_headers()
-        self.wfile.write(body[: self.server.cut or None])
+        self.wfile.write(self.server.content[: self.server.cut or None])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -327,40 +369,19 @@ def unpacked(home: Path) -> dict[str, bytes]:
 
 
 def test_the_archive_is_fetched_once(server: Server, tmp_path: Path) -> None:
-    server.md5 = base64.b64encode(hashlib.md5(server.content).digest()).decode()
     home = librispeech_long.fetch(tmp_path / "corpora", ["test-clean"], server.address)
     assert set(unpacked(home)) == {name for name in CONTENT if "dev-clean" not in name}
     assert librispeech_long.fetch(tmp_path / "corpora", TWO, server.address) == home
-    assert unpacked(home) == CONTENT and server.asked == [None]
+    assert unpacked(home) == CONTENT and server.asked == 1
     assert {path.name for path in home.parent.iterdir()} == {"librispeech-long", "long.tar.gz"}
 
 
-def test_a_cut_download_goes_on(server: Server, tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.cut = 120_000
-    for number in (1, 2):
-        with pytest.raises(
-            LabError, match=f"broke off after {number * 120000} of {len(server.content)} bytes; the same"
-        ):
-            librispeech_long.fetch(tmp_path, TWO, server.address)
-    assert unpacked(librispeech_long.fetch(tmp_path, TWO, server.address)) == CONTENT
-    assert server.asked == [None, "bytes=120000-", "bytes=240000-"]
-
-
-def test_a_cut_download_of_another_version_begins_anew(server: Server, tmp_path: Path) -> None:
-    server.cut = 120_000
-    with pytest.raises(LabError, match="broke off"):
+    with pytest.raises(LabError, match="cannot fetch .*; try with a network"):
         librispeech_long.fetch(tmp_path, TWO, server.address)
-    server.cut, server.content = 0, packed(CONTENT | {"librispeech-long/test-clean/new.txt": b"new"})
-    assert len(unpacked(librispeech_long.fetch(tmp_path, TWO, server.address))) == 5
-
-
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_download_that_was_killed_at_its_end(server: Server, tmp_path: Path, ranges: bool) -> None:
-    server.cut, server.ranges = len(server.content) - 1, ranges
-    with pytest.raises(LabError, match="broke off"):
-        librispeech_long.fetch(tmp_path, TWO, server.address)
+    assert not list(tmp_path.iterdir())
     server.cut = 0
-    (tmp_path / ".long.tar.gz.part").write_bytes(server.content)
     assert unpacked(librispeech_long.fetch(tmp_path, TWO, server.address)) == CONTENT
 
 
@@ -384,18 +405,11 @@ def test_an_archive_of_something_else(server: Server, tmp_path: Path, content: b
     assert [path.name for path in tmp_path.rglob("*.txt")] == []
 
 
-def test_a_checksum_that_the_server_tells(server: Server, tmp_path: Path) -> None:
-    server.md5 = base64.b64encode(hashlib.md5(b"another file").digest()).decode()
-    with pytest.raises(LabError, match="has MD5 .* and should have .*; fetch it again"):
-        librispeech_long.fetch(tmp_path, TWO, server.address)
-    assert not list(tmp_path.rglob("*.gz*.part"))
-
-
 def test_without_a_network(tmp_path: Path) -> None:
     with Server(b"") as closed:
         address = closed.address
     with pytest.raises(
-        LabError, match=f"cannot reach {address} .*; try with a network, or put the file at .*long.tar.gz"
+        LabError, match=f"cannot fetch {address} .*; try with a network, or put the file at .*long.tar.gz"
     ):
         librispeech_long.fetch(tmp_path, TWO, address)
     (tmp_path / "long.tar.gz").write_bytes(packed(CONTENT))
@@ -404,7 +418,7 @@ def test_without_a_network(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "do_GET", lambda self: self.send_error(404))
-    with pytest.raises(LabError, match="long.tar.gz answers 404 Not Found"):
+    with pytest.raises(LabError, match="long.tar.gz answers 404 Client Error: Not Found"):
         librispeech_long.fetch(tmp_path, TWO, server.address)
 
 

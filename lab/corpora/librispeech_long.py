@@ -6,21 +6,17 @@ archive, whose audio comes from the uncut chapters. Both CC BY 4.0.
 
 from __future__ import annotations
 
-import base64
 import gzip
-import hashlib
-import http.client
-import re
 import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+import pooch
+import requests
 import soundfile as sf
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress
 
 from lab.console import console
 from lab.corpora import librispeech
@@ -79,8 +75,8 @@ def _runs(utterances: list[Recording], most: float, skipped: list[str]) -> Itera
 def fetch(into: Path, splits: Sequence[str] = SPLITS, address: str = ADDRESS) -> Path:
     """The official archive, unpacked: into/librispeech-long/split/reader/chapter/chapter_0000.{flac,txt}.
 
-    A download that was cut goes on where it stopped. The archive stays in `into`, for further splits; one that was put
-    there by hand is taken. Raises LabError without a network, on a full disk, and for an archive that is damaged.
+    The archive stays in `into`, for further splits; one that was put there by hand is taken.
+    Raises LabError without a network, on a full disk, and for an archive that is damaged.
     """
     if odd := [split for split in splits if split not in SPLITS]:
         raise LabError(f"LibriSpeech-Long has no split {odd[0]!r}; it has {', '.join(SPLITS)}")
@@ -99,66 +95,16 @@ def fetch(into: Path, splits: Sequence[str] = SPLITS, address: str = ADDRESS) ->
 
 
 def _download(address: str, archive: Path) -> None:
-    """`archive` by way of a .part beside it, which a later call goes on with if the address still has the same file."""
-    part, mark = archive.with_name(f".{archive.name}.part"), archive.with_name(f".{archive.name}.version")
-    have = part.stat().st_size if part.exists() and mark.exists() else 0
-    headers = {"Range": f"bytes={have}-", "If-Range": mark.read_text()} if have else {}
+    """Whole or not at all; gzip's CRC-32, checked as it is unpacked, tells whether it came as it was sent."""
+    pooch.get_logger().setLevel("WARNING")
+    way = pooch.HTTPDownloader(progressbar=True, timeout=PATIENCE)
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=PATIENCE)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing comes after what is here already
-            part.replace(archive)
-            return
-        raise LabError(f"{address} answers {error.code} {error.reason}; try later") from None
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise LabError(f"cannot reach {address} ({reason}); try with a network, or put the file at {archive}") from None
-    with answer:
-        if answer.status != 206:  # all of it: another version, or a server that gives no parts
-            have = 0
-        version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        if version:
-            mark.write_text(version)
-        total = have + int(answer.headers.get("Content-Length") or 0)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with (
-            part.open("ab" if have else "wb") as file,
-            Progress(*columns, TimeRemainingColumn(), console=console) as progress,
-        ):
-            bar = progress.add_task(archive.name, total=total or None, completed=have)
-            for block in _blocks(answer):
-                file.write(block)
-                have += len(block)
-                progress.update(bar, completed=have)
-    if have < total:
-        raise LabError(f"{address} broke off after {have} of {total} bytes; the same command goes on from there")
-    _check(part, answer.headers.get_all("x-goog-hash", []), address)
-    part.replace(archive)
-    mark.unlink(missing_ok=True)
-
-
-def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    """What arrives, until the end or until the network fails."""
-    while True:
-        try:
-            block = answer.read(2**18)
-        except (OSError, http.client.HTTPException):
-            return
-        if not block:
-            return
-        yield block
-
-
-def _check(part: Path, hashes: list[str], address: str) -> None:
-    """Compare with the MD5 that the server tells, as Google's storage does; what is wrong is deleted."""
-    told = re.search(r"md5=([\w+/=]+)", " ".join(hashes))
-    if told is None:
-        return
-    with part.open("rb") as file:
-        found = base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
-    if found != told[1]:
-        part.unlink()
-        raise LabError(f"what came from {address} has MD5 {found} and should have {told[1]}; fetch it again")
+        pooch.retrieve(address, known_hash=None, fname=archive.name, path=archive.parent, downloader=way)
+    except requests.HTTPError as error:
+        raise LabError(f"{address} answers {error.args[0].partition(' for url')[0]}; try later") from None
+    except requests.RequestException as error:
+        told = f"cannot fetch {address} ({type(error).__name__}); try with a network, or put the file at {archive}"
+        raise LabError(told) from None
 
 
 def _unpack(archive: Path, into: Path, splits: Sequence[str]) -> None:

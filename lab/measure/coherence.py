@@ -157,7 +157,7 @@ def heroes(words: Words, cast: storyworld.Cast) -> list[tuple[float, bool]]:
 
 
 def _heroes(words: Words, check: storyworld.Check) -> list[tuple[float, bool]]:
-    named = [heard for heard in check.heard if "hero" in heard.kept or "hero" in heard.broken]
+    named = [heard for heard in check.spans if "hero" in heard.kept or "hero" in heard.broken]
     return [(words[heard.start][0], "hero" in heard.kept) for heard in named]
 
 
@@ -167,7 +167,7 @@ def by_minute(
     """What the minutes after the prompt say, words by when they begin and sentences by their first word."""
     check = storyworld.check(_text(words), cast)
     parsed = np.zeros(len(words), bool)
-    for heard in check.heard:
+    for heard in check.spans:
         parsed[heard.start : heard.stop] = heard.parse is not None
     minute = np.floor([(start - prompt_seconds) / 60 for start, _, _ in words])
     named = [(int((second - prompt_seconds) // 60), right) for second, right in _heroes(words, check)]

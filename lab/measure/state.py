@@ -198,7 +198,7 @@ def sentence_ends(
         for k, heard in enumerate(tokens.split(np.diff(ends, prepend=0).tolist())):
             with torch.no_grad():
                 state = model(heard[None], state, last=True)[1]
-            since = 0 if story.told[k].form.names else since + 1
+            since = 0 if story.parsed[k].form.names else since + 1
             if k >= after:
                 hidden.append(torch.cat(_hidden(state)).numpy())  # (layers, L)
                 facts.append(story.facts[k])

@@ -1,17 +1,17 @@
-"""The story world: bedtime stories of any length, told by a seeded grammar and read back from what is heard.
+"""The story world: bedtime stories of any length, from a seeded grammar, and read back from transcripts.
 
 A hero with a companion, a home, a keepsake and a promise travels through twelve places, a chapter a day; meets helpers
 who stay where they live, carries things from one to the other, loses and finds. What holds is known after every
 sentence (`Story.facts`), and `check` reads it back from a transcript: the ground truth of coherence.
 
     world.py     words, and the map
-    forms/       what can be said and when, one line a form: the place to add to
+    forms/       text files: what can be said and when, one line a form; the place to add to
     grammar.py   forms read from their lines; `parse`, from a sentence back to its form
-    teller.py    `story` of so many sentences, `tell` without an end
-    listener.py  `check`
+    generator.py `story` of so many sentences, `sentences` without an end
+    checker.py   `check`
 
 519 forms, 582 words, 8.4 words a sentence; 24 sentences last a minute. Each sentence leaves 4.1 bits to chance (0.48 a
-word) once the cast is known: the mean of -log2 p over the teller's choices, in 20 stories of 400 sentences. That is the
+word) once the cast is known: the mean of -log2 p over the choices made, in 20 stories of 400 sentences. That is the
 least a language model can lose, if no sentence comes about in two ways. 12 sentences carry 66 bits, the likeliest
 of 1000 stories 63: of a million stories no two begin alike but with a chance of 1e-7 (1e12 / 2 pairs, 2^-63 each).
 """
@@ -23,9 +23,9 @@ import numpy as np
 from lab.extras import require
 
 require("narrators")
+from lab.corpora.storyworld.checker import Check, Span, check
+from lab.corpora.storyworld.generator import Cast, Facts, Sentence, Story, sentences, story
 from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse
-from lab.corpora.storyworld.listener import Check, Heard, check
-from lab.corpora.storyworld.teller import Cast, Facts, Story, story, tell
 
 __all__ = [
     "FORMS",
@@ -34,15 +34,16 @@ __all__ = [
     "Check",
     "Facts",
     "Form",
-    "Heard",
     "Parse",
+    "Sentence",
+    "Span",
     "Story",
     "check",
     "nonsense",
     "normalize",
     "parse",
+    "sentences",
     "story",
-    "tell",
 ]
 
 

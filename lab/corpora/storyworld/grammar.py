@@ -1,4 +1,15 @@
-"""Forms, read from their notation: what each says, what it needs, what it changes; and the way back from words."""
+"""Forms, read from the text files in forms/, and the way back from words to the form that says them.
+
+A file has one line a form, under the header of its beat; a line that begins with # is a comment.
+
+    == lose : keepsake=held -> keepsake=lost            beat : what must hold -> what holds afterwards
+    {hero} looked down, and the {thing} was gone.       a form of it
+
+`{Place}` with a capital tells the listener something new and `{place}` recalls it; `{tall|old|dark}` is a free choice.
+A form that recalls needs what it recalls to be known. Besides (unless the header speaks of it) `{companion}` needs
+company=with, `{thing}` keepsake=held, `{promise}` vow=open. In a header `a=b|c` is either, `a!=b` is not,
+and `{near}` stands for what the variable `near` holds. A beat with several headers takes the forms that fit the world.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +17,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
-from lab.corpora.storyworld import forms, world
+from lab.corpora.storyworld import world
+
+_FOLDER = Path(__file__).parent / "forms"
+_FILES = ("opening", "journey", "events", "ending")  # in the order that numbers forms
 
 # What holds: variable -> value, "none" where there is none; a variable that is not in it is unknown.
 # "lives baker" is where the baker lives, "met baker" whether hero and baker met.
@@ -67,7 +82,7 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Form:
-    """One line of forms/ under the header of its beat."""
+    """One sentence with slots, when it may be said and what it changes."""
 
     number: int
     beat: str
@@ -164,8 +179,14 @@ def _residents(bindings: Bindings, state: State) -> Iterator[tuple[str, str]]:
 
 
 def normalize(text: str) -> str:
-    """What is said, as the tokenizer spells it: lower case, letters and apostrophes, single spaces."""
+    """Text as the tokenizer spells it: lower case, letters and apostrophes, single spaces."""
     return " ".join(re.sub(r"[^a-z' ]+", " ", text.lower()).split())
+
+
+def read_lines(name: str) -> str:
+    """A file of forms/ without its comments."""
+    lines = (_FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#"))
 
 
 def _read_forms(text: str) -> tuple[Form, ...]:
@@ -189,7 +210,7 @@ def _pairs(text: str) -> list[tuple[str, str, str]]:
     return re.findall(r"(\w+)(!?)=(\S+)", text)
 
 
-FORMS = _read_forms(forms.FORMS)
+FORMS = _read_forms("\n".join(read_lines(name) for name in _FILES))
 
 
 class Parse(NamedTuple):
@@ -231,33 +252,35 @@ VOCABULARY = frozenset(word for form in FORMS for word in form.words if word[0] 
 )
 
 
-def sentences_from(heard: Sequence[Sequence[str]], start: int) -> Iterator[tuple[int, Parse]]:
-    """Every sentence that begins at word `start`, and where it stops. `heard`: for each word, what it may stand for."""
-    yield from _walk(_ROOT, heard, start, {})
+def sentences_from(words: Sequence[Sequence[str]], start: int) -> Iterator[tuple[int, Parse]]:
+    """Every sentence that begins at word `start`, and where it stops. `words`: for each, what it may stand for."""
+    yield from _matches(_ROOT, words, start, {})
 
 
-def _walk(
-    node: _Node, heard: Sequence[Sequence[str]], at: int, bindings: dict[str, str]
+def _matches(
+    node: _Node, transcript: Sequence[Sequence[str]], at: int, bindings: dict[str, str]
 ) -> Iterator[tuple[int, Parse]]:
     for form in node.ends:
         yield at, Parse(form, bindings)
-    if at == len(heard):
+    if at == len(transcript):
         return
-    for word in heard[at]:
+    for word in transcript[at]:
         if word in node.words:
-            yield from _walk(node.words[word], heard, at + 1, bindings)
+            yield from _matches(node.words[word], transcript, at + 1, bindings)
         for slot, after in node.slots.items():
             for words, value in _LEXICON[slot].get(word, ()):
                 stop = at + len(words)
-                rest = all(w in h for w, h in zip(words, heard[at:stop], strict=False)) and stop <= len(heard)
+                rest = all(w in heard for w, heard in zip(words, transcript[at:stop], strict=False)) and stop <= len(
+                    transcript
+                )
                 if rest and bindings.get(slot, value) == value:
-                    yield from _walk(after, heard, stop, bindings | {slot: value})
+                    yield from _matches(after, transcript, stop, bindings | {slot: value})
 
 
 def parses(sentence: str) -> list[Parse]:
     """Every way to read one sentence, exactly as it is spelt; punctuation is passed over."""
-    heard = [(word,) for word in normalize(sentence).split()]
-    return [parse for stop, parse in sentences_from(heard, 0) if stop == len(heard)]
+    transcript = [(word,) for word in normalize(sentence).split()]
+    return [parse for stop, parse in sentences_from(transcript, 0) if stop == len(transcript)]
 
 
 def parse(sentence: str) -> Parse | None:

@@ -1,4 +1,4 @@
-"""Stories told: scene by scene, a form that fits the world, chosen by seed."""
+"""Stories: scene by scene, a form that fits the world, chosen by seed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lab.corpora.storyworld import forms, world
-from lab.corpora.storyworld.grammar import CAST, FORMS, NONE, SLOTS, Form, State, speaks_of
+from lab.corpora.storyworld import world
+from lab.corpora.storyworld.grammar import CAST, FORMS, NONE, SLOTS, Form, State, read_lines, speaks_of
 
 T = TypeVar("T")
 
@@ -66,7 +66,9 @@ class Facts(NamedTuple):
         )
 
 
-class Told(NamedTuple):
+class Sentence(NamedTuple):
+    """A form, what stands in its slots, and what holds after it."""
+
     form: Form
     bindings: dict[str, str]
     facts: Facts
@@ -76,12 +78,12 @@ class Told(NamedTuple):
 class Story:
     seed: int
     cast: Cast
-    told: tuple[Told, ...]
+    parsed: tuple[Sentence, ...]
     bits: float  # how much was left to chance: -log2 of the probability of the choices made
 
     @cached_property
     def sentences(self) -> tuple[str, ...]:
-        return tuple(told.form.fill(told.bindings) for told in self.told)
+        return tuple(sentence.form.fill(sentence.bindings) for sentence in self.parsed)
 
     @property
     def text(self) -> str:
@@ -91,17 +93,17 @@ class Story:
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What holds after each sentence."""
-        return tuple(told.facts for told in self.told)
+        return tuple(sentence.facts for sentence in self.parsed)
 
     @property
     def chapters(self) -> tuple[int, ...]:
         """Where chapters begin: one a day."""
-        return (0, *(k for k, told in enumerate(self.told) if told.form.beat == "dawn" and k))
+        return (0, *(k for k, sentence in enumerate(self.parsed) if sentence.form.beat == "dawn" and k))
 
 
 def _scenes() -> dict[str, list[tuple[str, ...]]]:
     found: dict[str, list[tuple[str, ...]]] = {}
-    for line in filter(None, forms.SCENES.splitlines()):
+    for line in filter(None, read_lines("scenes").splitlines()):
         head, _, items = line.partition(":")
         name, _, weight = head.partition(" ")
         found.setdefault(name, []).extend([tuple(items.split())] * int(weight or 1))
@@ -116,7 +118,7 @@ VARIABLES = sorted(
 BEATS = {beat: [form for form in FORMS if form.beat == beat] for beat in dict.fromkeys(f.beat for f in FORMS)}
 
 
-class _Teller:
+class _Generator:
     def __init__(self, rng: np.random.Generator, cast: Cast, lives: dict[str, str], state: State) -> None:
         self.rng, self.cast, self.lives, self.state = rng, cast, lives, state
         self.recent: deque[int] = deque(maxlen=MEMORY)
@@ -124,8 +126,8 @@ class _Teller:
         self.before = NONE  # the place left last
         self.bits = 0.0
 
-    def apart(self, rng: np.random.Generator) -> _Teller:
-        """One who goes on from here alone."""
+    def branch(self, rng: np.random.Generator) -> _Generator:
+        """A copy that goes on from here by itself."""
         other = copy(self)
         other.rng, other.state, other.recent = rng, dict(self.state), self.recent.copy()
         return other
@@ -134,18 +136,18 @@ class _Teller:
         self.bits += math.log2(len(options))
         return options[int(self.rng.random() * len(options))]
 
-    def body(self) -> Iterator[Told | None]:
+    def body(self) -> Iterator[Sentence | None]:
         """Sentences for ever; None where the story may turn to its end."""
         for beat in SCENES["opening"][0]:
             yield self.say(beat)
             yield None
         while True:
             for item in self.pick(SCENES["day"]):
-                yield from self.tell(item)
+                yield from self.scene(item)
                 if self.state["time"] != "night" and self.state["weather"] != NONE:
                     yield None
 
-    def tell(self, item: str) -> Iterator[Told]:
+    def scene(self, item: str) -> Iterator[Sentence]:
         """A scene or a beat; nothing where it does not fit the world."""
         name = item.rstrip("?+")
         if item.endswith("?") and self.pick((True, False)):
@@ -153,7 +155,7 @@ class _Teller:
         if name in SCENES:
             fits = {first: self.fits(first) for first in {items[0] for items in SCENES[name]}}
             for each in self.pick([items for items in SCENES[name] if fits[items[0]]]):
-                yield from self.tell(each)
+                yield from self.scene(each)
         elif self.fits(name):
             yield self.say(name)
 
@@ -172,7 +174,7 @@ class _Teller:
                 return False
         return NONE not in [state.get(variable, NONE) for variable in form.recalls]
 
-    def say(self, beat: str) -> Told:
+    def say(self, beat: str) -> Sentence:
         fitting = [form for form in BEATS[beat] if self.may_say(form)]
         form = self.pick([form for form in fitting if form.number not in self.recent] or fitting)
         bindings: dict[str, str] = {}
@@ -184,7 +186,7 @@ class _Teller:
             self.before = here
         self.recent.append(form.number)
         self.unnamed = 0 if form.names else self.unnamed + 1
-        return Told(form, bindings, Facts.of(self.state))
+        return Sentence(form, bindings, Facts.of(self.state))
 
     def options(self, slot: str, bindings: dict[str, str]) -> Sequence[str]:
         variable, values = speaks_of(slot)
@@ -206,32 +208,32 @@ class _Teller:
             return [place for place, who in self.lives.items() if who == bindings["Whom"]]
         return list(values)
 
-    def end(self, sentences: int) -> list[Told]:
+    def end(self, sentences: int) -> list[Sentence]:
         """Close what is open and go to bed, in so many sentences or in as few as it takes."""
         items = SCENES["ending"][0]
         after = items[items.index("hearth*") + 1 :]
-        told = [each for item in items[: -len(after) - 1] for each in self.tell(item)]
-        told += [self.say("hearth") for _ in range(sentences - len(told) - len(after))]
-        return told + [self.say(item) for item in after]
+        said = [each for item in items[: -len(after) - 1] for each in self.scene(item)]
+        said += [self.say("hearth") for _ in range(sentences - len(said) - len(after))]
+        return said + [self.say(item) for item in after]
 
 
-def _beginning(seed: int) -> _Teller:
+def _begin(seed: int) -> _Generator:
     rng = np.random.default_rng((0x57081, seed))
-    teller = _Teller(rng, Cast(*[NONE] * len(CAST)), {}, {})
-    hero = teller.pick(list(world.HEROES))
-    drawn = {name: teller.pick(list(SLOTS[name][1])) for name in CAST if name not in ("hero", "pronoun")}
-    teller.cast = Cast(hero=hero, pronoun=world.HEROES[hero], **drawn)
+    generator = _Generator(rng, Cast(*[NONE] * len(CAST)), {}, {})
+    hero = generator.pick(list(world.HEROES))
+    drawn = {name: generator.pick(list(SLOTS[name][1])) for name in CAST if name not in ("hero", "pronoun")}
+    generator.cast = Cast(hero=hero, pronoun=world.HEROES[hero], **drawn)
     who = rng.permutation(world.HELPERS).tolist()
-    teller.lives = dict(zip(world.PLACES, who, strict=True))
-    teller.state = {variable: NONE for variable in VARIABLES}
-    return teller
+    generator.lives = dict(zip(world.PLACES, who, strict=True))
+    generator.state = {variable: NONE for variable in VARIABLES}
+    return generator
 
 
-def tell(seed: int) -> Iterator[str]:
+def sentences(seed: int) -> Iterator[str]:
     """The sentences of a story without an end, in constant memory."""
-    for told in _beginning(seed).body():
-        if told:
-            yield told.form.fill(told.bindings)
+    for sentence in _begin(seed).body():
+        if sentence:
+            yield sentence.form.fill(sentence.bindings)
 
 
 def story(seed: int, sentences: int) -> Story:
@@ -239,19 +241,19 @@ def story(seed: int, sentences: int) -> Story:
 
     A longer story begins as a shorter one does, up to the shorter one's ending.
     """
-    teller = _beginning(seed)
-    body: list[Told] = []
-    closers: list[tuple[int, _Teller]] = []
-    for told in teller.body():
-        if told:
-            body.append(told)
+    generator = _begin(seed)
+    body: list[Sentence] = []
+    endings: list[tuple[int, _Generator]] = []
+    for sentence in generator.body():
+        if sentence:
+            body.append(sentence)
         elif sentences - len(body) <= 30:  # more than an ending takes, and than places to end at are apart
             rng = np.random.default_rng((0x57082, seed, len(body)))
-            closers.append((len(body), teller.apart(rng)))
+            endings.append((len(body), generator.branch(rng)))
         if len(body) >= sentences:
             break
-    for length, closer in reversed(closers):
-        ending = closer.end(sentences - length)
+    for length, ending_by in reversed(endings):
+        ending = ending_by.end(sentences - length)
         if length + len(ending) == sentences:
-            return Story(seed, teller.cast, (*body[:length], *ending), closer.bits)
-    return Story(seed, teller.cast, tuple(body), teller.bits)
+            return Story(seed, generator.cast, (*body[:length], *ending), ending_by.bits)
+    return Story(seed, generator.cast, tuple(body), generator.bits)

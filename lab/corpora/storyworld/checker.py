@@ -1,4 +1,4 @@
-"""Stories heard: sentences found in a transcript without punctuation, and what they say against what was said before.
+"""Transcripts checked: sentences found in a text without punctuation, and what they say against what was said before.
 
 Tolerance: a word that exists is taken at its word; one that does not stands for the nearest words of the world, at most
 1 wrong character away (2 where it has 6 or more). A sentence with any other word in it is a gap, word by word.
@@ -16,16 +16,16 @@ from typing import NamedTuple
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
+from lab.corpora.storyworld.generator import Cast, Facts
 from lab.corpora.storyworld.grammar import CAST, FORMS, VOCABULARY, Parse, State, normalize, sentences_from
-from lab.corpora.storyworld.teller import Cast, Facts
 from lab.corpora.storyworld.world import HEROES
 
-FORGETTING = 3  # words of a gap after which places, weather, ... may have changed unheard
+FORGETTING = 3  # words of a gap after which places, weather, ... may have changed
 _USUAL = sum(len(form.words) for form in FORMS) / len(FORMS)  # words a sentence
 _WORDS = sorted(VOCABULARY)
 
 
-class Heard(NamedTuple):
+class Span(NamedTuple):
     """A sentence of a transcript, or (parse is None) words that are none."""
 
     start: int  # words
@@ -42,7 +42,7 @@ class Check:
 
     words: int
     existing: int
-    heard: tuple[Heard, ...]
+    spans: tuple[Span, ...]
 
     @property
     def words_that_exist(self) -> float:
@@ -52,25 +52,25 @@ class Check:
     @property
     def sentences_that_parse(self) -> float:
         """Share of sentences; words between them count as sentences of usual length."""
-        parsed = sum(heard.parse is not None for heard in self.heard)
-        lost = sum(math.ceil((heard.stop - heard.start) / _USUAL) for heard in self.heard if not heard.parse)
+        parsed = sum(span.parse is not None for span in self.spans)
+        lost = sum(math.ceil((span.stop - span.start) / _USUAL) for span in self.spans if not span.parse)
         return parsed / (parsed + lost) if self.words else 0.0
 
     def kept(self, start: int = 0, stop: int | None = None) -> Counter[str]:
         """Fact -> how often it was kept by the sentences that begin at words start to stop."""
-        return Counter(fact for heard in self._between(start, stop) for fact in heard.kept)
+        return Counter(fact for span in self._between(start, stop) for fact in span.kept)
 
     def broken(self, start: int = 0, stop: int | None = None) -> Counter[str]:
         """Fact -> how often it was broken by the sentences that begin at words start to stop."""
-        return Counter(fact for heard in self._between(start, stop) for fact in heard.broken)
+        return Counter(fact for span in self._between(start, stop) for fact in span.broken)
 
     def right(self, fact: str, start: int = 0, stop: int | None = None) -> float:
         """Share of times that the fact was kept, such as the hero in the words of one minute; nan if it never came."""
         kept, broken = self.kept(start, stop)[fact], self.broken(start, stop)[fact]
         return kept / (kept + broken) if kept + broken else math.nan
 
-    def _between(self, start: int, stop: int | None) -> Iterator[Heard]:
-        return (heard for heard in self.heard if start <= heard.start < (self.words if stop is None else stop))
+    def _between(self, start: int, stop: int | None) -> Iterator[Span]:
+        return (span for span in self.spans if start <= span.start < (self.words if stop is None else stop))
 
 
 def check(transcript: str, cast: Cast | None = None) -> Check:
@@ -83,24 +83,24 @@ def check(transcript: str, cast: Cast | None = None) -> Check:
     """
     words = normalize(transcript).split()
     state: State = asdict(cast) if cast else {}
-    heard: list[Heard] = []
-    missed = False  # something may have happened unheard
+    spans: list[Span] = []
+    missed = False  # something may have happened that was not understood
     for start, stop, parse in _segments([_stands_for(word) for word in words]):
         kept: tuple[str, ...] = ()
         broken: tuple[str, ...] = ()
         if parse:
-            kept, broken = _listen(parse, state)
-            missed |= not heard and parse.form.beat != "once"
-        elif not heard or stop - start >= FORGETTING:  # a transcript may begin within a sentence
+            kept, broken = _follow(parse, state)
+            missed |= not spans and parse.form.beat != "once"
+        elif not spans or stop - start >= FORGETTING:  # a transcript may begin within a sentence
             missed = True
             state = {key: value for key, value in state.items() if key in CAST or key[:4] in ("live", "met ")}
         if missed and state.get("met") == "no":
             del state["met"]
-        heard.append(Heard(start, stop, parse, kept, broken, Facts.of(state)))
-    return Check(len(words), sum(word in VOCABULARY for word in words), tuple(heard))
+        spans.append(Span(start, stop, parse, kept, broken, Facts.of(state)))
+    return Check(len(words), sum(word in VOCABULARY for word in words), tuple(spans))
 
 
-def _listen(parse: Parse, state: State) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _follow(parse: Parse, state: State) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Facts kept and broken, once each; the state follows what is said."""
     form, bindings = parse
     claims = list(form.claims(bindings, state))
@@ -125,17 +125,17 @@ def _stands_for(word: str) -> tuple[str, ...]:
     return tuple(found for found, distance, _ in near if distance == near[0][1])
 
 
-def _segments(heard: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, Parse | None]]:
+def _segments(words: Sequence[Sequence[str]]) -> Iterator[tuple[int, int, Parse | None]]:
     """The words in sentences and gaps: as few words in gaps as can be, then as few sentences."""
-    cost = [0.0] + [math.inf] * len(heard)
-    back: list[tuple[int, Parse | None]] = [(0, None)] * (len(heard) + 1)
-    for start in range(len(heard)):
-        steps = [(start + 1, 1.0, None), *((stop, 1e-4, parse) for stop, parse in sentences_from(heard, start))]
+    cost = [0.0] + [math.inf] * len(words)
+    back: list[tuple[int, Parse | None]] = [(0, None)] * (len(words) + 1)
+    for start in range(len(words)):
+        steps = [(start + 1, 1.0, None), *((stop, 1e-4, parse) for stop, parse in sentences_from(words, start))]
         for stop, price, parse in steps:
             if cost[start] + price < cost[stop]:
                 cost[stop], back[stop] = cost[start] + price, (start, parse)
     found: list[tuple[int, int, Parse | None]] = []
-    stop = len(heard)
+    stop = len(words)
     while stop:
         start, parse = back[stop]
         if found and parse is None and found[-1][2] is None:  # words of one gap
