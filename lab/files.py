@@ -41,6 +41,16 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def made(folder: Path) -> Path:
+    """The folder, made with those above it where it is missing. LabError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LabError(f"cannot write to {str(folder)!r}: {reason}; give a folder you can write to") from error
+    return folder
+
+
 @contextmanager
 def locked(folder: Path, *, wait: float = 60.0, doing: str = "writing to") -> Iterator[None]:
     """`folder` for this process alone, among those that ask; it ends with the process, whatever ends that.

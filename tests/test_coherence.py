@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
-from lab import bundle, cli
+from lab import bundle
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.language import generate
 from lab.measure import coherence, figures
-from lab.measure.coherence import TRUTH, Account, Decay, Minute, Report, Span
+from lab.measure.coherence import TRUTH, Decay, Minute, Report, Span, StoryScores
 from lab.measure.embedding import embedder
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
@@ -180,10 +178,10 @@ def test_every_model_goes_on_from_the_same_prompts(
     ear: Any = SimpleNamespace(encode=tokenizer.encode, words=words)
     language: Any = models["griffin"]
     report = coherence.measure(ear, {"griffin": language}, [NUMBER, 5], Bag(), minutes=1)
-    assert list(report.accounts) == [TRUTH, "griffin"] and report.minutes == 1 and report.embedder == "bag of words"
-    assert [account.story for account in report.accounts["griffin"]] == [NUMBER, 5]
-    assert report.accounts[TRUTH][0].hero == STORY.cast.hero
-    assert report.accounts[TRUTH][0].minutes[0].hero_right > 5
+    assert list(report.scores) == [TRUTH, "griffin"] and report.minutes == 1 and report.embedder == "bag of words"
+    assert [story_scores.story for story_scores in report.scores["griffin"]] == [NUMBER, 5]
+    assert report.scores[TRUTH][0].hero == STORY.cast.hero
+    assert report.scores[TRUTH][0].minutes[0].hero_right > 5
     assert [len(tokens) for tokens in heard] == 4 * [70 * 25]
     prompt = tokenizer.encode(coherence.narrated(NUMBER, 1)[:160_000])
     assert torch.equal(heard[2][:250], prompt)
@@ -193,9 +191,11 @@ def test_every_model_goes_on_from_the_same_prompts(
 # Reports
 
 
-def told(hero: Sequence[tuple[int, int]], likeness: Sequence[float] = (), number: int = 0) -> Account:
+def told(hero: Sequence[tuple[int, int]], likeness: Sequence[float] = (), number: int = 0) -> StoryScores:
     minutes = tuple(Minute(right, named, 10, 5, 4, 0.25, 0.5) for right, named in hero)
-    return Account(number, "leo", minutes, tuple(Span(30.0 * k, 30.0 * k + 29, x, 0.1) for k, x in enumerate(likeness)))
+    return StoryScores(
+        number, "leo", minutes, tuple(Span(30.0 * k, 30.0 * k + 29, x, 0.1) for k, x in enumerate(likeness))
+    )
 
 
 def reported() -> Report:
@@ -216,9 +216,9 @@ def reported() -> Report:
 def test_a_report_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
     report = replace(reported(), command="lab measure coherence", machine="a machine")
     path = report.save(tmp_path / "new")
-    assert Report.load(path) == replace(report, accounts=Report.load(path).accounts)
-    assert Report.load(path).accounts["griffin"][1].minutes == report.accounts["griffin"][1].minutes
-    assert Report.load(path).accounts["griffin"][0].spans[1].likeness == pytest.approx(0.55)
+    assert Report.load(path) == replace(report, scores=Report.load(path).scores)
+    assert Report.load(path).scores["griffin"][1].minutes == report.scores["griffin"][1].minutes
+    assert Report.load(path).scores["griffin"][0].spans[1].likeness == pytest.approx(0.55)
     assert [entry.name for entry in path.parent.iterdir()] == ["coherence.json"]
 
 
@@ -226,7 +226,7 @@ def test_reports_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "coherence.json"
     with pytest.raises(LabError, match="lab measure coherence --save"):
         Report.load(path)
-    for text in ("{", "[]", '{"accounts": {"griffin": [{"story": 1}]}}', '{"minutes": 1, "accounts": {}}'):
+    for text in ("{", "[]", '{"scores": {"griffin": [{"story": 1}]}}', '{"minutes": 1, "scores": {}}'):
         path.write_text(text)
         with pytest.raises(LabError, match="is damaged"):
             Report.load(path)
@@ -269,8 +269,8 @@ def test_an_interval_is_that_of_a_mean() -> None:
 
 def test_every_series_is_read_from_its_own_number() -> None:
     minute = Minute(1, 2, 10, 7, 4, 0.25, 0.5)
-    account = Account(0, "leo", (minute,), (Span(0, 1, 0.6, 0.2),))
-    values = {name: coherence.curve([account], name).value[0] for name in coherence.SERIES}
+    story_scores = StoryScores(0, "leo", (minute,), (Span(0, 1, 0.6, 0.2),))
+    values = {name: coherence.curve([story_scores], name).value[0] for name in coherence.SERIES}
     expected = {"hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.4}
     assert values == pytest.approx(expected | {"repetition": 0.25, "auto-BLEU": 0.5})
 
@@ -354,10 +354,11 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     rows = figures.of_coherence(ssm, None, 2)
     assert asked == {"models": ["griffin", "griffin30", "transformer"], "numbers": [0, 1], "minutes": 16}
     values = {(row.model, row.name): row.value for row in rows}
-    name = "hero still right, minute {} of 16-minute stories"
+    row = "hero still right where named, minute {} of 16-minute stories, 2 "
+    name = row + "at temperature 0.5"
     assert values["griffin", name.format(4)] == (10 + 13) / (10 + 16)
     assert values["transformer", name.format(16)] == 1 / 16
-    assert values["tokenizer", name.format(1) + " as narrated"] == 1
+    assert values["tokenizer", row.format(1) + "as narrated"] == 1
     assert len(values) == 9
 
     root = tmp_path / "bundle"
@@ -370,19 +371,11 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     assert card[name.format(16)]["value"] == 0.0625
 
 
-def test_help_names_every_measure() -> None:
-    shown = " ".join(re.sub(r"[│\s]+", " ", CliRunner().invoke(cli.app, ["measure", "--help"]).stdout).split())
-    assert f"{', '.join(figures.MEASURES)} or all" in shown
-
-
-# Pictures
-
-
 def test_a_curve_with_its_interval_and_its_decay() -> None:
     figure = pictures.coherence_decay(reported(), "hero")
     curves = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert list(curves) == ["ground truth", "Griffin", "SpeechTransformer, slide-and-prompt"]
-    expected = coherence.curve(reported().accounts["griffin"], "hero")
+    expected = coherence.curve(reported().scores["griffin"], "hero")
     assert list(curves["Griffin"].y) == pytest.approx(expected.value, abs=1e-3)
     assert curves["Griffin"].line.color == style.CONTINUATION
     bands = [trace for trace in figure.data if trace.fill == "tonexty"]

@@ -92,7 +92,7 @@ def test_measures_of_a_tokenizer() -> None:
 
 
 def test_bags_hold_roots_of_shares() -> None:
-    found = measures.bags(np.array([[0, 0, 7, 7], [9, 9, 9, 9], [9, 0, 9, 9]])).toarray()
+    found = measures.histograms(np.array([[0, 0, 7, 7], [9, 9, 9, 9], [9, 0, 9, 9]])).toarray()
     half, quarter, most = 0.5**0.5, 0.5, 0.75**0.5
     np.testing.assert_allclose(found, [[half, half, 0], [0, 0, 1], [quarter, 0, most]])
 

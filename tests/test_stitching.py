@@ -208,23 +208,23 @@ def test_an_end_that_tells_is_known() -> None:
 def test_quiet_tokens_are_those_of_pauses() -> None:
     said = [0, 0, 0, 1, 1, 2, 3, 3]
     loud = [1, 0, 0, 1, 1, 0, 1, 0]  # token 0 is quiet more often than not, 3 as often as not, 4 is never heard
-    waveform = (np.repeat(loud, TOKEN_HOP) * 0.1 + 0.001).astype(np.float32)
-    stub = SimpleNamespace(encode=lambda _: torch.tensor(said), config=SimpleNamespace(codes=5))
+    waveform = (np.repeat(loud, TOKEN_HOP) * 0.1 + 0.001) * np.tile([1, -1], 4 * TOKEN_HOP)
+    stub = SimpleNamespace(encode=lambda _: torch.tensor(said), vocabulary=5)
     assert seams.quiet_tokens(stub, [waveform]).tolist() == [True, False, True, False, False]  # type: ignore[arg-type]
     everything = seams.quiet_tokens(stub, [waveform], dbfs=0)  # type: ignore[arg-type]
     assert everything.tolist() == [True, True, True, True, False]
 
 
-def test_hush_is_the_chance_of_a_pause(models: dict[str, nn.Module]) -> None:
+def test_quiet_probability_is_the_chance_of_a_pause(models: dict[str, nn.Module]) -> None:
     prompts = torch.randint(32, (3, 20), generator=torch.Generator().manual_seed(0))
     quiet = torch.arange(32) % 3 == 0
-    chances, drawn = seams.hush(models["griffin"], prompts, quiet, 6, seed=4)  # type: ignore[arg-type]
+    chances, drawn = seams.quiet_probability(models["griffin"], prompts, quiet, 6, seed=4)  # type: ignore[arg-type]
     assert chances.shape == drawn.shape == (3, 6)
     logits, _ = models["griffin"](prompts)
     np.testing.assert_allclose(chances[:, 0], logits[:, -1].softmax(-1)[:, quiet].sum(-1), rtol=1e-4)
-    again = seams.hush(models["griffin"], prompts, quiet, 6, seed=4)  # type: ignore[arg-type]
+    again = seams.quiet_probability(models["griffin"], prompts, quiet, 6, seed=4)  # type: ignore[arg-type]
     assert np.array_equal(again[0], chances) and np.array_equal(again[1], drawn)
-    never, none = seams.hush(models["griffin"], prompts, torch.zeros(32, dtype=torch.bool), 2)  # type: ignore[arg-type]
+    never, none = seams.quiet_probability(models["griffin"], prompts, torch.zeros(32, dtype=torch.bool), 2)  # type: ignore[arg-type]
     assert not never.any() and not none.any()
 
 

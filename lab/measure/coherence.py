@@ -21,7 +21,7 @@ from torch import Tensor
 from lab.audio import SAMPLE_RATE
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
-from lab.files import replacing
+from lab.files import made, replacing
 from lab.language import generate
 from lab.language.decode import MAX_ROWS
 from lab.measure.embedding import Embed
@@ -66,7 +66,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Account:
+class StoryScores:
     """What one story held on to."""
 
     story: int  # number of the held-out story whose opening is the prompt
@@ -77,20 +77,19 @@ class Account:
 
 @dataclass(frozen=True)
 class Report:
-    """Accounts of the same prompts by who went on: names of the bundle's language models, and the ground truth."""
+    """Scores of the same prompts by who went on: names of the bundle's language models, and the ground truth."""
 
     minutes: int
     embedder: str
-    accounts: Mapping[str, tuple[Account, ...]]
+    scores: Mapping[str, tuple[StoryScores, ...]]
     command: str = ""
     machine: str = ""
 
     def save(self, folder: Path | None = None) -> Path:
         """coherence.json in `folder`, by default data/measured. Raises LabError if it cannot be written."""
-        path = (folder or FOLDER) / "coherence.json"
+        path = made(folder or FOLDER) / "coherence.json"
         rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda digits: round(float(digits), 4))
         with replacing(path) as part:
-            part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(rounded, separators=(",", ":")) + "\n")
         return path
 
@@ -100,17 +99,17 @@ class Report:
         path = path or FOLDER / "coherence.json"
         try:
             told = json.loads(path.read_text())
-            told["accounts"] = {
+            told["scores"] = {
                 name: tuple(
-                    Account(
-                        account["story"],
-                        account["hero"],
-                        tuple(Minute(*minute) for minute in account["minutes"]),
-                        tuple(Span(*span) for span in account["spans"]),
+                    StoryScores(
+                        story_scores["story"],
+                        story_scores["hero"],
+                        tuple(Minute(*minute) for minute in story_scores["minutes"]),
+                        tuple(Span(*span) for span in story_scores["spans"]),
                     )
-                    for account in accounts
+                    for story_scores in scores
                 )
-                for name, accounts in told["accounts"].items()
+                for name, scores in told["scores"].items()
             }
             return cls(**told)
         except FileNotFoundError:
@@ -203,10 +202,10 @@ def by_span(
     )
 
 
-def account(number: int, words: Words, embed: Embed, minutes: int = MINUTES) -> Account:
+def story_scores(number: int, words: Words, embed: Embed, minutes: int = MINUTES) -> StoryScores:
     """Of a continuation of the opening of held-out story `number`, or of that story itself, prompt and all."""
     cast = cast_of(number)
-    return Account(number, cast.hero, by_minute(words, cast, minutes), by_span(words, embed))
+    return StoryScores(number, cast.hero, by_minute(words, cast, minutes), by_span(words, embed))
 
 
 def cast_of(number: int) -> storyworld.Cast:
@@ -275,14 +274,14 @@ def measure(
     prompts = torch.stack([tokenizer.encode(story[: round(PROMPT_SECONDS * SAMPLE_RATE)]) for story in stories])
     told = {TRUTH: torch.stack([tokenizer.encode(story) for story in stories])}
     told |= {name: continued(language, prompts, minutes) for name, language in languages.items()}
-    accounts = {
+    scores = {
         name: tuple(
-            account(number, tokenizer.words(tokens), embed, minutes)
+            story_scores(number, tokenizer.words(tokens), embed, minutes)
             for number, tokens in zip(numbers, streams, strict=True)
         )
         for name, streams in told.items()
     }
-    return Report(minutes, embed.name, accounts)
+    return Report(minutes, embed.name, scores)
 
 
 def published() -> dict[str, dict[int, float]]:
@@ -301,7 +300,7 @@ class Series:
     label: str
     axis: str
     step: float  # between points, on the axis
-    pairs: Callable[[Account], list[tuple[float, float]]]  # numerator and denominator of each point
+    pairs: Callable[[StoryScores], list[tuple[float, float]]]  # numerator and denominator of each point
 
 
 _AFTER, _WORD = "minute after the prompt", "word after the prompt at which the span starts"
@@ -350,12 +349,12 @@ class Decay(NamedTuple):
         return self.floor + (self.start - self.floor) * 0.5 ** (np.asarray(x) / self.half)
 
 
-def curve(accounts: Sequence[Account], series: str, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Curve:
+def curve(scores: Sequence[StoryScores], series: str, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Curve:
     """The series of these stories, with percentile intervals of a bootstrap over stories.
 
     Points that fewer than half of the stories reach are left out. Raises LabError for no story.
     """
-    x, value, drawn = _resampled(accounts, series, draws, seed)
+    x, value, drawn = _resampled(scores, series, draws, seed)
     bounds = np.full((2, len(x)), np.nan)
     known = ~np.isnan(value)
     bounds[:, known] = np.nanquantile(drawn[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -379,10 +378,10 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Dec
 
 
 def decay(
-    accounts: Sequence[Account], series: str, draws: int = 200, level: float = 0.95, seed: int = 0
+    scores: Sequence[StoryScores], series: str, draws: int = 200, level: float = 0.95, seed: int = 0
 ) -> tuple[Decay, Decay, Decay]:
     """The fit of a series, and the low and the high end of each of its numbers in a bootstrap over stories."""
-    x, value, drawn = _resampled(accounts, series, draws, seed)
+    x, value, drawn = _resampled(scores, series, draws, seed)
     found = fit(x, value)
     again = [fit(x, row) for row in drawn if np.isfinite(row).sum() >= POINTS] or [found]
     bounds = np.quantile(again, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -390,13 +389,13 @@ def decay(
 
 
 def _resampled(
-    accounts: Sequence[Account], name: str, draws: int, seed: int
+    scores: Sequence[StoryScores], name: str, draws: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x (M,), the series of all stories (M,), and of as many stories drawn from them with replacement (draws, M)."""
-    if not accounts:
+    if not scores:
         raise LabError("there is no story to take the curve of; give one or more")
     series = SERIES[name]
-    pairs = [series.pairs(account) for account in accounts]
+    pairs = [series.pairs(story_scores) for story_scores in scores]
     reached = sorted(map(len, pairs))[len(pairs) // 2]
     table = np.zeros((len(pairs), reached, 2))
     for row, points in zip(table, pairs, strict=True):

@@ -1,4 +1,5 @@
-"""The figures of a bundle, by `lab measure`: held-out stories, held-out narrators, one unseen LibriSpeech chapter.
+"""The figures of a bundle, by `lab measure`: held-out stories, by the held-out narrators unless a row says "of
+training", and one unseen LibriSpeech chapter.
 
 Defaults that a figure depends on are in the names of the rows and in the functions here.
 """
@@ -28,7 +29,7 @@ from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
 from lab.measure.coherence import PROMPT_SECONDS
 from lab.measure.embedding import embedder
-from lab.speech import SpeechSSM
+from lab.speech import TEMPERATURE, SpeechSSM
 
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
 
@@ -60,13 +61,16 @@ def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 
 
 def of_narrator(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
-    """Who reads, by a linear probe: `count` texts, each by all 24 named narrators, a third of them for its test."""
+    """Who reads, by a linear probe: `count` held-out texts, each by the 24 named narrators, who are those of training.
+
+    A third of the texts is for the test of the probe.
+    """
     readings = (
         narration.held_out_story(2000 + number, narrator) for number in range(count) for narrator in narrators.NAMED
     )
     shares = token_measures.narrator_identified(ssm.tokenizer, readings)
     found = {f"from {name}": share for name, share in shares.items()} | {"by chance": 1 / len(narrators.NAMED)}
-    among = f"narrator of 10 s known among {len(narrators.NAMED)}"
+    among = f"narrator of training known from 10 s among {len(narrators.NAMED)}"
     return [Figure("tokenizer", f"{among}, {how}", share) for how, share in found.items()]
 
 
@@ -128,7 +132,8 @@ def of_voice(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 
 
 def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
-    """Is the voice the prompted one? Tokens of others spoken as in `of_voice`, each taken for one of 24 narrators.
+    """The share of outputs whose speaker is the prompted one: tokens of others spoken as in `of_voice`, each taken for
+    one of the 24 named narrators, who are those of training.
 
     They are enrolled by 8 natural readings each, of about 10 s, of texts that are in no other part of this measure.
     """
@@ -146,7 +151,7 @@ def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         "speaker of natural speech": natural,
         "speaker of natural speech through the codec": [_through_codec(ssm, waveform) for waveform in natural],
     }
-    known = f"known among {len(named)}, about 10 s"
+    known = f"known among {len(named)} of training, about 10 s"
     return [
         Figure("soundstorm", f"{group} {known}", speaker_measures.top1(gallery, waveforms, names))
         for group, waveforms in groups.items()
@@ -183,15 +188,14 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
     models = {name: bundle.load(root, name) for name in bundle.index(root) if name in LANGUAGES}
     report = coherence.measure(ssm.tokenizer, models, range(count), embedder(), minutes)  # type: ignore[arg-type]
     figures = []
-    for teller, accounts in report.accounts.items():
-        shares = coherence.curve(accounts, "hero").value
+    for model, scores in report.scores.items():
+        shares = coherence.curve(scores, "hero").value
         for minute in (1, 4, 16):
             if minute <= minutes and np.isfinite(shares[minute - 1]):
-                name = f"hero still right, minute {minute} of {minutes}-minute stories"
-                if teller == coherence.TRUTH:
-                    figures.append(Figure("tokenizer", f"{name} as narrated", float(shares[minute - 1]), report))
-                else:
-                    figures.append(Figure(teller, name, float(shares[minute - 1]), report))
+                truth = model == coherence.TRUTH
+                how = "as narrated" if truth else f"at temperature {TEMPERATURE:g}"
+                name = f"hero still right where named, minute {minute} of {minutes}-minute stories, {len(scores)} {how}"
+                figures.append(Figure("tokenizer" if truth else model, name, float(shares[minute - 1]), report))
     return figures
 
 

@@ -1,7 +1,7 @@
-"""What windows leave behind: in tokens, near the edge of what a window hears; in sound, where two windows are joined.
+"""What windows change: tokens near the edge of a window, the sound at a seam, and the tokens before the end.
 
-Neighbours share an overlap (lab.windows), and each has a version of it. Where the versions agree it does not matter
-which is kept; where the last window has no neighbour, what it is filled with takes the neighbour's place.
+Neighbouring windows share an overlap (lab.windows), and each has its own version of it. The last window has no
+neighbour after it; what it is filled with takes the neighbour's place (paper section 3.3).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
 from lab.language import generate
 from lab.measure.audio import spectral_jumps
-from lab.measure.tokens import bags, probe
+from lab.measure.tokens import histograms, probe
 from lab.nn.sampling import generator_of
 from lab.protocols import LanguageModel
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
@@ -40,6 +40,8 @@ NEAR_END = 6  # tokens: the quarter of a second in which an ending shows most
 def overlaps(parts: Sequence[Window], outputs: Sequence[Output]) -> list[tuple[Output, Output]]:
     """What each window and the next make of the part that both saw: outputs (k * len(window), ...), one a window, ->
     K - 1 pairs (k * overlap, ...)."""
+    if len(parts) != len(outputs):
+        raise LabError(f"{len(outputs)} outputs of {len(parts)} windows; give one a window")
     pairs = []
     for number, (left, right) in enumerate(zip(parts, parts[1:], strict=False)):
         earlier, later = outputs[number], outputs[number + 1]
@@ -62,14 +64,14 @@ def tokens_alone(tokenizer: Tokenizer, waveform: np.ndarray, windowing: Windowin
 
     What is left over at the end is no full window and is not tokenized. Raises LabError for less than one window.
     """
-    window, overlap = windowing
+    waveform, (window, overlap) = audio.as_waveform(waveform), windowing
     if len(waveform) < window * TOKEN_HOP:
         seconds = len(waveform) / SAMPLE_RATE
         wanted = window * TOKEN_HOP
         raise LabError(f"{seconds:.2f} s of speech fill no window of {window} tokens; give {wanted} samples")
     stride = window - overlap
     parts = windows.plan(window + (len(waveform) // TOKEN_HOP - window) // stride * stride, window, overlap)
-    pieces = np.stack([waveform[TOKEN_HOP * part.start : TOKEN_HOP * part.stop] for part in parts]).astype(np.float32)
+    pieces = np.stack([waveform[TOKEN_HOP * part.start : TOKEN_HOP * part.stop] for part in parts])
     device = tokenizer.device
     return parts, [tokenizer.tokenize(torch.from_numpy(piece[None]).to(device))[0].cpu() for piece in pieces]
 
@@ -126,7 +128,7 @@ def joined(parts: Sequence[Window], spoken: Sequence[np.ndarray], fade: int = FA
 
     Raises LabError for a fade that is odd or longer than the overlap.
     """
-    if fade % 2:
+    if fade % 2 or fade < 0:
         raise LabError(f"a cross-fade of {fade} samples has no middle; give an even number")
     pieces = (whole[part.scaled(TOKEN_HOP).kept(fade // 2)] for part, whole in zip(parts, spoken, strict=True))
     return np.concatenate(list(audio.stitch(pieces, fade)))
@@ -134,22 +136,29 @@ def joined(parts: Sequence[Window], spoken: Sequence[np.ndarray], fade: int = FA
 
 @torch.inference_mode()
 def distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How far two renderings (640 T,) of the same tokens are apart in the 40 ms of each, in nepers: (T,).
+    """How far two renderings (640 T,) of the same tokens are apart in the 40 ms of each token, in nepers: (T,).
 
     The mean distance of their log-mel spectra, 64 bands, windows of 40 ms every 10 ms.
     """
-    if first.shape != second.shape or len(first) % TOKEN_HOP:
+    first, second = audio.as_waveform(first), audio.as_waveform(second)
+    if first.shape != second.shape or not len(first) or len(first) % TOKEN_HOP:
         raise LabError(f"cannot compare {first.shape} samples with {second.shape}; give equal multiples of {TOKEN_HOP}")
     spectrum = MultiScaleMel(SAMPLE_RATE, scales=(TOKEN_HOP,))
     margin = TOKEN_HOP * 3 // 8  # frame f is centred on its 10 ms
-    both = np.pad(np.stack([first, second]).astype(np.float32), ((0, 0), (margin, margin)))
+    both = np.pad(np.stack([first, second]), ((0, 0), (margin, margin)))
     bands = (spectrum.mel(torch.from_numpy(both), TOKEN_HOP) + FLOOR).log()  # (2, 4 T, 64)
     return (bands[0] - bands[1]).abs().mean(1).unflatten(0, (-1, 4)).mean(1).numpy()
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
     """How alike two renderings (N,) are, sample by sample: 1 is the same sound, 0 unrelated, as where phases differ; 0
-    for silence. The middle of an equal-power cross-fade is 10 log10(1 + correlation) dB louder than they are."""
+    for silence. The middle of an equal-power cross-fade is 10 log10(1 + correlation) dB louder than they are.
+
+    Raises LabError for unequal lengths.
+    """
+    first, second = audio.as_waveform(first), audio.as_waveform(second)
+    if first.shape != second.shape:
+        raise LabError(f"cannot correlate {len(first)} samples with {len(second)}; give as many of both")
     powers = float(np.square(first, dtype=np.float64).sum() * np.square(second, dtype=np.float64).sum())
     return float(np.dot(first.astype(np.float64), second)) / powers**0.5 if powers else 0.0
 
@@ -173,16 +182,16 @@ def endings(
     """The last `length` tokens of a recording that is cut off, (cuts, length), by what the encoder hears after the cut.
 
     "what follows" is the waveform (N,) itself, "the start again" is what `Tokenizer.encode` fills the last window with,
-    and "silence" is the trap (paper section 3.3). Each cut, in tokens, is at least `length` and twice the tokenizer's
-    reach after the beginning and its reach before the end; LabError otherwise.
+    and "silence" is the padding to avoid (paper section 3.3). Each cut, in tokens, is at least `length` and twice the
+    tokenizer's reach after the beginning and its reach before the end; LabError otherwise.
     """
-    reach = tokenizer.reach
+    waveform, reach = audio.as_waveform(waveform), tokenizer.reach
     least, most = max(length, 2 * reach), len(waveform) // TOKEN_HOP - reach
     if not cuts or min(cuts) < least or max(cuts) > most:
         raise LabError(f"cuts after {list(cuts)} tokens; give cuts between {least} and {most}")
     whole = tokenizer.encode(waveform).cpu()
     follows = torch.stack([whole[cut - length : cut] for cut in cuts])
-    samples = torch.from_numpy(waveform.astype(np.float32)).to(tokenizer.device)
+    samples = torch.from_numpy(waveform).to(tokenizer.device)
     before = torch.stack([samples[TOKEN_HOP * (cut - 2 * reach) : TOKEN_HOP * cut] for cut in cuts])  # (cuts, N)
     start = samples[: TOKEN_HOP * reach].expand(len(cuts), -1)
     ends = {"what follows": follows}
@@ -204,22 +213,22 @@ def end_is_known(ends: Sequence[Tensor], elsewhere: Sequence[Tensor], tokens: in
     pieces = [rows[:, -tokens:] for pair in zip(ends, elsewhere, strict=True) for rows in pair]
     labels = [label for pair in zip(ends, elsewhere, strict=True) for k in (0, 1) for label in [str(k)] * len(pair[k])]
     groups = [number // 2 for number, rows in enumerate(pieces) for _ in range(len(rows))]
-    return probe(bags(torch.cat(pieces).numpy()), labels, groups)
+    return probe(histograms(torch.cat(pieces).numpy()), labels, groups)
 
 
 def quiet_tokens(tokenizer: Tokenizer, waveforms: Iterable[np.ndarray], dbfs: float = QUIET) -> Tensor:
     """Which tokens (V,) mean a pause: those whose 40 ms lie below `dbfs` more often than not; unheard ones do not."""
-    heard, below = (torch.zeros(tokenizer.config.codes) for _ in range(2))
+    heard, below = (torch.zeros(tokenizer.vocabulary) for _ in range(2))
     for waveform in waveforms:
-        whole = waveform[: len(waveform) // TOKEN_HOP * TOKEN_HOP]
+        whole = audio.as_waveform(waveform)[: len(waveform) // TOKEN_HOP * TOKEN_HOP]
         tokens = tokenizer.encode(whole).cpu()
-        power = np.square(whole.reshape(-1, TOKEN_HOP), dtype=np.float64).mean(1)
+        power = np.square(audio.without_offset(whole).reshape(-1, TOKEN_HOP), dtype=np.float64).mean(1)
         heard += torch.bincount(tokens, minlength=len(heard))
         below += torch.bincount(tokens[torch.from_numpy(power < 10 ** (dbfs / 10))], minlength=len(heard))
     return below > heard / 2
 
 
-def hush(
+def quiet_probability(
     model: LanguageModel,
     prompts: Tensor,
     quiet: Tensor,

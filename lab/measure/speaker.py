@@ -1,8 +1,7 @@
-"""Who is speaking, by an embedding that no model was trained with, nor is itself trained but for its axes.
+"""Who is speaking, by an embedding without trained weights: long-term statistics of mel cepstra and of f0.
 
-The long-term statistics of classical speaker recognition: mel cepstra (the size and shape of the vocal tract, the
-colour of the voice) and fundamental frequency. Linear discriminant analysis, fitted on natural speech of the narrators
-to tell apart, weighs them. The paper's SpkrSim compares embeddings of a classifier trained on LibriSpeech.
+Linear discriminant analysis, fitted on natural speech of the speakers to be told apart, weighs them. None of our models
+was trained with it. The paper's SpkrSim compares embeddings of a classifier trained on LibriSpeech.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ def embedding(waveform: np.ndarray) -> np.ndarray:
     """Waveform (N,) of some seconds -> (41,): over active frames the mean and deviation of 19 mel cepstra, the median
     and interquartile range of log f0, and the share of frames that are voiced.
 
-    Raises LabError for silence.
+    Raises LabError for silence and for what is no waveform of finite floats.
     """
+    waveform = audio.without_offset(audio.as_waveform(waveform))
     frames, active = _frames(waveform)
     bands = librosa.feature.melspectrogram(
         y=waveform, sr=SAMPLE_RATE, n_fft=_FRAME, hop_length=_HOP, n_mels=40, center=False
@@ -48,9 +48,9 @@ def embedding(waveform: np.ndarray) -> np.ndarray:
 def pitch(waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Waveform (N,) -> the middles of frames of 40 ms, every 10 ms, in seconds, and f0 in Hz (F,), both.
 
-    f0 is nan where a frame is soft (25 dB under the loudest) or not voiced. Raises LabError for silence.
+    f0 is nan where a frame is soft (25 dB under the loudest) or not voiced. Raises LabError as `embedding`.
     """
-    frames, active = _frames(waveform)
+    frames, active = _frames(audio.without_offset(audio.as_waveform(waveform)))
     f0, strength = _pitch(frames)
     times = (_FRAME / 2 + _HOP * np.arange(len(frames))) / SAMPLE_RATE
     return times, np.where(active & (strength >= _VOICED), f0, np.nan)
@@ -86,18 +86,33 @@ def _pitch(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def enrol(waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> LinearDiscriminantAnalysis:
-    """Learn to tell narrators apart: several waveforms (N,) of each, and who speaks in them.
+    """Linear discriminant analysis of speakers: several waveforms (N,) of each, and who speaks in them.
 
-    Within-narrator covariance is shrunk by Ledoit and Wolf's rule; each narrator is as likely.
+    Within-speaker covariance is shrunk by Ledoit and Wolf's rule; each speaker is as likely. Raises LabError for fewer
+    than two speakers, or than two waveforms of each on average.
     """
-    likely = np.full(len(set(narrators)), 1 / len(set(narrators)))
+    speakers = len(set(narrators))
+    if speakers < 2 or len(waveforms) < 2 * speakers:
+        raise LabError(f"{len(waveforms)} waveforms of {speakers} speakers; give 2 speakers or more, and 2 of each")
+    likely = np.full(speakers, 1 / speakers)
     gallery = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", priors=likely)
-    return gallery.fit([embedding(waveform) for waveform in waveforms], narrators)
+    try:
+        return gallery.fit(_embeddings(waveforms, narrators), narrators)
+    except np.linalg.LinAlgError:
+        raise LabError("the waveforms of each speaker are too much alike; give different recordings") from None
 
 
 def top1(gallery: LinearDiscriminantAnalysis, waveforms: Sequence[np.ndarray], narrators: Sequence[str]) -> float:
-    """The share of waveforms (N,) that are taken for the narrator that they should be by, out of all enrolled."""
-    return float(gallery.score([embedding(waveform) for waveform in waveforms], narrators))
+    """The share of waveforms (N,) whose speaker, out of all enrolled, is the one named."""
+    return float(gallery.score(_embeddings(waveforms, narrators), narrators))
+
+
+def _embeddings(waveforms: Sequence[np.ndarray], names: Sequence[str] | None = None) -> np.ndarray:
+    """(waveforms, 41). Raises LabError for none, and where names are not as many."""
+    count = len(waveforms) if names is None else len(names)
+    if not count or count != len(waveforms):
+        raise LabError(f"{len(waveforms)} waveforms with {count} names; give as many of both, one or more")
+    return np.array([embedding(waveform) for waveform in waveforms])
 
 
 def similarity(
@@ -110,7 +125,7 @@ def similarity(
     """
 
     def directions(waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        centred = np.array([embedding(waveform) for waveform in waveforms]) - gallery.means_.mean(0)
+        centred = _embeddings(waveforms) - gallery.means_.mean(0)
         axes = gallery.transform(centred)
         return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 

@@ -21,11 +21,16 @@ from lab.protocols import Tokenizer
 from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.tokens.mel import LogMel
 
-PIECE = 10 * TOKEN_RATE  # tokens that a narrator is to be known by
+PIECE = 10 * TOKEN_RATE  # tokens from which the probe tells the narrator
 
 
 def character_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
-    """Edits over characters of the truth, all texts taken together."""
+    """Edits over characters of the truth, all texts taken together.
+
+    Raises LabError where the texts are not as many, or the truth has no character.
+    """
+    if len(truth) != len(heard) or not any(truth):
+        raise LabError(f"{len(heard)} transcripts of {len(truth)} texts; give as many of both, with words in the texts")
     return float(jiwer.cer(list(truth), list(heard)))
 
 
@@ -36,12 +41,19 @@ def transcription(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> floa
 
 
 def unit_edit_distance(first: Tensor, second: Tensor) -> float:
-    """Edits between two token sequences of one text, over the mean length; 0 would be no trace of the speaker."""
+    """Edits between two token sequences (T,) of one text, over the mean length; 0 would be no trace of the speaker.
+
+    Raises LabError for sequences that are both empty.
+    """
+    if not len(first) and not len(second):
+        raise LabError("there are no tokens to compare; give two sequences of one text")
     return Levenshtein.distance(first.tolist(), second.tolist()) / (0.5 * (len(first) + len(second)))
 
 
 def between_narrators(tokenizer: Tokenizer, pairs: Sequence[tuple[Utterance, Utterance]]) -> dict[str, float]:
     """Mean unit edit distance of two readings of one text, with tokens as they are and with repeats collapsed."""
+    if not pairs:
+        raise LabError("there are no readings to compare; give one pair or more")
     plain, collapsed = [], []
     for pair in pairs:
         tokens = [tokenizer.encode(utterance.samples()) for utterance in pair]
@@ -90,16 +102,18 @@ def narrator_identified(tokenizer: Tokenizer, utterances: Iterable[Utterance]) -
     kept, pieces = np.stack(tokens), np.stack(spectra)
     neighbours = kept[:, :-1] * tokenizer.vocabulary + kept[:, 1:]
     return {
-        "tokens": probe(bags(kept), narrators, texts),
-        "tokens and their neighbours": probe(sparse.hstack([bags(kept), bags(neighbours)]).tocsr(), narrators, texts),
+        "tokens": probe(histograms(kept), narrators, texts),
+        "tokens and their neighbours": probe(
+            sparse.hstack([histograms(kept), histograms(neighbours)]).tocsr(), narrators, texts
+        ),
         "log-mel": probe(pieces, narrators, texts),
     }
 
 
-def bags(pieces: np.ndarray) -> sparse.csr_array:
-    """Units (pieces, T) -> the share of each unit in each piece (pieces, units that occur), square roots of them.
+def histograms(pieces: np.ndarray) -> sparse.csr_array:
+    """Tokens (pieces, T) -> square roots of the share of each token in each piece (pieces, tokens that occur).
 
-    Between square roots Euclid's distance is Hellinger's: the frequent do not drown the rare.
+    The Euclidean distance between square roots is Hellinger's, in which frequent tokens do not outweigh rare ones.
     """
     found, columns = np.unique(pieces, return_inverse=True)
     rows = np.broadcast_to(np.arange(len(pieces))[:, None], columns.shape)
@@ -138,7 +152,12 @@ def phones_and_tokens(
 
 
 def joint_counts(phones: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """(T,) and (T,) -> how often each phone meets each token (phones that occur, tokens that occur)."""
+    """(T,) and (T,) -> how often each phone meets each token (phones that occur, tokens that occur).
+
+    Raises LabError where they are not as many.
+    """
+    if len(phones) != len(tokens):
+        raise LabError(f"{len(phones)} phones of {len(tokens)} tokens; give one phone a token")
     (rows, phone), (columns, token) = (np.unique(each, return_inverse=True) for each in (phones, tokens))
     return np.bincount(phone * len(columns) + token, minlength=len(rows) * len(columns)).reshape(len(rows), -1)
 

@@ -42,9 +42,9 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True, h
     if series not in SERIES:
         raise LabError(f"there is no series {series!r}; there are {', '.join(SERIES)}")
     figure, last = go.Figure(), []
-    for system, accounts in report.accounts.items():
+    for system, scores in report.scores.items():
         name, colour, dash = SYSTEMS[system]
-        curve = coherence.curve(accounts, series)
+        curve = coherence.curve(scores, series)
         edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": system}
         figure.add_scatter(x=curve.x, y=curve.high.round(3), **edge)
         figure.add_scatter(x=curve.x, y=curve.low.round(3), fill="tonexty", fillcolor=_pale(colour), **edge)
@@ -66,9 +66,9 @@ def coherence_published(report: Report, height: int = 420) -> go.Figure:
     """SC-L here and SC-L as published: another embedding, other stories, other lengths; only the shapes compare."""
     titles = f"here: {report.embedder}", "published: Gecko (Park et al. 2025)"
     figure = make_subplots(1, 2, horizontal_spacing=0.09, subplot_titles=titles)
-    for system, accounts in report.accounts.items():
+    for system, scores in report.scores.items():
         name, colour, dash = SYSTEMS[system]
-        curve = coherence.curve(accounts, "SC-L")
+        curve = coherence.curve(scores, "SC-L")
         line(figure, curve.x, curve.value.round(3), name, colour, width=2.5, dash=dash, **_group("here", 1))
     for name, points in coherence.published().items():
         colour, dash = _PAPER.get(name, _EXTENDED)
@@ -110,9 +110,9 @@ def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> st
     """The fitted decays as a table in markdown, with 95 % intervals of a bootstrap over stories."""
     unit = "words" if SERIES[series].step > 1 else "minutes"
     lines = [f"| {SERIES[series].label} | start | floor | half of the way in, {unit} |", "| --- | --- | --- | --- |"]
-    for system, accounts in report.accounts.items():
+    for system, scores in report.scores.items():
         try:
-            found, low, high = coherence.decay(accounts, series, draws)
+            found, low, high = coherence.decay(scores, series, draws)
         except LabError as error:
             lines.append(f"| {SYSTEMS[system][0]} | {error} | | |")
             continue
