@@ -363,5 +363,6 @@ def test_the_speaker_is_taken_from_where_speech_is(models: dict[str, nn.Module])
     found = voice.prompt(late, tokens)
     (first,) = (at for at in range(75, 151) if torch.equal(found.tokens, tokens[at : at + 75]))
     assert torch.equal(found.codes, voice.prompt(late[640 * first :], tokens[first:]).codes)
+    assert len(voice.prompt(late, tokens[:90]).tokens) == 75  # it looks no further than the tokens reach
     early = voiced(5)
     assert torch.equal(voice.prompt(early, tokens).tokens, tokens[:75])

@@ -45,11 +45,11 @@ class Synthesizer:
         if len(waveform) < length * TOKEN_HOP or len(tokens) < length:
             seconds = len(waveform) / audio.SAMPLE_RATE
             raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
-        first = audio.speech_span(waveform, length / TOKEN_RATE, TOKEN_HOP) // TOKEN_HOP
+        first = audio.speech_span(waveform[: len(tokens) * TOKEN_HOP], length / TOKEN_RATE, TOKEN_HOP) // TOKEN_HOP
         tokens = tokens[first : first + length]
         end = (first + length) * TOKEN_HOP + self.codec.receptive_field
-        heard = torch.from_numpy(waveform[first * TOKEN_HOP : end])
-        codes = self.codec.encode(heard[None].to(self.device))[0, : FRAMES * length]
+        samples = torch.from_numpy(waveform[first * TOKEN_HOP : end])
+        codes = self.codec.encode(samples[None].to(self.device))[0, : FRAMES * length]
         return VoicePrompt(tokens.cpu(), codes.cpu())
 
     def speak(
