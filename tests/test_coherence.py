@@ -26,7 +26,6 @@ from lab.measure.embedding import embedder
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
-from lab.view.tracks import Marks, Words
 
 NUMBER = 3  # a held-out story
 STORY = storyworld.story(narration.held_out_seed(NUMBER), 96)
@@ -410,15 +409,3 @@ def test_published_curves_are_called_published() -> None:
     assert len(right) == len(coherence.published())
     assert right["SpeechSSM-2B"] == list(coherence.published()["SpeechSSM-2B"].values())
     assert "published" in figure.layout.annotations[1].text and "bag of words" in figure.layout.annotations[0].text
-
-
-def test_tracks_are_on_the_clock_of_the_waveform() -> None:
-    words = spoken(STORY.sentences[:20])
-    other = [(start, stop, "finn" if word == STORY.cast.hero and start > 30 else word) for start, stop, word in words]
-    spans = [Span(0.0, 10.0, 0.5, 0.1), Span(10.0, 20.0, 0.25, 0.1)]
-    curves, right, wrong, text = pictures.coherence_tracks(other, STORY.cast, spans)
-    assert isinstance(curves, tuple) and [list(curve.times) for curve in curves] == [[15, 25]] * 2
-    assert [list(curve.values) for curve in curves] == [[0.5, 0.25], [0.1, 0.1]]
-    assert isinstance(right, Marks) and isinstance(wrong, Marks)
-    assert max(right.times) <= 30 < min(wrong.times)
-    assert isinstance(text, Words) and text.spans == other

@@ -4,7 +4,7 @@ from lab.extras import require
 
 require("notebooks")
 
-from lab.view.coherence import coherence_decay, coherence_fits, coherence_published, coherence_tracks
+from lab.view.coherence import coherence_decay, coherence_fits, coherence_published
 from lab.view.explore import explore
 from lab.view.figures import timeline
 from lab.view.player import Player
@@ -23,7 +23,6 @@ __all__ = [
     "coherence_decay",
     "coherence_fits",
     "coherence_published",
-    "coherence_tracks",
     "confidence_map",
     "decoding",
     "explore",

@@ -1,19 +1,17 @@
-"""Figures of coherence over the length of a story: of many stories, beside published ones, and the tracks of one."""
+"""Coherence over the length of a story: curves of many stories, published ones beside, fits as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.measure import coherence
-from lab.measure.coherence import PROMPT_SECONDS, SERIES, TRUTH, Report, Span, Words
-from lab.view import style, tracks
+from lab.measure.coherence import SERIES, TRUTH, Report
+from lab.view import style
 from lab.view.style import axes, line, styled
 
 # what continued the prompts: name, colour, dash
@@ -59,10 +57,10 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True, h
     axes(figure, SERIES[series].axis, SERIES[series].label)
     what = SERIES[series].label.split(",")[0]
     message = f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}"
-    return style.legend_below(styled(figure, message, height), 90)
+    return style.legend_below(styled(figure, message, height), 90).update_layout(title_font_size=14)  # it is long
 
 
-def coherence_published(report: Report, height: int = 420) -> go.Figure:
+def coherence_published(report: Report, height: int = 480) -> go.Figure:
     """SC-L here and SC-L as published: another embedding, other stories, other lengths; only the shapes compare."""
     titles = f"here: {report.embedder}", "published: Gecko (Park et al. 2025)"
     figure = make_subplots(1, 2, horizontal_spacing=0.09, subplot_titles=titles)
@@ -82,28 +80,6 @@ def coherence_published(report: Report, height: int = 420) -> go.Figure:
 def _group(name: str, column: int) -> dict[str, Any]:
     group = {"legendgroup": name, "legendgrouptitle_text": name, "row": 1, "col": column}
     return {**group, "mode": "lines+markers", "marker": {"size": 5}}
-
-
-def coherence_tracks(
-    words: Words, cast: storyworld.Cast, spans: Sequence[Span]
-) -> tuple[tracks.Track | Sequence[tracks.Curve], ...]:
-    """A story's words, heroes and coherence for `Player`, on the clock of its waveform.
-
-    words: of `Tokenizer.words`. spans: of `coherence.by_span`, drawn at their middles.
-    """
-    named = coherence.heroes(words, cast)
-    middles = [PROMPT_SECONDS + (span.start + span.stop) / 2 for span in spans]
-    return (
-        (
-            tracks.Curve("like its prompt", middles, [span.likeness for span in spans], "cosine"),
-            tracks.Curve(
-                "like other stories' openings", middles, [span.elsewhere for span in spans], "cosine", style.TRUTH
-            ),
-        ),
-        tracks.Marks(cast.hero, [second for second, right in named if right], style.PROMPT),
-        tracks.Marks("another hero", [second for second, right in named if not right], style.SEAM),
-        tracks.Words("heard", words),
-    )
 
 
 def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> str:

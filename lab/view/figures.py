@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import librosa
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -11,6 +10,7 @@ from lab.audio import SAMPLE_RATE
 from lab.speech import Story
 from lab.tokens import TOKEN_RATE
 from lab.view import style
+from lab.view.sound import spectrogram
 
 
 def timeline(story: Story, height: int = 460) -> go.Figure:
@@ -24,9 +24,9 @@ def timeline(story: Story, height: int = 460) -> go.Figure:
             x=times, y=extreme.round(3), fill=fill, fillcolor=style.WAVE, line={"width": 0, "color": style.WAVE},
             hoverinfo="skip", row=1, col=1,
         )  # fmt: skip
-    picture, hop = _spectrogram(story.waveform, 900)
+    picture = (255 * spectrogram(story.waveform, 900)).astype(np.uint8)  # small in a notebook
     figure.add_heatmap(
-        z=picture, x0=0, dx=hop, y0=0, dy=8 / len(picture), colorscale="Greys", showscale=False, row=2, col=1,
+        z=picture, x0=0, dx=story.seconds / 900, y0=1 / 16, dy=1 / 8, colorscale="Greys", showscale=False, row=2, col=1,
         hovertemplate="%{x:.1f} s, %{y:.1f} kHz<extra></extra>",
     )  # fmt: skip
     tokens, prompt = story.tokens.numpy(), story.prompt_tokens
@@ -47,13 +47,3 @@ def timeline(story: Story, height: int = 460) -> go.Figure:
     style.axes(figure, "seconds of speech", "token number", row=3, col=1)
     message = f"{seconds:.0f} s of prompt, {story.seconds - seconds:.0f} s of new speech; dotted: joins of windows"
     return style.styled(figure, message, height).update_layout(showlegend=False)
-
-
-def _spectrogram(waveform: np.ndarray, columns: int) -> tuple[np.ndarray, float]:
-    """Uint8 picture (64, columns) of the log power up to 8 kHz, and the seconds of a column: small in a notebook."""
-    power = np.abs(librosa.stft(waveform, n_fft=512, hop_length=128)) ** 2
-    power = power[:256].reshape(64, 4, -1).mean(1)
-    width = max(1, power.shape[1] // columns)
-    power = power[:, : power.shape[1] // width * width].reshape(64, -1, width).mean(2)
-    decibels = librosa.power_to_db(power, ref=np.max, top_db=70)
-    return ((decibels + 70) / 70 * 255).astype(np.uint8), width * 128 / SAMPLE_RATE

@@ -47,17 +47,28 @@ def listen(waveform: np.ndarray, caption: str = "", seconds: float | None = None
 def poster(waveform: np.ndarray) -> bytes:
     """Waveform (N,) over its spectrogram up to 8 kHz, 640 x 112 pixels: a PNG of 10 to 30 kB. LabError as `listen`."""
     waveform = as_waveform(waveform, "the sound")
-    frames = np.linspace(0, max(0, len(waveform) - 512), COLUMNS).astype(int)
-    padded = np.pad(waveform, (0, max(0, 512 - len(waveform))))
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, 512)[frames] * np.hanning(512)  # (columns, 512)
-    power = (np.abs(np.fft.rfft(pieces)[:, :256]) ** 2).reshape(COLUMNS, 64, 4).mean(2)
-    decibels = 10 * np.log10(power + 1e-10)
-    shades = np.clip((decibels - decibels.max() + 70) / 70, 0, 1).T[::-1] ** 1.5  # (64, columns), dark is loud
+    shades = spectrogram(waveform, COLUMNS)[::-1] ** 1.5  # dark is loud
+    frames, padded = _frames(waveform, COLUMNS)
     width = max(1, len(waveform) // COLUMNS)
     reach = np.abs(padded[frames[:, None] + np.arange(min(width, 512))]).max(1)
     rows = np.abs(np.linspace(-1, 1, 48))[:, None]
     wave = np.where(rows <= np.maximum(reach / max(reach.max(), 1e-6), 0.03), 0.6, 0.0)  # a line through silence
     return _png((15.99 * (1 - np.concatenate([wave, shades]))).astype(np.uint8))
+
+
+def spectrogram(waveform: np.ndarray, columns: int) -> np.ndarray:
+    """Log power of waveform (N,) up to 8 kHz, (64, columns): 1 is the loudest, 0 is 70 dB below it and less."""
+    frames, padded = _frames(waveform, columns)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 512)[frames] * np.hanning(512)  # (columns, 512)
+    power = (np.abs(np.fft.rfft(windows)[:, :256]) ** 2).reshape(columns, 64, 4).mean(2)
+    decibels = 10 * np.log10(power + 1e-10)
+    return np.clip((decibels - decibels.max() + 70) / 70, 0, 1).T
+
+
+def _frames(waveform: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where frames of 512 samples begin, evenly spaced, in the waveform, padded to one."""
+    padded = np.pad(waveform, (0, max(0, 512 - len(waveform))))
+    return np.linspace(0, len(padded) - 512, columns).astype(int), padded
 
 
 def _png(shades: np.ndarray) -> bytes:

@@ -135,7 +135,7 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
     return style.legend_below(style.styled(figure, message, height), 150)
 
 
-def efficiency(report: Report | None, height: int = 460) -> go.Figure:
+def efficiency(report: Report | None, height: int = 480) -> go.Figure:
     """Tokens a second from one memory, and Griffin's over the Transformer's: measured beside published (Fig. 6, 8).
 
     Dotted: what the bandwidth and the arithmetic of the machine allow, measured in the same run.
@@ -158,7 +158,7 @@ def efficiency(report: Report | None, height: int = 460) -> go.Figure:
     for column in (1, 2):
         _over_speech(figure, max(*there, *rows) / TOKEN_RATE, row=1, col=column)
     figure.add_hline(1, line={"color": style.TRUTH, "width": 1, "dash": "dot"}, row=1, col=2)  # equally fast
-    speed, ratio = "tokens a second, all stories together", "times the Transformer's"
+    speed, ratio = "tokens a second, all stories", "times the Transformer's"
     style.axes(figure, y=style.log(speed, dtick=1, tickformat=","), row=1, col=1)
     style.axes(figure, y=style.log(ratio, dtick=1, tickformat="~g"), row=1, col=2)
     if not ratios:
