@@ -175,6 +175,7 @@ def test_a_wheel_tells_a_story_wherever_it_is_installed(tmp_path: Path) -> None:
     )
     assert installed.returncode == 0, installed.stderr
     (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site / "sitecustomize.py").write_text(BLOCK.format(modules=OPTIONAL))  # the core alone
     desk = tmp_path / "desk"
     desk.mkdir()
     speak = {key: value for key, value in quiet.items() if key not in ("LAB_BUNDLE", "PYTHONPATH")}
@@ -183,6 +184,8 @@ def test_a_wheel_tells_a_story_wherever_it_is_installed(tmp_path: Path) -> None:
     prompt = site / "lab" / "data" / "prompts" / "leo_by_ada.flac"
     told = run(python, "-m", "lab", "story", prompt, "--minutes", str(1 / 6), cwd=desk, env=speak)
     assert told.returncode == 0, told.stderr
+    doctor = run(python, "-m", "lab", "doctor", cwd=desk, env=speak)
+    assert doctor.returncode == 0 and "[train] lacks lightning_fabric" in doctor.stdout, doctor.stderr
     assert [path.name for path in desk.iterdir()] == ["story.wav"]
     # 16 kHz, 16 bits: 10 s of prompt and 10 s of new speech
     assert (desk / "story.wav").stat().st_size > 32_000 * 19
