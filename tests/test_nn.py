@@ -222,7 +222,7 @@ def test_weights_without_averages_are_trained_on_from_where_they_are() -> None:
     for seed in range(4):  # k-means would give the codes another order, but for luck
         torch.manual_seed(seed)
         other = VectorQuantizer(4, 6)
-        other.load_state_dict({"codebook": first.codebook})
+        other.load_state_dict({"codebook": first.codebook}, strict=False)
         assert torch.equal(other.codebook, first.codebook)
         other(x)
         assert torch.equal(other.nearest(centres), first.nearest(centres))

@@ -11,7 +11,7 @@ Vectors that are not finite never move a codebook.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ from lab.nn.sampling import generator_of
 class VectorQuantizer(nn.Module):
     """Nearest of `codes` vectors of `width`; by angle when `cosine` (inputs and codes on the unit sphere).
 
-    decay: of the moving averages. dead: share of the mean usage under which a code is replaced. seed: of the draws of
-    new codes from the inputs; the same batches give the same codebook.
+    decay: of the moving averages. dead: share of the mean usage under which a code is replaced. The same batches give
+    the same codebook: what is drawn from them follows from their number.
     """
 
     codebook: Tensor
@@ -34,16 +34,14 @@ class VectorQuantizer(nn.Module):
     sums: Tensor
     started: Tensor
 
-    def __init__(
-        self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05, seed: int = 0
-    ):
+    def __init__(self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05):
         super().__init__()
-        self.cosine, self.decay, self.dead, self.seed = cosine, decay, dead, seed
+        self.cosine, self.decay, self.dead = cosine, decay, dead
         self.register_buffer("codebook", torch.zeros(codes, width))
         # The averages matter to training alone: a checkpoint carries them, a bundle may leave them out.
         self.register_buffer("usage", torch.zeros(codes))
         self.register_buffer("sums", torch.zeros(codes, width))
-        self.register_buffer("started", torch.tensor(0))  # batches followed; at 0 k-means is still to come
+        self.register_buffer("started", torch.tensor(0))  # batches followed
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(..., width) -> quantized with straight-through gradient (..., width), indices (...).
@@ -88,15 +86,12 @@ class VectorQuantizer(nn.Module):
     def nearest(self, x: Tensor) -> Tensor:
         return self.scores(x).argmax(-1)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Weights without averages (a bundle) are whole: training goes on from that codebook, not from k-means."""
-        if prefix + "codebook" in state_dict and prefix + "usage" not in state_dict:
-            codebook = state_dict[prefix + "codebook"]
-            averages = {"usage": torch.ones(len(codebook)), "sums": codebook.float(), "started": torch.tensor(1)}
-            state_dict |= {prefix + name: value for name, value in averages.items()}
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def _start(self, x: Tensor, rounds: int = 10) -> None:
+        """k-means; but a codebook from a bundle, which leaves averages out, is trained on from where it is."""
+        if self.codebook.any():
+            self.usage.fill_(1)
+            self.sums.copy_(self.codebook)
+            return
         self.codebook.copy_(self._drawn(x))
         for _ in range(rounds):
             counts, sums = self._count(x, self.nearest(x))
@@ -108,7 +103,7 @@ class VectorQuantizer(nn.Module):
 
     def _drawn(self, x: Tensor) -> Tensor:
         """As many of the vectors (N, width) as there are codes."""
-        random = generator_of(self.seed, int(self.started))
+        random = generator_of(int(self.started))
         return x[torch.randint(len(x), (len(self.codebook),), generator=random).to(x.device)]
 
     def _count(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +129,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, levels: int, codes: int, width: int, decay: float = 0.99):
         super().__init__()
-        quantizers = [VectorQuantizer(codes, width, decay=decay, seed=level) for level in range(levels)]
+        quantizers = [VectorQuantizer(codes, width, decay=decay) for _ in range(levels)]
         self.levels = cast(Sequence[VectorQuantizer], nn.ModuleList(quantizers))
 
     def forward(self, x: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
