@@ -1,4 +1,4 @@
-"""lab.recurrence.compiled: numba leaves torch's threads alone, survives a fork, and needs no place to write."""
+"""lab.recurrence.compiled: kernels leave torch's threads alone, survive a fork, and need no place to write."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from lab.recurrence import causal_conv1d, rg_lru
+from lab.recurrence import causal_conv1d, compiled, cpu, rg_lru
+from tests.test_recurrence import assert_parity
 
 ROOT = Path(__file__).parents[1]
 SCAN = """
@@ -35,21 +37,41 @@ def run(program: str, **env: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("torchs", "numbas"), [(1, 2), (2, 2), (2, 1)])
-def test_the_number_of_torchs_threads_stays(torchs: int, numbas: int) -> None:
-    program = SCAN + f"torch.set_num_threads({torchs}); scan(); print(torch.get_num_threads()); scan()\n"
-    assert run(program + "print(torch.get_num_threads())", NUMBA_NUM_THREADS=f"{numbas}").split() == [str(torchs)] * 2
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_torchs_threads_stays(threads: int) -> None:
+    program = SCAN + f"torch.set_num_threads({threads}); scan(); print(torch.get_num_threads()); scan()\n"
+    assert run(program + "print(torch.get_num_threads())").split() == [str(threads)] * 2
+
+
+@pytest.mark.parametrize("name", ["rg_lru", "causal_conv1d"])
+def test_threads_divide_sequences_and_channels(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    workers: list[int] = []
+
+    def in_threads(kernel: Any, count: int, *arguments: Any) -> None:
+        workers.append(count)
+        compiled.in_threads(kernel, count, *arguments)
+
+    monkeypatch.setattr(cpu, "in_threads", in_threads)
+    monkeypatch.setattr(cpu, "SMALL", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for shape in ((1, 40, 130), (2, 20, 200), (5, 20, 64)):
+            assert_parity(name, "numba", "middle", shape)
+    finally:
+        torch.set_num_threads(before)
+    assert set(workers) == {3}
 
 
 def test_a_forked_process_goes_on_alone() -> None:
-    """numba's OpenMP ends a process that enters it after a fork, and torch's waits for threads that are not there."""
+    """OpenMP's threads are not there in the child: torch would wait for them, and numba would end the process."""
     program = f"""{SCAN}
 torch.set_num_threads(2)
 scan()
 with multiprocessing.get_context("fork").Pool(1) as pool:
     print(len(pool.map_async(scan, range(2)).get(120)))
 """
-    assert run(program, NUMBA_NUM_THREADS="2").strip() == "2"
+    assert run(program).strip() == "2"
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:

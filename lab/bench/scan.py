@@ -45,7 +45,7 @@ def _bandwidth(T: int, L: int, rounds: int) -> list[Row]:
         {
             "add": add.timer,
             "forward": timer(lambda: rg_lru(*given)),
-            "kernel": timer(lambda: cpu._run(cpu._scan, cpu._scan_shared, *given, state, reset, y)),
+            "kernel": timer(lambda: cpu._run(cpu._scan, *given, state, reset, y)),
             "both": timer(both),
         },
         rounds,

@@ -1,4 +1,8 @@
-"""numba as the lab uses it: compiled once and kept, threads that leave torch's alone, and no threads after a fork."""
+"""numba as the lab uses it: compiled once and kept on disk, its kernels run on plain threads.
+
+numba's own threads share OpenMP with torch: its first call changes how many torch has, and a forked process that enters
+it is ended. A kernel releases Python's lock instead, so that any threads do.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from numba import config, njit, set_num_threads
+from numba import njit
 
 from lab.console import console
 
@@ -21,8 +25,6 @@ SUMS: dict[str, Any] = KERNEL | {"fastmath": FAST | {"reassoc"}}  # a sum in lan
 PATIENCE = 2.0  # seconds of compiling until something is said
 
 _kept = True  # whether numba found a place for what it compiles
-_forked = False
-_one_at_a_time = threading.Lock()  # numba's pool may not be entered by two Python threads: it would end the process
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -52,28 +54,15 @@ def compiling(what: str) -> Iterator[None]:
         timer.cancel()
 
 
-def threads() -> int:
-    """How many threads a kernel may use: torch's, as far as numba has them; 1 in a forked process, as OpenMP's threads
-    stay with the parent."""
-    return 1 if _forked else min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+def in_threads(kernel: Callable[..., None], workers: int, *arguments: Any) -> None:
+    """kernel(worker, workers, *arguments) for each worker, at once."""
+    others = [threading.Thread(target=kernel, args=(each, workers, *arguments)) for each in range(1, workers)]
+    for thread in others:
+        thread.start()
+    kernel(0, workers, *arguments)
+    for thread in others:
+        thread.join()
 
 
-def in_parallel(function: Callable[..., None], workers: int, *arguments: Any) -> None:
-    """function(workers, *arguments), which goes over its workers by `prange`, on as many threads."""
-    with _one_at_a_time:
-        before = torch.get_num_threads()
-        set_num_threads(workers)
-        function(workers, *arguments)
-        if torch.get_num_threads() != before:  # the two share OpenMP, and numba sets its number
-            torch.set_num_threads(before)
-
-
-def _after_fork() -> None:
-    """OpenMP's threads are not there in the child; numba would end the process and torch wait for them for ever."""
-    global _forked, _one_at_a_time
-    _forked, _one_at_a_time = True, threading.Lock()
-    torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # OpenMP's threads are not there in the child, and torch would wait for them
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

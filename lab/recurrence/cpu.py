@@ -1,9 +1,8 @@
 """RG-LRU and the causal convolution on the CPU: numba kernels that pass over memory once, both ways.
 
-A time step is a row of L contiguous channels; threads share out sequences and ranges of channels and each
-walks through the whole of T, so that a recurrence costs what reading its inputs costs. The gates are turned
-into `a` and sqrt(1 - a^2) on the way; the backward does it again instead of storing them, two (B, T, L)
-arrays less.
+A time step is a row of L contiguous channels. Sequences and ranges of channels are divided among threads, each of
+which goes through the whole of T: a recurrence costs what reading its inputs costs. `a` and sqrt(1 - a^2) are computed
+on the way, and again in the backward: two (B, T, L) arrays less to store.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lab.recurrence.compiled import FAST, KERNEL, in_parallel, jit, threads
+from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
-SMALL = 1 << 14  # elements: below, waking a second thread (10 us) costs more than it saves
+SMALL = 1 << 16  # elements: below, starting a second thread (50 us) costs more than it saves
 HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
 MIN_CHANNELS = 64  # 4 cache lines: narrower ranges make the hardware prefetcher run behind
 
@@ -151,53 +150,23 @@ def _conv_back(worker, workers, parts, x, weight, carried, reset, gy, dx, dcarri
                     g_tap[c] += g_t[c] * w[c]
 
 
-# Written out four times: numba's cache on disk does not know again a function that takes or closes over another. The
-# index of prange is unsigned: as int64 the kernels are compiled once for both.
-@jit(parallel=True, **KERNEL)
-def _scan_shared(workers, parts, x, i, r, decay, h0, reset, h):
-    for worker in prange(workers):
-        _scan(np.int64(worker), workers, parts, x, i, r, decay, h0, reset, h)
-
-
-@jit(parallel=True, **KERNEL)
-def _scan_back_shared(workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry):
-    for worker in prange(workers):
-        _scan_back(np.int64(worker), workers, parts, x, i, r, decay, h0, reset, h, gy, dx, di, dr, ddecay, carry)
-
-
-@jit(parallel=True, **KERNEL)
-def _conv_shared(workers, parts, x, weight, bias, carried, reset, y):
-    for worker in prange(workers):
-        _conv(np.int64(worker), workers, parts, x, weight, bias, carried, reset, y)
-
-
-@jit(parallel=True, **KERNEL)
-def _conv_back_shared(workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias):
-    for worker in prange(workers):
-        _conv_back(np.int64(worker), workers, parts, x, weight, carried, reset, gy, dx, dcarried, dweight, dbias)
-
-
-def _run(alone: Callable[..., None], shared: Callable[..., None], *tensors: Tensor) -> None:
+def _run(kernel: Callable[..., None], *tensors: Tensor) -> None:
     """The kernel on as many threads as torch would use; the first tensor is (B, T, L)."""
     B, _, L = tensors[0].shape
-    arrays = [tensor.numpy() for tensor in tensors]
-    most = threads()
+    most = torch.get_num_threads() if tensors[0].numel() >= SMALL else 1
     parts = min(most // gcd(B, most), -(-L // MIN_CHANNELS))  # the tasks divide by the threads where they can
-    if most == 1 or B * parts == 1 or arrays[0].size < SMALL:
-        alone(0, 1, 1, *arrays)
-    else:
-        in_parallel(shared, min(most, B * parts), parts, *arrays)
+    in_threads(kernel, min(most, B * parts), parts, *(tensor.numpy() for tensor in tensors))
 
 
 def _flat(*tensors: Tensor) -> list[Tensor]:
-    """Contiguous, and float32 unless bool, out of reach of autograd."""
+    """Contiguous, float32 unless bool, and detached."""
     return [t.detach().to(t.dtype if t.dtype == torch.bool else torch.float32).contiguous() for t in tensors]
 
 
 def _fresh(like: Tensor) -> Tensor:
     """An empty tensor, large ones in pages of 2 MB where Linux has them.
 
-    A large array is new memory each time, and to be given it 4 kB after 4 kB can take longer than to fill it.
+    A large array is new memory each time, and page faults every 4 kB can take longer than filling it.
     """
     made = torch.empty_like(like)
     if sys.platform == "linux" and made.nbytes >= 2 * HUGE_PAGE:
@@ -218,7 +187,7 @@ class _RGLRU(torch.autograd.Function):
         """x, input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
         flat = _flat(*inputs)
         h = _fresh(flat[0])  # (B, T, L)
-        _run(_scan, _scan_shared, *flat, h)
+        _run(_scan, *flat, h)
         ctx.save_for_backward(*flat, h)
         ctx.dtypes = [t.dtype for t in inputs]
         return h, h[:, -1].clone()
@@ -230,11 +199,8 @@ class _RGLRU(torch.autograd.Function):
         gy, gstate = _flat(*grads)
         x, state = saved[0], saved[4]
         dx, di, dr = (_fresh(x) for _ in range(3))
-        ddecay, carry = (
-            torch.zeros_like(state),
-            gstate.clone(),
-        )  # (B, L): summed over B here, not by racing threads
-        _run(_scan_back, _scan_back_shared, *saved, gy, dx, di, dr, ddecay, carry)
+        ddecay, carry = torch.zeros_like(state), gstate.clone()  # (B, L), not summed over B by several threads
+        _run(_scan_back, *saved, gy, dx, di, dr, ddecay, carry)
         out = (dx, di, dr, ddecay.sum(0), carry)
         return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
 
@@ -245,7 +211,7 @@ class _CausalConv1d(torch.autograd.Function):
         """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
         flat = _flat(*inputs)
         y = _fresh(flat[0])
-        _run(_conv, _conv_shared, *flat, y)
+        _run(_conv, *flat, y)
         ctx.save_for_backward(*flat)
         ctx.dtypes = [t.dtype for t in inputs]
         return y.to(inputs[0].dtype)
@@ -257,7 +223,7 @@ class _CausalConv1d(torch.autograd.Function):
         dx, dstate = torch.zeros_like(x), torch.zeros_like(state)
         dweight, dbias = x.new_zeros(len(x), *weight.shape), x.new_zeros(len(x), *bias.shape)
         gy = _flat(*grads)[0]
-        _run(_conv_back, _conv_back_shared, x, weight, state, reset, gy, dx, dstate, dweight, dbias)
+        _run(_conv_back, x, weight, state, reset, gy, dx, dstate, dweight, dbias)
         out = (dx, dweight.sum(0), dbias.sum(0), dstate)
         return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
 
