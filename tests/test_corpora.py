@@ -50,20 +50,20 @@ def test_every_variant_speaks() -> None:
 @given(SEEDS, SEEDS)
 def test_the_same_text_is_the_same_waveform_whatever_was_read_before(seed: int, other: int) -> None:
     """espeak-ng on its own starts each text where the pitch flutter of the one before stopped."""
-    who = narrators.cast(np.random.default_rng(seed))
+    who = narrators.random_narrator(np.random.default_rng(seed))
     first = who.read(SENTENCE)
-    narrators.cast(np.random.default_rng(other)).read("the rain began to fall.")
+    narrators.random_narrator(np.random.default_rng(other)).read("the rain began to fall.")
     np.testing.assert_array_equal(who.read(SENTENCE), first)
 
 
 @given(SEEDS)
 def test_held_out_narrators_are_never_cast(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    who = narrators.cast(rng)
-    double = narrators.double(who, rng)
+    who = narrators.random_narrator(rng)
+    double = narrators.at_same_rate(who, rng)
     assert {variant(who), variant(double)} <= set(narrators.variants())
     assert double.rate == who.rate
-    assert narrators.cast(np.random.default_rng(seed)) == who
+    assert narrators.random_narrator(np.random.default_rng(seed)) == who
 
 
 def test_a_larger_speaker_is_lower_and_no_slower() -> None:

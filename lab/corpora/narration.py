@@ -49,25 +49,27 @@ def passage(seed: int, rng: np.random.Generator, nonsense: float = 0.0) -> str:
 
 
 def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:
-    """One passage by anyone and by a double. Same number, same pair."""
+    """One passage by two narrators at the same rate. Same number, same pair."""
     rng = np.random.default_rng((0x9A1F, number))
-    text, narrator = passage(training_seed(number), rng, nonsense), narrators.cast(rng)
-    double = narrators.double(narrator, rng)
-    return utterance(text, narrator), utterance(text, double)
+    text, narrator = passage(training_seed(number), rng, nonsense), narrators.random_narrator(rng)
+    other = narrators.at_same_rate(narrator, rng)
+    return utterance(text, narrator), utterance(text, other)
 
 
 def beside_reference(number: int) -> tuple[Utterance, Utterance]:
-    """One passage by anyone, every other time a named narrator, and by the reference narrator at the same rate."""
+    """One passage by a random or, every other time, a named narrator, and by the reference narrator at its rate."""
     rng = np.random.default_rng((0x0E, number))
     text = passage(training_seed(number), rng, nonsense=0.2)
-    narrator = narrators.NAMED[int(rng.integers(len(narrators.NAMED)))] if number % 2 else narrators.cast(rng)
+    narrator = (
+        narrators.NAMED[int(rng.integers(len(narrators.NAMED)))] if number % 2 else narrators.random_narrator(rng)
+    )
     return utterance(text, narrator), utterance(text, narrators.reference(narrator.rate))
 
 
 def voice_samples(number: int) -> tuple[Utterance, Utterance]:
     """Two different passages by one narrator: what the voice learns from. Every other narrator is a named one."""
     rng = np.random.default_rng((0x70CE, number))
-    narrator = narrators.NAMED[number // 2 % len(narrators.NAMED)] if number % 2 else narrators.cast(rng)
+    narrator = narrators.NAMED[number // 2 % len(narrators.NAMED)] if number % 2 else narrators.random_narrator(rng)
     first, second = (passage(training_seed(number + k), rng) for k in (0, 1))
     return utterance(first, narrator), utterance(second, narrator)
 

@@ -39,10 +39,8 @@ _SYNCHRONOUS, _RATE, _PITCH, _CHARACTERS, _UTF8 = 2, 1, 3, 1, 1
 
 @dataclass(frozen=True)
 class Narrator:
-    """Who reads.
-
-    `rate` in words a minute (80 to 450), `pitch` 0 to 99, `size` of the speaker against the voice's own.
-    """
+    """A voice and its settings: `rate` in words a minute (80 to 450), `pitch` 0 to 99, `size` of the speaker
+    against the voice's own."""
 
     name: str
     voice: str  # accent+variant, as espeak-ng writes it
@@ -121,22 +119,22 @@ def variants() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in _variants_folder().iterdir() if path.name not in reserved | _UNUSABLE))
 
 
-def cast(rng: np.random.Generator) -> Narrator:
-    """Someone to learn from: any usable variant and accent, at a rate and pitch of their own."""
+def random_narrator(rng: np.random.Generator) -> Narrator:
+    """A training narrator: any usable variant and accent, a random rate and pitch."""
     voice = f"{rng.choice(ACCENTS)}+{rng.choice(variants())}"
     rate, pitch = int(rng.integers(140, 196)), int(rng.integers(25, 76))
     size = float(rng.uniform(0.88, 1.14))
-    return _anyone(voice, rate, pitch, size)
+    return _unnamed(voice, rate, pitch, size)
 
 
-def double(narrator: Narrator, rng: np.random.Generator) -> Narrator:
+def at_same_rate(narrator: Narrator, rng: np.random.Generator) -> Narrator:
     """Another voice at the same rate, half of the time in the same accent."""
     accent = narrator.voice.split("+")[0] if rng.random() < 0.5 else rng.choice(ACCENTS)
     voice = f"{accent}+{rng.choice(variants())}"
-    return _anyone(voice, narrator.rate, int(rng.integers(25, 76)), narrator.size)
+    return _unnamed(voice, narrator.rate, int(rng.integers(25, 76)), narrator.size)
 
 
-def _anyone(voice: str, rate: int, pitch: int, size: float) -> Narrator:
+def _unnamed(voice: str, rate: int, pitch: int, size: float) -> Narrator:
     return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
 
 
@@ -161,12 +159,12 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
     if variant and not (_variants_folder() / variant).is_file():  # espeak-ng would read on without it
         raise LabError(f"espeak-ng has no variant {variant!r}; there are {', '.join(variants())}")
     library = ctypes.CDLL(espeakng_loader.get_library_path())
-    heard: list[bytes] = []
+    chunks: list[bytes] = []
 
     @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def listen(samples, count, _events):
+    def collect(samples, count, _events):
         if count > 0:
-            heard.append(ctypes.string_at(samples, 2 * count))
+            chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
     try:
@@ -176,7 +174,7 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
             raise LabError(f"espeak-ng did not start with the data in {data.decode()}; reinstall espeakng-loader")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath and echo, which it seeds with the time,
         ctypes.CDLL(None).srand(1)  # and the noise of its Klatt voices
-        library.espeak_SetSynthCallback(listen)
+        library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise LabError(f"espeak-ng has no voice {voice!r}; voices are accent+variant, such as en-us+f2")
         library.espeak_SetParameter(_RATE, rate, 0)
@@ -187,4 +185,4 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
     finally:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
-    return np.frombuffer(b"".join(heard), np.int16).astype(np.float32) / 32768, sample_rate
+    return np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768, sample_rate

@@ -1,18 +1,17 @@
 """A corpus tokenized once: flat files that training maps into memory and reads where it needs them.
 
     shard.json       the source, the fingerprints of tokenizer and codec, and what there was at the end of the last run
-    documents.jsonl  a line a piece: length in tokens and narrator of each document, and what was skipped
+    documents.jsonl  a line a part: length in tokens and narrator of each document, and what was skipped
     tokens.bin       (T,) uint16, little-endian: all documents end to end
     codes.bin        (2 T, Q) uint16, if codes are kept: codec frames 2 t and 2 t + 1 sound token t
 
-Workers make numbered pieces, some 200 s of speech each. One process appends them in order, the data first and then the
-line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the pieces
+Workers make numbered parts, some 200 s of speech each. One process appends them in order, the data first and then the
+line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the parts
 in flight, seconds of work each, and a shard can be read at any time.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -22,10 +21,10 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import groupby
@@ -42,6 +41,7 @@ from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
+from lab.files import locked, replacing
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 from lab.voice.soundstorm import FRAMES
@@ -55,12 +55,12 @@ UNIT = np.dtype("<u2")
 
 @dataclass(frozen=True)
 class Source:
-    """Numbered items, and what speech each is. `read` goes to other processes, so it is a function of a module."""
+    """Numbered items, and the utterances of each. `read` goes to other processes, so it is a function of a module."""
 
     name: str
     read: Callable[[Any], Iterable[Utterance]]
     items: Sequence[Any]
-    piece: int  # items that are made, written and lost together
+    part: int  # items that are made, written and lost together
     hours: float | None = None  # if no other number is asked for; None: all there is
     skipped: tuple[str, ...] = ()  # known before anything was read
 
@@ -82,15 +82,15 @@ class Source:
         return cls._recorded(root, folders.corpus(root), 4)
 
     @classmethod
-    def _narrated(cls, name: str, read: Callable[[int], Iterable[Utterance]], piece: int, hours: float) -> Source:
+    def _narrated(cls, name: str, read: Callable[[int], Iterable[Utterance]], part: int, hours: float) -> Source:
         first = next(iter(read(0)))  # another grammar or another cast is another corpus
-        return cls(f"{name} {_digest(f'{first.narrator}: {first.text}'.encode())}", read, range(10**6), piece, hours)
+        return cls(f"{name} {_digest(f'{first.narrator}: {first.text}'.encode())}", read, range(10**6), part, hours)
 
     @classmethod
-    def _recorded(cls, root: Path, corpus: folders.Corpus, piece: int) -> Source:
+    def _recorded(cls, root: Path, corpus: folders.Corpus, part: int) -> Source:
         names = "\n".join(str(path.relative_to(root)) for r in corpus.recordings for path in r.paths)
         name = f"{root.resolve()} {_digest(names.encode())}"
-        return cls(name, _recording, corpus.recordings, piece, skipped=tuple(corpus.skipped))
+        return cls(name, _recording, corpus.recordings, part, skipped=tuple(corpus.skipped))
 
 
 def _story(number: int) -> tuple[Utterance]:
@@ -129,9 +129,9 @@ class Shard:
         for kind, model in (("tokenizer", tokenizer), ("codec", codec)):
             if model is not None:
                 _agree(folder, header, kind, bundle.fingerprint(model))
-        pieces = _pieces(folder, header)
-        lengths = [length for piece in pieces for length in piece["documents"]]
-        skipped = header["skipped"] + [line for piece in pieces for line in piece["skipped"]]
+        parts = _parts(folder, header)
+        lengths = [length for part in parts for length in part["documents"]]
+        skipped = header["skipped"] + [line for part in parts for line in part["skipped"]]
         if not lengths:
             reason = f"all {len(skipped)} files were skipped, such as: {skipped[0]}" if skipped else "none was finished"
             raise LabError(f"{folder} holds no document; {reason}")
@@ -140,7 +140,7 @@ class Shard:
             _mapped(folder / TOKENS, (total,)),
             _mapped(folder / CODES, (FRAMES * total, header["levels"])) if header["levels"] else None,
             np.cumsum([0, *lengths[:-1]]),
-            [name for piece in pieces for name in piece["narrators"]],
+            [name for part in parts for name in part["narrators"]],
             skipped,
         )
 
@@ -172,8 +172,8 @@ class Shard:
             raise LabError("this shard holds no codes of a codec; make one with `lab shard --codes`")
         tokens = torch.from_numpy(self.tokens).split(np.diff(self.starts, append=len(self.tokens)).tolist())
         codes = torch.from_numpy(self.codes).split([FRAMES * len(part) for part in tokens])
-        told = iter(zip(tokens, codes, strict=True))
-        return [[VoicePrompt(*next(told)) for _ in group] for _, group in groupby(self.narrators)]
+        both = iter(zip(tokens, codes, strict=True))
+        return [[VoicePrompt(*next(both)) for _ in group] for _, group in groupby(self.narrators)]
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -186,22 +186,22 @@ def _header(folder: Path) -> dict[str, Any]:
         raise LabError(f"{folder / HEADER} is damaged ({error}); restore it or shard into another folder") from None
 
 
-def _pieces(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
+def _parts(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
     """The lines of documents.jsonl; the last may have been cut, and counts for nothing then."""
     path = folder / DOCUMENTS
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        pieces = [json.loads(line) for line in lines[:-1]]
+        parts = [json.loads(line) for line in lines[:-1]]
     except (OSError, ValueError) as error:
         raise LabError(f"{path} is damaged ({error}); restore it or shard into another folder") from None
-    if (counted := _tokens(pieces)) < header["tokens"]:
-        told = f"{counted} tokens counted, {header['tokens']} expected"
-        raise LabError(f"{path} is truncated: {told}; restore it or shard anew")
-    return pieces
+    if (counted := _tokens(parts)) < header["tokens"]:
+        found = f"{counted} tokens counted, {header['tokens']} expected"
+        raise LabError(f"{path} is truncated: {found}; restore it or shard anew")
+    return parts
 
 
-def _tokens(pieces: Sequence[dict[str, Any]]) -> int:
-    return sum(length for piece in pieces for length in piece["documents"])
+def _tokens(parts: Sequence[dict[str, Any]]) -> int:
+    return sum(length for part in parts for length in part["documents"])
 
 
 def _agree(folder: Path, header: dict[str, Any], key: str, ours: object) -> None:
@@ -224,7 +224,7 @@ def _check_size(path: Path, expected: int) -> None:
 # Making
 
 
-class Piece(NamedTuple):
+class Part(NamedTuple):
     """What a worker gives back. Codes are (2 T, 0) where none are kept."""
 
     tokens: list[np.ndarray]
@@ -272,23 +272,23 @@ def make(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            pieces = _resume(folder, header)
-            had = count = _tokens(pieces)
+        with locked(folder, wait=0, doing="sharding into"):
+            parts = _resume(folder, header)
+            had = count = _tokens(parts)
             wanted = math.inf if hours is None else hours * 3600 * TOKEN_RATE
-            starts = range(len(pieces) * source.piece, len(source.items), source.piece)
-            jobs = (source.items[start : start + source.piece] for start in starts)
-            made = _in_order(partial(_make_piece, source.read, models, codes), jobs, workers)
+            starts = range(len(parts) * source.part, len(source.items), source.part)
+            jobs = (source.items[start : start + source.part] for start in starts)
+            made = _in_order(partial(_make_part, source.read, models, codes), jobs, workers)
             for line in source.skipped:
                 console.print("skipped:", line)
             with closing(made), Progress(*columns, console=console, disable=count >= wanted) as progress:
                 bar = progress.add_task(folder.name, total=len(source.items) if hours is None else wanted)
-                while count < wanted and (piece := next(made, None)) is not None:
-                    pieces.append(_append(folder, piece))
-                    count += sum(map(len, piece.tokens))
-                    for line in piece.skipped:
+                while count < wanted and (part := next(made, None)) is not None:
+                    parts.append(_append(folder, part))
+                    count += sum(map(len, part.tokens))
+                    for line in part.skipped:
                         console.print("skipped:", line)
-                    done = len(pieces) * source.piece if hours is None else count
+                    done = len(parts) * source.part if hours is None else count
                     progress.update(bar, completed=done, description=f"{folder.name}: {throughput()}")
             _write_header(folder, header | {"tokens": count})
     except OSError as error:
@@ -303,21 +303,8 @@ def make(
     return shard
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """The only process that writes there; a lock of the system ends with its process, however that ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise LabError(f"another process is sharding into {folder}; wait for it or give another folder") from None
-    finally:
-        os.close(handle)
-
-
 def _resume(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pieces that are there, after cutting off what was written and not counted."""
+    """The parts that are there, after cutting off what was written and not counted."""
     if not (folder / HEADER).exists():
         if any((folder / name).exists() for name in (DOCUMENTS, TOKENS, CODES)):
             raise LabError(f"{folder} has lost its {HEADER}; restore it or shard into another folder")
@@ -325,13 +312,13 @@ def _resume(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
     theirs = _header(folder)
     for key in ("source", "tokenizer", "codec"):
         _agree(folder, theirs, key, header[key])
-    pieces = _pieces(folder, theirs)
-    size = UNIT.itemsize * _tokens(pieces)
+    parts = _parts(folder, theirs)
+    size = UNIT.itemsize * _tokens(parts)
     _cut(folder / TOKENS, size)
     _cut(folder / CODES, FRAMES * header["levels"] * size)
     if (folder / DOCUMENTS).exists():
         _cut(folder / DOCUMENTS, (folder / DOCUMENTS).read_bytes().rfind(b"\n") + 1)
-    return pieces
+    return parts
 
 
 def _cut(path: Path, size: int) -> None:
@@ -340,11 +327,11 @@ def _cut(path: Path, size: int) -> None:
         os.truncate(path, size)
 
 
-def _append(folder: Path, piece: Piece) -> dict[str, Any]:
-    lengths = [len(tokens) for tokens in piece.tokens]
-    line = {"documents": lengths, "narrators": piece.narrators, "skipped": piece.skipped}
-    _write(folder / TOKENS, b"".join(tokens.tobytes() for tokens in piece.tokens))
-    _write(folder / CODES, b"".join(codes.tobytes() for codes in piece.codes))
+def _append(folder: Path, part: Part) -> dict[str, Any]:
+    lengths = [len(tokens) for tokens in part.tokens]
+    line = {"documents": lengths, "narrators": part.narrators, "skipped": part.skipped}
+    _write(folder / TOKENS, b"".join(tokens.tobytes() for tokens in part.tokens))
+    _write(folder / CODES, b"".join(codes.tobytes() for codes in part.codes))
     _write(folder / DOCUMENTS, json.dumps(line).encode() + b"\n")
     return line
 
@@ -359,21 +346,20 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _write_header(folder: Path, header: dict[str, Any]) -> None:
-    part = folder / f".{HEADER}.part"
-    part.write_text(json.dumps(header, indent=1) + "\n")
-    part.replace(folder / HEADER)
+    with replacing(folder / HEADER) as part:
+        part.write_text(json.dumps(header, indent=1) + "\n")
 
 
 # The workers
 
 
-def _in_order(work: Callable[[Any], Piece], jobs: Iterable[Any], workers: int) -> Generator[Piece, None, None]:
+def _in_order(work: Callable[[Any], Part], jobs: Iterable[Any], workers: int) -> Generator[Part, None, None]:
     """`work` of each job, by processes in parallel (espeak-ng has one global state a process); one needs no other."""
     if workers == 1:
         yield from map(work, jobs)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker) as pool:
-        waiting: deque[Future[Piece]] = deque()
+        waiting: deque[Future[Part]] = deque()
         try:
             for job in jobs:
                 waiting.append(pool.submit(work, job))
@@ -402,19 +388,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _make_piece(read: Callable[[Any], Iterable[Utterance]], models: Path, codes: bool, items: Iterable[Any]) -> Piece:
+def _make_part(read: Callable[[Any], Iterable[Utterance]], models: Path, codes: bool, items: Iterable[Any]) -> Part:
     tokenizer, codec = _models(models, codes)
-    piece = Piece([], [], [], [])
+    part = Part([], [], [], [])
     for item in items:
         try:
             for utterance in read(item):
                 tokens, frames = encode(utterance.samples(), tokenizer, codec)
-                piece.tokens.append(tokens)
-                piece.codes.append(frames)
-                piece.narrators.append(utterance.narrator)
+                part.tokens.append(tokens)
+                part.codes.append(frames)
+                part.narrators.append(utterance.narrator)
         except LabError as error:
-            piece.skipped.append(folders.reason(error))
-    return piece
+            part.skipped.append(folders.reason(error))
+    return part
 
 
 @cache
