@@ -182,6 +182,13 @@ def test_more_levels_never_quantize_worse() -> None:
     torch.testing.assert_close(quantizer.decode(codes, torch.tensor([1, 5, 3, 2])), torch.cat(rows))
 
 
+def test_levels_start_from_different_vectors() -> None:
+    """Where clusters are of one vector, it leaves nothing to the next level: no code could start from it."""
+    quantizer = ResidualVectorQuantizer(levels=2, codes=32, width=8)
+    quantizer(torch.randn(1, 48, 8), torch.tensor([2]))
+    assert (quantizer.levels[1].codebook.norm(dim=-1) < 1e-3).sum() < 16
+
+
 def test_quantizer_dropout() -> None:
     quantizer = ResidualVectorQuantizer(levels=3, codes=8, width=4)
     data = torch.randn(2, 20, 4, requires_grad=True)

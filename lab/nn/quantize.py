@@ -25,8 +25,8 @@ from lab.nn.sampling import generator_of
 class VectorQuantizer(nn.Module):
     """Nearest of `codes` vectors of `width`; by angle when `cosine` (inputs and codes on the unit sphere).
 
-    decay: of the moving averages. dead: share of the mean usage under which a code is replaced. The same batches give
-    the same codebook: what is drawn from them follows from their number.
+    decay: of the moving averages. dead: share of the mean usage under which a code is replaced. seed: of the draws of
+    new codes from the inputs; the same batches give the same codebook.
     """
 
     codebook: Tensor
@@ -34,9 +34,11 @@ class VectorQuantizer(nn.Module):
     sums: Tensor
     started: Tensor
 
-    def __init__(self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05):
+    def __init__(
+        self, codes: int, width: int, *, cosine: bool = False, decay: float = 0.99, dead: float = 0.05, seed: int = 0
+    ):
         super().__init__()
-        self.cosine, self.decay, self.dead = cosine, decay, dead
+        self.cosine, self.decay, self.dead, self.seed = cosine, decay, dead, seed
         self.register_buffer("codebook", torch.zeros(codes, width))
         # The averages matter to training alone: a checkpoint carries them, a bundle may leave them out.
         self.register_buffer("usage", torch.zeros(codes))
@@ -103,7 +105,7 @@ class VectorQuantizer(nn.Module):
 
     def _drawn(self, x: Tensor) -> Tensor:
         """As many of the vectors (N, width) as there are codes."""
-        random = generator_of(int(self.started))
+        random = generator_of(self.seed, int(self.started))
         return x[torch.randint(len(x), (len(self.codebook),), generator=random).to(x.device)]
 
     def _count(self, x: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,7 +131,8 @@ class ResidualVectorQuantizer(nn.Module):
 
     def __init__(self, levels: int, codes: int, width: int, decay: float = 0.99):
         super().__init__()
-        quantizers = [VectorQuantizer(codes, width, decay=decay) for _ in range(levels)]
+        # A vector that is a code of one level leaves 0 to the next, which has to draw others.
+        quantizers = [VectorQuantizer(codes, width, decay=decay, seed=level) for level in range(levels)]
         self.levels = cast(Sequence[VectorQuantizer], nn.ModuleList(quantizers))
 
     def forward(self, x: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
