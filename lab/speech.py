@@ -6,7 +6,7 @@ waveform -> tokens -> more tokens -> waveform, in the voice of 3 s of somebody
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from lab import audio, bundle
 from lab.console import console
 from lab.errors import LabError
 from lab.language import Continuation, generate, state_bytes
-from lab.nn.sampling import generator_of
+from lab.nn.sampling import check_scale, generator_of
 from lab.protocols import LanguageModel, Tokenizer
 from lab.tokens import TOKEN_RATE
 from lab.voice import Synthesizer, VoicePrompt
@@ -28,7 +28,6 @@ from lab.voice import Synthesizer, VoicePrompt
 Source = str | Path | BinaryIO | np.ndarray | Tensor  # a file, or a waveform (N,) of floats at 16 kHz
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
 LONGEST = 6e6  # seconds of a story that ends, 10 weeks: more is a slip, and `stream` has no end
-LANGUAGES = ("griffin", "griffin30", "transformer")
 SLIDE = 3 * TOKEN_RATE  # slide-and-prompt starts again from the newest 3 s (paper section 7)
 TEMPERATURE = 0.5  # the paper samples at 1; a model of a thousandth of its size then strays from the words it knows
 
@@ -51,7 +50,7 @@ class Story:
     tokens: Tensor  # (T,) the whole stream
     prompt_tokens: int
     seams: list[float]  # seconds at which one synthesis window hands over to the next
-    timings: dict[str, float] = field(default_factory=dict)  # seconds of work: prompt, language, voice
+    timings: dict[str, float] = field(default_factory=dict)  # s of work: prompt, language, voice
 
     @property
     def seconds(self) -> float:
@@ -88,7 +87,7 @@ class SpeechSSM:
         path, name = Path(root) if root is not None else bundle.folder(), baseline or language
         parts: dict[str, Any] = {part: bundle.load(path, part) for part in ("tokenizer", name, "soundstorm", "codec")}
         if not isinstance(parts[name], LanguageModel):
-            raise LabError(f"{name} is no language model; give one of {', '.join(LANGUAGES)}")
+            raise LabError(f"{name} is no language model; give griffin, griffin30 or transformer")
         ssm = cls(parts["tokenizer"], parts[name], Synthesizer(parts["soundstorm"], parts["codec"]))
         return ssm if device is None else ssm.to(device)
 
@@ -124,21 +123,23 @@ class SpeechSSM:
     @overload
     def generate(self, prompt: Source, seconds: float = ..., **options: Any) -> Story: ...
     @overload
-    def generate(self, prompt: list[Source], seconds: float = ..., **options: Any) -> list[Story]: ...
-    def generate(self, prompt: Source | list[Source], seconds: float = 240.0, **options: Any) -> Story | list[Story]:
+    def generate(self, prompt: Sequence[Source], seconds: float = ..., **options: Any) -> list[Story]: ...
+    def generate(self, prompt: Any, seconds: float = 240.0, **options: Any) -> Story | list[Story]:
         """Continue `prompt` by `seconds` of new speech, in its own voice or that of a `speaker`, as `stream` does.
 
         The waveform begins with the prompt, spoken anew, as in the paper. The same seed gives the same story. A list of
         prompts is a list of stories, each as it is alone; `speaker` and `seed` may then be lists, too.
         """
-        if isinstance(prompt, list):
+        check_scale("seconds", seconds)
+        if isinstance(prompt, list | tuple):
             return self._generate(prompt, seconds, **options)
         stream = self.stream(prompt, seconds, **options)
         waveform = np.concatenate([chunk.waveform for chunk in stream])
-        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, stream.seams, stream.timings)
+        seams = self.voice.seams(len(stream.tokens))
+        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, seams, stream.timings)
 
     def _generate(
-        self, prompts: list[Source], seconds: float, *, speaker: Any = None, seed: Any = 0, **sampling: Any
+        self, prompts: Sequence[Source], seconds: float, *, speaker: Any = None, seed: Any = 0, **sampling: Any
     ) -> list[Story]:
         """The language model reads all rows at once, the voice speaks one after the other."""
         speakers, seeds = (each if isinstance(each, list) else [each] * len(prompts) for each in (speaker, seed))
@@ -197,8 +198,10 @@ class SpeechSSM:
     def _continue(
         self, tokens: Any, seconds: float | None, generator: Any, temperature: float = TEMPERATURE, **sampling: Any
     ) -> Continuation:
-        if seconds is not None and not 0 < seconds <= LONGEST:
-            raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length, {LONGEST:g} at most")
+        if seconds is not None:
+            check_scale("seconds", seconds)
+            if not 0 < seconds <= LONGEST:
+                raise LabError(f"cannot continue for {seconds:g} seconds; give a positive length, {LONGEST:g} at most")
         length = None if seconds is None else max(1, round(seconds * TOKEN_RATE))
         slide = None if self.language.context is None else SLIDE
         options = {"temperature": temperature, "max_tokens": length, "slide": slide} | sampling
@@ -226,14 +229,9 @@ class Stream(Iterator[Chunk]):
         self.prompt_tokens = len(prompt)
         self.tokens: list[int] = []
         self.timings = {"prompt": prompt_seconds, "language": 0.0, "voice": 0.0}
-        self._new, self._keep, self._voice = new, keep_tokens, synthesizer
+        self._new, self._keep = new, keep_tokens
         self._samples = 0
         self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
-
-    @property
-    def seams(self) -> list[float]:
-        """Seconds at which one synthesis window hands over to the next, in the tokens that were kept."""
-        return self._voice.seams(len(self.tokens))
 
     def _drawn(self, prompt: list[int]) -> Iterator[int]:
         for token in chain(prompt, self._timed()):

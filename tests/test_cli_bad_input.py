@@ -92,7 +92,7 @@ def test_bad_standard_input(piped: bytes, message: str) -> None:
         (("--minutes", "-1"), "Invalid value for '--minutes'"),
         (("--minutes", "0"), "cannot continue for 0 seconds; give a positive length"),
         (("--minutes", "nan"), "Invalid value for '--minutes'"),
-        (("--minutes", "inf"), "cannot continue for inf seconds"),
+        (("--minutes", "inf"), "seconds must be 0 or more, not inf"),
         (("--minutes", "1e300"), "cannot continue for 6e+301 seconds"),
         (("--seed", "1.5"), "Invalid value for '--seed'"),
         (("--temperature", "nan"), "Invalid value for '--temperature'"),

@@ -82,7 +82,7 @@ def story(
     if output != PIPE:
         found = {"path": str(output), "seconds": writer.seconds, "seed": seed, "stopped": interrupt is not None}
         found |= {"prompt_tokens": stream.prompt_tokens, "tokens": stream.tokens, "timings": stream.timings}
-        answer(found | {"seams": stream.seams, "prompt_text": heard, "text": spoken})
+        answer(found | {"seams": ssm.voice.seams(len(stream.tokens)), "prompt_text": heard, "text": spoken})
     if interrupt:
         raise typer.Exit(stopped(interrupt))
 
