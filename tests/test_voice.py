@@ -219,6 +219,19 @@ def test_a_stream_that_makes_no_sense_is_refused_at_once(synthesizer: Synthesize
         synthesizer.stream(iter(()), prompt, **options)
 
 
+def test_codes_and_prompts_that_are_none_are_refused(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
+    with pytest.raises(LabError, match="a pair of tokens and codes, not ndarray"):
+        synthesizer.stream([1], np.zeros(48000, np.float32))  # type: ignore[arg-type]
+    for codes, message in (
+        ([[0, -1]], "code -1"),
+        ([0, 1], "not of 2 dimensions"),
+        (np.zeros((2, 4)), "integers, not float64"),
+    ):
+        with pytest.raises(LabError, match=message):
+            synthesizer.decode(codes)  # type: ignore[arg-type]
+    assert np.array_equal(synthesizer.decode(prompt.codes), synthesizer.decode(prompt.codes.tolist()))
+
+
 def test_greedy_at_the_smallest_temperature(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     codes = [
         soundstorm.generate([1, 2, 3], prompt, seeded(), iterations=(3, 1, 1), temperature=temperature, noise=0)

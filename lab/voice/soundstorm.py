@@ -192,8 +192,10 @@ class SoundStorm(nn.Module):
         iterations = (16, *[1] * (levels - 1)) if iterations is None else tuple(iterations)
         if len(iterations) != levels or not all(isinstance(n, (int, np.integer)) and n > 0 for n in iterations):
             raise LabError(f"iterations {iterations}: give {levels} integers, 1 or more each")
-        tokens = as_indices(prompt.tokens, self.config.tokens, "semantic token")
-        codes = as_indices(prompt.codes, self.config.codes, "code")
+        if not isinstance(prompt, tuple) or len(prompt) != 2:
+            raise LabError(f"a voice prompt is a pair of tokens and codes, not {type(prompt).__name__}")
+        tokens = as_indices(prompt[0], self.config.tokens, "semantic token")
+        codes = as_indices(prompt[1], self.config.codes, "code")
         if tokens.ndim != 1 or codes.ndim != 2 or len(codes) != FRAMES * len(tokens) or codes.shape[1] < levels:
             shapes = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
             raise LabError(f"a voice prompt of {shapes}; give (T,) and ({FRAMES} T, {levels} or more)")

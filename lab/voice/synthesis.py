@@ -106,7 +106,8 @@ class Synthesizer:
 
     def decode(self, codes: Tensor) -> np.ndarray:
         """Codes (F, q) -> waveform (320 F,). Not the prompt's: its end is no neighbour of the first frame."""
-        return self.codec.decode(codes[None].to(self.device))[0].clamp(-1, 1).cpu().numpy()
+        indices = as_indices(codes, self.codec.codes, "code").to(self.device)
+        return self.codec.decode(indices[None])[0].clamp(-1, 1).cpu().numpy()
 
     def seams(self, total: int, windowing: windows.Windowing = windows.SYNTHESIS) -> list[float]:
         """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""
