@@ -1,9 +1,8 @@
-"""A step of Griffin on the CPU for little more than reading the weights once.
+"""A decode step of Griffin on the CPU for little more than reading the weights once.
 
-At one token a time a matrix product is a walk over its weights, and all else a step does (calls of operators, tensors
-made and thrown away, keys moved by one) comes on top. Here a step is one numba function over flat arrays: the matrices,
-their scales, the vectors, and a table that says where each layer's begin. One thread takes it: a step has 46 matrices
-of some 20 us each, and a second thread, which would have to be waited for at each, serves a tenth of a story.
+At one token a time a matrix product costs what reading its weights does; calls of operators, temporary tensors and the
+shift of all keys by one come on top. Here a step is one numba function over flat arrays (`lab.language.packed`), on one
+thread: it has 46 matrices of some 20 us each, and a second thread, to be waited for at each, saved 10 % of a story.
 """
 
 from __future__ import annotations
@@ -137,29 +136,24 @@ def _attend(heads, newest, length, entered, keys, values, scores, y):
 
 @jit(**KERNEL)
 def _convolve(length, entered, taps, conv, branch):
-    """branch (B, L): bias and W taps of the second half of entered (B, 2 L) and of conv (B, W - 1, L), oldest first."""
+    """Convolution of conv (B, W - 1, L), oldest first, and the second half of entered (B, 2 L), to branch (B, L).
+
+    taps: W rows of weights and the bias, flat. conv takes in the newest input.
+    """
     B, W, L = len(branch), conv.shape[1] + 1, branch.shape[1]
     weight, bias = taps[: W * L].reshape(W, L), taps[W * L :]
     for b in range(B):
         x, y, seen = entered[b, L:], branch[b], conv[b]
         for c in range(L):
             y[c] = bias[c] + weight[W - 1, c] * x[c]
-        for tap in range(W - 1 if length[b] else 0):
+        for tap in range(W - 1):
             for c in range(L):
-                y[c] += weight[tap, c] * seen[tap, c]
-
-
-@jit(**KERNEL)
-def _shift(length, entered, conv):
-    """What _convolve has seen moves on by one."""
-    B, taps, L = conv.shape
-    for b in range(B):
-        for tap in range(taps):
-            for c in range(L):
-                if tap == taps - 1:
-                    conv[b, tap, c] = entered[b, L + c]
-                else:
-                    conv[b, tap, c] = conv[b, tap + 1, c] if length[b] else ZERO
+                before = seen[tap, c] if length[b] else ZERO
+                y[c] += weight[tap, c] * before
+                if tap:
+                    seen[tap - 1, c] = before
+        for c in range(L):
+            seen[W - 2, c] = x[c]
 
 
 @jit(**KERNEL)
@@ -174,10 +168,9 @@ def _rotate(part, length, rates):
 
 @jit(**KERNEL)
 def _step(table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
-    """Tokens (B,) -> logits (B, V), not soft-capped; the state goes on in place.
+    """Tokens (B,) -> logits (B, V), not soft-capped; the state is updated in place.
 
-    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. scratch: `Stepper`
-    makes it.
+    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. scratch: see `Stepper`.
     """
     D, heads, size, wide = sizes
     hidden, conv, keys, values = state
@@ -209,7 +202,6 @@ def _step(table, weights, scales, vectors, sizes, rates, tokens, newest, length,
                 hidden[nth],
                 mixed,
             )
-            _shift(length, entered, conv[nth])
             out = mixed[:, :D]
         else:
             for b in range(B):
@@ -238,9 +230,9 @@ def _step(table, weights, scales, vectors, sizes, rates, tokens, newest, length,
 
 
 class Stepper:
-    """Stories side by side at a point in time: a token of each in, the logits of its next out.
+    """Decoding of a batch of sequences: the newest token of each in, the logits of the next out.
 
-    state: of the model that was packed, after what came before; it is copied.
+    state: of the model that was packed, after the tokens before; it is copied.
     """
 
     def __init__(self, packed: Packed, state: GriffinState):
@@ -252,7 +244,7 @@ class Stepper:
         local = [layer for layer in state.layers if isinstance(layer, AttentionState)]
         self._hidden = _stack([layer.hidden for layer in recurrent], (B, D))
         self._conv = _stack([layer.conv for layer in recurrent], (B, config.conv_width - 1, D))
-        # A ring: a query sees its own key and those of `window` tokens before; nothing is moved to make room.
+        # A ring buffer of window + 1 keys, those that a query attends to
         ring = (B, config.window, config.head_dim)
         self._keys, self._values = (
             np.pad(_stack([getattr(layer, part) for layer in local], ring), ((0, 0), (0, 0), (0, 1), (0, 0)))
@@ -261,20 +253,16 @@ class Stepper:
         self._newest = config.window - 1  # the slot of the newest key
         self._sizes = (D, config.heads, config.head_dim, wide)
         self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
-        columns = max(2 * D, inside + 2 * config.head_dim)
-        shapes = {
-            "x": (B, D),
-            "normed": (B, D),
-            "branch": (B, D),
-            "entered": (B, columns),
-            "gates": (B, 2, D),
-            "mixed": (B, max(D, inside)),
-            "back": (B, D),
-            "gate": (B, wide),
-            "inner": (B, wide),
-            "scores": (B * config.heads, config.window + 1),
-        }
-        self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes.values())
+        shapes: tuple[tuple[int, ...], ...] = (
+            *3 * [(B, D)],  # x, normed, branch
+            (B, max(2 * D, inside + 2 * config.head_dim)),  # entered
+            (B, 2, D),  # gates
+            (B, max(D, inside)),  # mixed
+            (B, D),  # back
+            *2 * [(B, wide)],  # gate, inner
+            (B * config.heads, config.window + 1),  # scores
+        )
+        self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes)
         self._logits = np.zeros((B, config.vocabulary), np.float32)
         self._begun = False
 
@@ -295,17 +283,18 @@ class Stepper:
     def state(self) -> GriffinState:
         """A copy, as `Griffin.forward` returns it."""
         window = self.packed.config.window
-        order = (np.arange(window) + self._newest + 2) % (window + 1)  # oldest first, and not the one about to go
+        order = (np.arange(window) + self._newest + 2) % (
+            window + 1
+        )  # oldest first, without the slot that is written next
         layers: list[AttentionState | RecurrentState] = []
-        for layer in self.packed.table:
-            nth = layer["nth"]
-            if layer["recurrent"]:
+        for recurrent, nth in self.packed.table[["recurrent", "nth"]].tolist():
+            if recurrent:
                 layers.append(
                     RecurrentState(*(torch.from_numpy(part[nth].copy()) for part in (self._conv, self._hidden)))
                 )
             else:
-                ring = (torch.from_numpy(part[nth][:, order]) for part in (self._keys, self._values))
-                layers.append(AttentionState(*ring))
+                parts = (torch.from_numpy(part[nth][:, order]) for part in (self._keys, self._values))
+                layers.append(AttentionState(*parts))
         return GriffinState(torch.from_numpy(self._length.copy()), tuple(layers))
 
 

@@ -1,17 +1,17 @@
 """RG-LRU as one Triton kernel each way: decay, input normalisation, scan, carry and reset in one pass. Experimental.
 
-A program walks through time for one sequence and BLOCK_L channels, a tile after the other. In a tile each warp has ROWS
-tokens one after the other and each of its threads 4 channels of all of them (128-bit loads), so that the scan stays
-within a thread; warps then hand on the ends of their rows. Bytes a float32 element:
+A program scans one sequence and BLOCK_L channels over time, tile by tile. In a tile each warp has ROWS tokens one after
+the other and each of its threads 4 channels of all of them (128-bit loads), so that the scan stays within a thread; the
+ends of the warps' rows are scanned after that. Bytes a float32 element:
 
     forward   16: read x, i, r, write y                     28 where time is split: the ends of the spans come first
     backward  28: read x, i, r, dy, write dx, di, dr        36 where time is split
 
-and 4 / (ROWS * WARPS) for h before each tile, which is all that is kept: the backward computes a and h of a tile anew.
-Where sequences and channels cannot fill the GPU, time is split into spans: a first pass gives for each the product of
-its a and its last h from h = 0, and the second begins by joining those of the spans before its own. A look-back within
-one pass would save the 12 bytes, but its programs wait for each other. Nothing is added up by atomics: the same input
-gives the same bits.
+and 4 / (ROWS * WARPS) for h before each tile, which is all that is kept: the backward computes a and h of a tile again.
+Where sequences and channels cannot fill the GPU, time is split into spans: a first pass computes for each the product
+of its a and its last h from h = 0, and the second starts from those of the spans before its own. A look-back within one
+pass would save the 12 bytes, but its programs wait for each other. There are no atomics: the same input gives the same
+bits.
 
 TRITON_INTERPRET=1, set before triton is first imported, runs it on the CPU, for tests.
 """
@@ -28,9 +28,9 @@ from torch.autograd.function import once_differentiable
 
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE
 
-# 8 x 2560 channels make 160 programs on the 132 multiprocessors of an H200: two have to fit on one. Compiled for it
-# they take 50 of the 227 KiB of shared memory, with two tiles on their way, and 111 registers; the backward takes
-# 46 KiB and 255, and in float32 does not spill. Instructions an element: 44, and 101 in the backward.
+# 8 x 2560 channels are 160 programs for the 132 multiprocessors of an H200: two have to fit on one. Compiled for it
+# they take 50 of the 227 KiB of shared memory, with two tiles in flight, and 111 registers; the backward takes 46 KiB
+# and 255, and in float32 does not spill. Instructions an element: 44, and 101 in the backward.
 ROWS, WARPS, BLOCK_L = 4, 4, 128
 STAGES, STAGES_BACK = 3, 2
 MAX_SPANS = 64  # each program joins the ends of all spans before its own
@@ -81,11 +81,11 @@ def _load_gates(r, reset, rate, tokens, channels, T, L):
 
 
 @triton.jit
-def _walk(a, b, h, REVERSE: tl.constexpr, ROWS: tl.constexpr, WARPS: tl.constexpr):
+def _scan_tile(a, b, h, REVERSE: tl.constexpr, ROWS: tl.constexpr, WARPS: tl.constexpr):
     """h_t = a_t h_(t-1) + b_t over a tile, or h_t = a_t h_(t+1) + b_t.
 
-    h comes in, and goes out, as (WARPS, BLOCK_L), of which the row of the warp that begins is meant. Returns h_t, the
-    next h, and likewise the product of all a.
+    h and the next h are (WARPS, BLOCK_L), valid in the row of the first warp. Returns h_t, the next h, and the product
+    of all a, likewise.
     """
     first: tl.constexpr = WARPS - 1 if REVERSE else 0
     end: tl.constexpr = 0 if REVERSE else ROWS - 1
@@ -138,7 +138,7 @@ def _scan(
         b_t = norm * _load(i, tokens, channels, T, L) * _load(x, tokens, channels, T, L)
         if SAVE:
             tl.store(starts + (b * tiles + t // (ROWS * WARPS)) * L + each, h, first)
-        h_t, h, p = _walk(a, b_t, h, False, ROWS, WARPS)
+        h_t, h, p = _scan_tile(a, b_t, h, False, ROWS, WARPS)
         if ENDS:
             product *= p
         else:
@@ -175,14 +175,14 @@ def _scan_back(
         t = start + (count - 1 - back) * (ROWS * WARPS)
         tokens = _tokens(t, ROWS, WARPS)
         a_next, _, _, _ = _load_gates(r, reset, rate, tokens + 1, channels, T, L)  # 1 after the last token
-        g_t, g, p = _walk(a_next, _load(dy, tokens, channels, T, L), g, True, ROWS, WARPS)
+        g_t, g, p = _scan_tile(a_next, _load(dy, tokens, channels, T, L), g, True, ROWS, WARPS)
         if ENDS:
             product *= p
         else:
             a, norm, r_t, begins = _load_gates(r, reset, rate, tokens, channels, T, L)
             x_t, i_t = _load(x, tokens, channels, T, L), _load(i, tokens, channels, T, L)
             h = tl.load(starts + (b * tiles + t // (ROWS * WARPS)) * L + each, inside, 0.0)
-            h_t, _, _ = _walk(a, norm * i_t * x_t, h, False, ROWS, WARPS)
+            h_t, _, _ = _scan_tile(a, norm * i_t * x_t, h, False, ROWS, WARPS)
             # h_t - b_t is a h_(t-1), and a^2 / norm minus the slope of norm in log a
             d_log = g_t * (h_t - norm * i_t * x_t - a * a / tl.maximum(norm, MIN_NORM) * i_t * x_t)
             d_log = tl.where(begins, 0.0, d_log)  # fused multiply-adds leave h_t - b_t a rounding error there
@@ -202,7 +202,7 @@ def _scan_back(
 
 
 def _spans(programs: int, device: torch.device) -> int:
-    """How many spans to split time into: 1 where every second multiprocessor gets a program, else 2 programs for each.
+    """How many spans to split time into: 1 where every second multiprocessor has a program, else 2 programs for each.
 
     Splitting moves nearly twice the bytes, so that a GPU half full is as fast without.
     """

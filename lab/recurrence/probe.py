@@ -1,7 +1,6 @@
-"""Which backends there are, which of them work here and, where one does not, why.
+"""The backends of both ops, which of them work here and, where one does not, why.
 
-A backend is tried once, when first asked for, by a tiny real call; whatever goes wrong is kept as the
-reason. Nothing is imported before that.
+A backend is imported and tried by a small call when it is first needed; what goes wrong is kept as the reason.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ def _fused_conv(x: Tensor, width: int) -> str:
 
 @dataclass(frozen=True)
 class Backend:
-    """A function for one op, the tensors that it takes, and the command that installs it."""
+    """A function for one op, the tensors that it accepts, and the command that installs it."""
 
     name: str
     function: str  # module:function
     device: str  # the type of the device it runs on, "any" for all
     dtypes: tuple[torch.dtype, ...]
-    limits: Callable[[Tensor, int], str] | None = None  # of x and the width of the convolution: as `refuses`
-    auto: bool = True  # False: only if asked for by name
+    limits: Callable[[Tensor, int], str] | None = None  # as `refuses`
+    auto: bool = True  # False: only by name
     command: str = ""
 
     def refuses(self, x: Tensor, width: int) -> str:
-        """What it is of x that this backend does not take; "" if it takes it."""
+        """What of x this backend does not accept; "" if it accepts x."""
         if self.device not in ("any", x.device.type) or x.dtype not in self.dtypes:
             return f"{x.dtype} on {x.device.type}"
         return self.limits(x, width) if self.limits else ""
@@ -59,21 +58,11 @@ BACKENDS: dict[str, tuple[Backend, ...]] = {
         Backend("numba", "lab.recurrence.cpu:rg_lru", "cpu", HALF_TO_SINGLE),
         Backend("mamba-ssm", "lab.recurrence.cuda:rg_lru", "cuda", HALF_TO_SINGLE, command="make cuda"),
         Backend(
-            "mamba-ssm-bf16",
-            "lab.recurrence.cuda:rg_lru_bf16",
-            "cuda",
-            (torch.bfloat16,),
-            auto=False,
-            command="make cuda",
+            "mamba-ssm-bf16", "lab.recurrence.cuda:rg_lru_bf16", "cuda", (torch.bfloat16,), None, False, "make cuda"
         ),
         # experimental: no GPU has measured it yet
         Backend(
-            "triton",
-            "lab.recurrence.fused:rg_lru",
-            TRITON_DEVICE,
-            HALF_TO_SINGLE,
-            auto=False,
-            command="pip install triton",
+            "triton", "lab.recurrence.fused:rg_lru", TRITON_DEVICE, HALF_TO_SINGLE, None, False, "pip install triton"
         ),
         Backend("reference", "lab.recurrence.reference:rg_lru", "any", ANY),
     ),
@@ -103,7 +92,7 @@ class Row(NamedTuple):
 
 
 def _try(op: str, function: Op, device: str, dtype: torch.dtype, backward: bool) -> None:
-    """One forward over 2 tokens of 8 channels, and a backward where that is asked for: to compile one takes seconds."""
+    """One forward over 2 tokens of 8 channels, and a backward if wanted: compiling one takes seconds."""
     device = "cpu" if device == "any" else device
     x = torch.full((1, 2, 8), 0.5, device=device, dtype=dtype, requires_grad=backward)
     reset = torch.zeros(1, 2, dtype=torch.bool, device=x.device)
@@ -119,16 +108,16 @@ def _try(op: str, function: Op, device: str, dtype: torch.dtype, backward: bool)
 
 
 def _reason(error: Exception) -> str:
-    said = " ".join(str(error).split())[:200]
+    message = " ".join(str(error).split())[:200]
     if isinstance(error, LabError):
-        return said
+        return message
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{error.name} is not installed"
-    if "undefined symbol" in said or "cannot open shared object" in said:
-        return f"its extension was built for another torch or CUDA, {said}"
-    if "no kernel image" in said:
-        return f"its extension holds no code for this GPU, {capability()}: {said}"
-    return f"{type(error).__name__}: {said}"
+    if "undefined symbol" in message or "cannot open shared object" in message:
+        return f"its extension was built for another torch or CUDA, {message}"
+    if "no kernel image" in message:
+        return f"its extension holds no code for this GPU, {capability()}: {message}"
+    return f"{type(error).__name__}: {message}"
 
 
 def capability() -> str:
@@ -148,7 +137,7 @@ def _load(op: str, backend: Backend, backward: bool) -> tuple[Op | None, str]:
             _try(op, function, backend.device, backend.dtypes[0], backward)
     except Exception as error:  # an import, a compiler, a driver: any of them may fail, in any way
         return None, _reason(error)
-    return function, "works" if backend.auto else "works; only if asked for by name"
+    return function, "works" if backend.auto else "works; only by name"
 
 
 def backends(x: Tensor | None = None, width: int = 4) -> list[Row]:

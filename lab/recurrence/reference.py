@@ -1,4 +1,4 @@
-"""RG-LRU and the causal convolution in plain torch: what the ops mean, and the measure of the others."""
+"""RG-LRU and the causal convolution in plain torch: the definition, against which other backends are tested."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 DECAY_POWER = 8.0  # c of the paper: a_t = a^(c r_t)
-MAX_SQRT_SLOPE = 1000.0  # RecurrentGemma clips the slope of sqrt(1 - a^2), which is infinite where a gate is shut
+MAX_SQRT_SLOPE = 1000.0  # RecurrentGemma clips the slope of sqrt(1 - a^2), which is infinite at a gate of 0
 
 
 class InputNorm(torch.autograd.Function):
-    """sqrt(1 - a^2) from log a <= 0, with expm1: where a is near 1, `1 - a * a` has no digit left."""
+    """sqrt(1 - a^2) from log a <= 0, with expm1: near a = 1, `1 - a * a` loses all digits."""
 
     @staticmethod
     def forward(ctx: Any, log_a: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class InputNorm(torch.autograd.Function):
 def rg_lru(
     x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One step after the other, differentiated by autograd: T small nodes, slow and easy to trust."""
+    """One step after the other, differentiated by autograd: T small nodes, slow and simple."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     log_a = -DECAY_POWER * recurrence_gate.to(dtype) * decay.to(dtype)  # (B, T, L)
     start = reset[..., None]  # (B, T, 1)
