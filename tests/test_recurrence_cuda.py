@@ -311,6 +311,16 @@ def test_layouts_that_the_convolution_would_refuse() -> None:
             loss.backward(retain_graph=True)
 
 
+@pytest.mark.parametrize(("name", "backend"), [("rg_lru", "mamba-ssm"), ("causal_conv1d", "causal-conv1d")])
+def test_a_gradient_of_a_gradient_is_refused(name: str, backend: str) -> None:
+    op, make = OPS[name]
+    inputs = make(1, 6, 8, dtype=torch.float32)
+    x = inputs["x"].requires_grad_()
+    torch.autograd.grad(op(**inputs, backend=backend)[0].square().sum(), x)
+    with pytest.raises(LabError, match="cannot be differentiated again; use backend='reference'"):
+        torch.autograd.grad(op(**inputs, backend=backend)[0].square().sum(), x, create_graph=True)
+
+
 def test_automatic_choice_where_the_kernels_work() -> None:
     """As on a GPU, where there is no numba; what the convolution cannot take goes to the reference."""
     gpu = {op: tuple(b for b in table if b.name != "numba") for op, table in probe.BACKENDS.items()}

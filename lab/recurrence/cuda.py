@@ -26,6 +26,13 @@ def _selective_scan() -> Callable[..., Any]:
     return import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
 
 
+def _once(grad: Tensor) -> Tensor:
+    """Raise LabError under create_graph: the kernels record no graph, and second derivatives would be wrong."""
+    if torch.is_grad_enabled():
+        raise LabError("a CUDA kernel's gradient cannot be differentiated again; use backend='reference'")
+    return grad
+
+
 def scan_inputs(
     x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -51,6 +58,8 @@ def _scan(x: Tensor, *rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     u, delta = scan_inputs(x, *rest)
     ones = u.new_ones(u.shape[2], 1)
     y = _selective_scan()(*(t.to(dtype).transpose(1, 2).contiguous() for t in (u, delta)), -ones, ones, ones)
+    if y.requires_grad:
+        y.register_hook(_once)
     y = y.transpose(1, 2)  # (B, T, L)
     # Not the last state that the kernel can return: that one has no gradient.
     return y.to(x.dtype).contiguous(), y[:, -1].to(u.dtype)
@@ -110,5 +119,5 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset:
         _rows(x).transpose(1, 2), weight, bias, seq_idx=document, initial_states=_rows(carried).transpose(1, 2)
     )
     if y.requires_grad:  # a gradient may have any layout; the kernel refuses an expanded one, as of a sum
-        y.register_hook(lambda grad: _rows(grad.transpose(1, 2)).transpose(1, 2))
+        y.register_hook(lambda grad: _rows(_once(grad).transpose(1, 2)).transpose(1, 2))
     return y.transpose(1, 2), next_taps(x, state, reset)
