@@ -24,6 +24,42 @@ def stream() -> language.TokenStream:
     return language.TokenStream.of([np.arange(0, 5), np.arange(5, 8), np.arange(8, 17)])
 
 
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [([], "the corpus is empty"), ([np.zeros(0, int)], "the corpus is empty"), (np.arange(5), "integers in one row"),
+     ([np.arange(5.0)], "not float64 of shape"), ([np.zeros((2, 3), int)], r"of shape \(2, 3\)"),
+     ([np.array([3, -1])], "these are -1 to 3"), ([np.array([2**40])], "these are 1099511627776"), (["abc"], "not <U3")],
+)  # fmt: skip
+def test_documents_that_are_no_tokens_are_an_error(documents: Any, message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        language.TokenStream.of(documents)
+
+
+def test_the_end_of_a_document_can_be_left_out() -> None:
+    made = language.TokenStream.of([np.arange(5), np.arange(3), np.arange(9)], drop=3)
+    assert made.tokens.tolist() == [0, 1, 0, 1, 2, 3, 4, 5] and made.starts.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda tokens, targets, reset: (tokens.float(), targets, reset), "tokens must be int64"),
+     (lambda tokens, targets, reset: (tokens, targets.float(), reset), "targets must be as tokens, not"),
+     (lambda tokens, targets, reset: (tokens, targets[:, 1:], reset), "targets must be as tokens, not"),
+     (lambda tokens, targets, reset: (tokens, targets + 99, reset), "target 1.. is not in the vocabulary, 0 to 31"),
+     (lambda tokens, targets, reset: (tokens, targets, reset.long()), "reset must be")],
+)  # fmt: skip
+def test_a_batch_of_another_type_is_an_error(change: Any, message: str) -> None:
+    batch = language.batches(language.TokenStream.of([np.arange(30)]), 2, 8, 0)(0)
+    with pytest.raises(LabError, match=message):
+        language.loss_of(Griffin(GriffinConfig.preset("tiny", vocabulary=32)), change(*batch))
+
+
+@pytest.mark.parametrize(("size", "length"), [(0, 4), (2, 0), (-1, 4), (2, 17)])
+def test_pieces_that_cannot_be_cut_are_an_error(size: int, length: int) -> None:
+    with pytest.raises(LabError, match="give more than 0|are too few for pieces of 17"):
+        language.batches(stream(), size, length, 0)
+
+
 @settings(max_examples=20)
 @given(step=st.integers(0, 10**6), length=st.integers(1, 16))
 def test_pieces_are_reset_where_documents_begin(step: int, length: int) -> None:

@@ -24,6 +24,13 @@ def seed_of(seed: Any) -> int:
         raise LabError(f"the seed must be an integer, not {seed!r}") from None
 
 
+def positive(**sizes: float) -> None:
+    """Raises LabError for a size, by its name, that is not above 0."""
+    for name, size in sizes.items():
+        if not size > 0:
+            raise LabError(f"cannot learn with {name} {size}; give more than 0")
+
+
 def random_of(seed: int, step: int) -> np.random.Generator:
     """The generator of the batch of a step."""
     return np.random.default_rng((seed_of(seed), step))

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,14 +22,6 @@ from lab.errors import LabError
 from lab.extras import require
 from lab.files import locked, replacing
 from lab.train.compute import gathered, raise_together
-
-
-class Player(Protocol):
-    """What is saved and loaded."""
-
-    def state(self, keep: bool = True) -> dict[str, Any]: ...
-
-    def load(self, state: dict[str, Any]) -> None: ...
 
 
 @contextmanager
@@ -46,9 +38,9 @@ def held(fabric: Fabric, folder: Path) -> Iterator[None]:
                 stack.enter_context(locked(folder, wait=0, doing="training in"))
             except LabError as failure:
                 error = failure
-            except OSError as failure:
-                reason = failure.strerror or failure
-                error = LabError(f"cannot train in {folder}: {reason}; give a folder you can write to")
+            except (OSError, ValueError) as failure:  # ValueError: a name that cannot be encoded
+                reason = (failure.strerror if isinstance(failure, OSError) else None) or failure
+                error = LabError(f"cannot train in {str(folder)!r}: {reason}; give a folder you can write to")
         raise_together(fabric, error)
         yield
 
@@ -58,9 +50,6 @@ class Log:
 
     def __init__(self, fabric: Fabric, folder: Path, first: int, tensorboard: bool):
         self.path, self.board = folder / "log.csv" if fabric.is_global_zero else None, None
-        if self.path is not None and self.path.exists():
-            with self.path.open("rb+") as file:  # a line that a kill or a full disk cut
-                file.truncate(file.read().rfind(b"\n") + 1)
         if tensorboard and fabric.is_global_zero:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -76,8 +65,11 @@ class Log:
         lines = io.StringIO(newline="")
         csv.writer(lines).writerows([step, f"{seconds:.1f}", name, f"{value:.6g}"] for name, value in values.items())
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self.path.open("ab+", buffering=0) as file:
                 size, data = file.tell(), lines.getvalue().encode()
+                file.seek(max(0, size - 4096))
+                cut = len(file.read().rpartition(b"\n")[2])  # of a line that a kill cut
+                file.truncate(size := size - cut)
                 if file.write(data) != len(data):
                     file.truncate(size)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -90,7 +82,7 @@ class Log:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Checkpoint:
     """checkpoint.pt in `folder`: weights, optimisers, the state of every generator of random numbers, the step.
 
@@ -99,8 +91,9 @@ class Checkpoint:
 
     fabric: Fabric
     folder: Path
-    players: Sequence[Player]
+    players: Sequence[Any]  # Trainables
     inputs: dict[str, str]
+    good: str = "there is no checkpoint yet"
 
     @property
     def path(self) -> Path:
@@ -122,9 +115,7 @@ class Checkpoint:
         error = None
         if self.fabric.is_global_zero:
             if odd := not_finite(state["players"]):
-                error = LabError(
-                    f"{self.folder}: not saved, since {odd} is not finite after step {step}; {self.good()}"
-                )
+                error = LabError(f"{self.folder}: not saved, since {odd} is not finite after step {step}; {self.good}")
             else:
                 try:
                     with replacing(self.path) as part, part.open("wb") as file:
@@ -135,15 +126,13 @@ class Checkpoint:
                             raise cause if isinstance(cause, OSError) else OSError(str(failure)) from None
                     with replacing(self.folder / "schedule.json") as part:
                         part.write_text(json.dumps(asdict(schedule), indent=1))
+                    self._is_good(step)
                 except LabError as failure:
-                    error = LabError(f"{failure}; {self.good()}")
+                    error = LabError(f"{failure}; {self.good}")
         raise_together(self.fabric, error)
 
-    def good(self) -> str:
-        """Which checkpoint there is, in words."""
-        if not self.path.exists():
-            return "there is no checkpoint yet"
-        return f"the last good checkpoint is that of step {self._read()['step']}, {self.path}"
+    def _is_good(self, step: int) -> None:
+        self.good = f"the last good checkpoint is that of step {step}, {self.path}"
 
     def resume(self) -> tuple[int, float]:
         """Steps and seconds of training that the checkpoint holds, now loaded; 0 of both where there is none.
@@ -153,7 +142,7 @@ class Checkpoint:
         if not self.path.exists():
             return 0, 0.0
         try:
-            state = self._read()
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
             theirs = state.get("inputs", {})
             odd = [name for name, value in self.inputs.items() if theirs.get(name, value) != value]
             if odd:
@@ -170,6 +159,7 @@ class Checkpoint:
             torch.set_rng_state(states[rank % len(states)])
             device = state.get("device_random", [None])
             _set_device_state(self.fabric.device, device[rank % len(device)])
+            self._is_good(state["step"])
             return int(state["step"]), float(state["seconds"])
         except (
             RuntimeError,
@@ -185,9 +175,6 @@ class Checkpoint:
             raise LabError(
                 f"{self.path} does not fit this run ({reason}); train into another folder or delete it"
             ) from error
-
-    def _read(self) -> dict[str, Any]:
-        return torch.load(self.path, map_location="cpu", weights_only=True)
 
 
 def not_finite(state: Any, name: str = "") -> str:

@@ -28,7 +28,7 @@ from lab.corpora import Utterance, shards
 from lab.errors import LabError
 from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, Tokenizer
-from lab.train.batches import by_source, check_batch, crop, random_of, seed_of
+from lab.train.batches import by_source, check_batch, crop, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning, take_over
 from lab.train.soundstorm import PROMPT
 from lab.voice.codec import FRAME_HOP, Codec, CodecConfig
@@ -71,6 +71,7 @@ def train(
     32); they pay off in long runs, after the mel distances have settled. `begin` gives the weights to begin with.
     `options` are `fit`'s.
     """
+    positive(batch=batch, seconds=seconds)
     torch.manual_seed(seed_of(seed))
     codec = Codec(CodecConfig.preset(preset))
     free = min(FREE, steps // 4)
@@ -140,6 +141,7 @@ def crops(
     Loudness is random, +-6 dB, since a user's recording has any. Half of the rows use all levels, the others 1 or more
     (DAC, 2306.06546: dropout on every row costs quality at full depth).
     """
+    positive(batch=batch, length=length)
     groups = by_source(corpus)
     if not groups:
         raise LabError("the corpus is empty: nothing to train the codec on")
@@ -247,6 +249,7 @@ def decoder_batches(
 ) -> Callable[[int], DecoderBatch]:
     """Step -> batch of `size` crops of `frames`; every source has an equal share. Every third row has predicted codes;
     of the others seven in ten have all levels, and the rest 1 or more."""
+    positive(size=size, frames=frames)
     groups = by_source(each for each in corpus if len(each.codes) >= frames)
     if not groups:
         raise LabError(

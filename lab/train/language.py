@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
-from lab.train.batches import random_of, seed_of
+from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, take_over
 
 LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
@@ -68,8 +68,8 @@ class TokenStream:
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or self.tokens.dtype.kind not in "iu":
             raise LabError(f"tokens are integers in one row, not {self.tokens.dtype} of shape {self.tokens.shape}")
-        if self.tokens.dtype.kind == "i" and len(self.tokens) and self.tokens.min() < 0:
-            raise LabError(f"token {self.tokens.min()} is negative; tokens count from 0")
+        if len(self.tokens) and not 0 <= self.tokens.min() <= self.tokens.max() < 2**31:
+            raise LabError(f"tokens count from 0, and these are {self.tokens.min()} to {self.tokens.max()}")
 
     @classmethod
     def of(cls, documents: Sequence[np.ndarray], drop: int = 0) -> TokenStream:
@@ -77,19 +77,16 @@ class TokenStream:
 
         Raises LabError where nothing is left.
         """
-        kept = [np.asarray(document)[: len(document) - drop or None] for document in documents if len(document) > drop]
+        arrays = [cls(np.asarray(document), np.zeros(1, int)).tokens for document in documents]
+        kept = [array[: len(array) - drop].astype(np.int32) for array in arrays if len(array) > drop]
         if not kept:
             raise LabError("no documents to learn from: the corpus is empty")
-        starts = np.cumsum([0] + [len(document) for document in kept[:-1]])
-        for document in kept:
-            cls(document, starts)
-        return cls(np.concatenate(kept).astype(np.int32), starts)
+        return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
 
 
 def batches(stream: TokenStream, size: int, length: int, seed: int) -> Callable[[int], Batch]:
     """Step -> `size` pieces of `length` tokens. Raises LabError for a stream that is not longer than a piece."""
-    if size < 1 or length < 1:
-        raise LabError(f"cannot learn from {size} pieces of {length} tokens a step; give 1 or more of both")
+    positive(size=size, length=length)
     if len(stream.tokens) <= length:
         raise LabError(f"{len(stream.tokens)} tokens are too few for pieces of {length}; make more stories")
     begins = np.zeros(len(stream.tokens), bool)

@@ -30,7 +30,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from lab import machine
 from lab.console import console
 from lab.errors import LabError
-from lab.train.batches import seed_of
+from lab.train.batches import positive, seed_of
 from lab.train.checkpoint import Checkpoint, Log, held
 from lab.train.compute import Compute, agreed, mean, raise_together, rows_of, whole
 
@@ -55,17 +55,9 @@ class Schedule:
     save_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("steps", 0, math.inf),
-            ("learning_rate", 0, 1e6),
-            ("warmup", 0, math.inf),
-            ("floor", 0, 1e6),
-            ("weight_decay", 0, 1e6),
-            ("clip", 1e-30, math.inf),
-            ("save_seconds", -math.inf, math.inf),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not least <= value <= most:  # NaN is neither
+        for name in ("steps", "learning_rate", "warmup", "floor", "weight_decay", "clip", "save_seconds"):
+            value, least = getattr(self, name), {"clip": 1e-30, "save_seconds": -math.inf}.get(name, 0)
+            if not isinstance(value, (int, float)) or not least <= value <= 1e9:  # NaN is neither
                 raise LabError(f"cannot train with a {name} of {value!r}; give a number of {least:g} or more")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise LabError(f"cannot train with betas {self.betas}; give two numbers from 0 to below 1")
@@ -87,10 +79,7 @@ class Trainable:
         matrices = [p for p in self.model.parameters() if p.requires_grad and p.ndim > 1]
         vectors = [p for p in self.model.parameters() if p.requires_grad and p.ndim <= 1]  # norms, decays: no decay
         optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": schedule.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
+            [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=schedule.learning_rate,
             betas=schedule.betas,
         )
@@ -213,6 +202,7 @@ def fit(
     fabric = compute.fabric(mixed)
     if adversary is not None and fabric.world_size * compute.accumulate > 1:
         raise LabError("an adversary looks at whole batches; train it with 1 device and without accumulation")
+    positive(evaluate_every=evaluate_every)
     config = getattr(model, "config", None)
     learnt = {name: str(value) for name, value in (asdict(config) if config else {}).items()}
     learnt |= {"seed": str(seed_of(seed)), **(inputs or {})}
@@ -268,7 +258,7 @@ def fit(
                     save()
                     raise LabError(
                         f"{folder.name}: {REFUSED} steps in a row were left out, the last because {fault}; look at the "
-                        f"batches from step {step - REFUSED} on and at the learning rate; {checkpoint.good()}"
+                        f"batches from step {step - REFUSED} on and at the learning rate; {checkpoint.good}"
                     )
                 if step % compute.log_every == 0:
                     last = mean(fabric, last)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.errors import LabError
-from lab.train.batches import random_of, seed_of
+from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import FRAMES, mask_codes
@@ -82,6 +82,7 @@ def batches(utterances: Sequence[Sequence[VoicePrompt]], size: int, levels: int,
     The first level holds what is said and is filled in 16 passes, and the first two who says it; each but the first is
     read off in a single pass, so that it is hidden whole. Codes of its own level around it would tell little more.
     """
+    positive(size=size)
     pairs = [
         (voice, target)
         for speaker in utterances

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from lab.console import console
 from lab.corpora import Utterance
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
-from lab.train.batches import neighbours, random_of, seed_of
+from lab.train.batches import neighbours, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning, take_over
 
 Pair = tuple[Utterance, Utterance]
@@ -198,6 +198,7 @@ def batches(
 
     Each begins up to a token late, so that tokens learn not to tell where their frame began.
     """
+    positive(pairs=len(pairs), size=size)
     pairs = sorted(pairs, key=lambda both: len(both[0].waveform))
     real = sorted(((u, u) for u in speech if u.seconds < LONGEST), key=lambda both: len(both[0].waveform))
 
@@ -327,6 +328,7 @@ def encoder_batches(
 ) -> Callable[[int], EncoderBatch]:
     """Step -> batch of `size` readings of about one length with their pseudo-labels; each eighth step a third as many
     of real `speech`. Each begins up to a token late."""
+    positive(readings=len(narrated), size=size)
     narrated, speech = (sorted(source, key=lambda both: len(both[1])) for source in (narrated, speech))
 
     def batch(step: int) -> EncoderBatch:
@@ -404,6 +406,7 @@ class CTCHead(nn.Module):
 
 def ctc_batches(corpus: list[tuple[Tensor, Tensor]], size: int, seed: int) -> Callable[[int], CTCBatch]:
     """Step -> batch of `size` passages of about one length, out of (tokens (T,), text) each."""
+    positive(passages=len(corpus), size=size)
     corpus = sorted(corpus, key=lambda both: len(both[0]))
 
     def batch(step: int) -> CTCBatch:
