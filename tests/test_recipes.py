@@ -36,14 +36,14 @@ def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Corpora without processes and without speech: what each maker would be asked for."""
     asked: list[int] = []
 
-    def made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
+    def made(maker: Callable[[int], Any], numbers: range, workers: int) -> Iterator[Any]:
         asked.append(len(numbers))
         for number in numbers:
             tone = 0.1 * np.sin(np.arange(16_000 * 4) * 0.05 * (number + 1))
             utterance = Utterance(int16(tone), "owl", "Ada", "narrated")
             yield utterance, utterance
 
-    monkeypatch.setattr(recipes, "_made", made)
+    monkeypatch.setattr(narration, "make", made)
     yield asked
 
 
@@ -268,7 +268,7 @@ def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypa
     )
     monkeypatch.setattr(recipes, "_pairs", lambda *_: [])
     monkeypatch.setattr(recipes, "_finish", lambda *_: {})
-    monkeypatch.setattr(recipes, "_load", lambda plan, name: made[name])
+    monkeypatch.setattr(Plan, "load", lambda plan, name: made[name])
     monkeypatch.setattr(recipes, "inputs", lambda *_: {})
     for recipe, train in (("language", "train"), ("codec", "train_decoder"), ("tokenizer", "train")):
         monkeypatch.setattr(getattr(recipes, f"{recipe}_recipe"), train, lambda *_, **__: ({}, {}))
@@ -289,7 +289,7 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     shard = Shard(tokens, None, np.cumsum([0, *lengths[:-1]]), ["7"] * 12, [])
     learnt: list[Any] = []
     monkeypatch.setattr(recipes, "_shard", lambda plan, name: shard)
-    monkeypatch.setattr(recipes, "_load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
+    monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
     monkeypatch.setattr(recipes, "inputs", lambda *_: {})
     monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])
     monkeypatch.setattr(recipes.language_recipe, "train", lambda *given, **_: learnt.append(given) or (None, {}))

@@ -28,7 +28,8 @@ def stream() -> language.TokenStream:
     ("documents", "message"),
     [([], "the corpus is empty"), ([np.zeros(0, int)], "the corpus is empty"), (np.arange(5), "integers in one row"),
      ([np.arange(5.0)], "not float64 of shape"), ([np.zeros((2, 3), int)], r"of shape \(2, 3\)"),
-     ([np.array([3, -1])], "these are -1 to 3"), ([np.array([2**40])], "these are 1099511627776"), (["abc"], "not <U3")],
+     ([np.array([3, -1])], "these are -1 to 3"), ([np.array([2**40])], "these are 1099511627776"),
+     (["abc"], "not <U3")],
 )  # fmt: skip
 def test_documents_that_are_no_tokens_are_an_error(documents: Any, message: str) -> None:
     with pytest.raises(LabError, match=message):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from lab.train import tokenizer as tokenizer_recipe
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
-from lab.voice import Codec, SoundStorm, Synthesizer
+from lab.voice import Synthesizer
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
 READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
@@ -80,9 +80,13 @@ class Plan:
         steps = {"steps": self.steps} if self.steps else {}
         return {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute} | steps
 
+    def load(self, name: str) -> Any:
+        """A model that the bundle has."""
+        return bundle.load(self.bundle, name)
+
     def begin(self, name: str) -> Any:
         """The model to begin with, if one."""
-        return bundle.load(self.bundle, name) if self.warm else None
+        return self.load(name) if self.warm else None
 
     def command(self, name: str) -> str:
         """What trains the same model anew."""
@@ -96,9 +100,6 @@ class Plan:
             if value != getattr(Plan, option, None):
                 words += [f"--{option}", str(value)]
         return shlex.join(words + ["--warm"] * (self.warm and not RECIPES[name].part))
-
-    def alone(self) -> Plan:
-        return replace(self, compute=replace(self.compute, devices=1, nodes=1, accumulate=1))
 
 
 def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
@@ -116,7 +117,8 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the encoder of the bundle's tokenizer: whoever reads, the tokens of one narrator. What
     learnt from its tokens goes on with `--warm`; they stand for the same as before."""
-    model, options = _part(plan, name)
+    model, evaluate = plan.load("tokenizer"), _evaluation()
+    options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
     pairs = _pairs(narration.beside_reference, range(round((plan.hours or 25.0) * 400)))
     readers = plan.readers()
     figures = tokenizer_recipe.train_encoder(model, pairs, readers, plan.work / name, **options)
@@ -125,23 +127,16 @@ def encoder(plan: Plan, name: str) -> dict[str, Any]:
 
 def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the CTC head of the bundle's tokenizer; its tokens, and what learnt from them, stay."""
-    model, options = _part(plan, name)
+    model, evaluate = plan.load("tokenizer"), _evaluation()
+    options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
     corpus = _narrated(plan.hours or 25.0) + plan.readers()
     figures = tokenizer_recipe.train_ctc_head(model, corpus, plan.work / name, **options)
     return _finish(plan, name, model, figures, _seconds(corpus))
 
 
-def _part(plan: Plan, name: str) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer of which a part goes on learning, and how."""
-    model, evaluate = _load(plan, "tokenizer"), _evaluation()
-    assert isinstance(model, Tokenizer)
-    return model, plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-
-
 def decoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the decoder of the bundle's codec, now with codes that the bundle's voice predicts, too."""
-    tokenizer, codec, soundstorm = (_load(plan, model) for model in ("tokenizer", "codec", "soundstorm"))
-    assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec) and isinstance(soundstorm, SoundStorm)
+    tokenizer, codec, soundstorm = (plan.load(model) for model in ("tokenizer", "codec", "soundstorm"))
     pairs = _pairs(narration.voice_samples, range(round((plan.hours or 1.0) * 400)))
     readers = plan.readers()
     pairs += [(a, b) for a, b in zip(readers[::2], readers[1::2], strict=False) if a.narrator == b.narrator]
@@ -161,8 +156,7 @@ def codec(plan: Plan, name: str) -> dict[str, Any]:
 
 def language(plan: Plan, name: str) -> dict[str, Any]:
     """griffin30 is the paper's ablation: Griffin that never saw more than 30 s at once, and as many tokens in all."""
-    tokenizer = _load(plan, "tokenizer")
-    assert isinstance(tokenizer, Tokenizer)
+    tokenizer = plan.load("tokenizer")
     shard = _shard(plan, plan.corpus)
     if plan.corpus == "stories":
         stream = language_recipe.TokenStream(shard.tokens, shard.starts)
@@ -188,8 +182,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
-    tokenizer = _load(plan, "tokenizer")
-    assert isinstance(tokenizer, Tokenizer)
+    tokenizer = plan.load("tokenizer")
     narrated = _shard(plan, "voices", codes=True)
     read = _shard(plan, str(plan.speech), codes=True) if plan.speech else None
     utterances = narrated.utterances() + READERS * (read.utterances() if read else [])
@@ -237,7 +230,7 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
     if recipe.models:
         recipe.make(plan, name)
     elif fabric.is_global_zero:
-        recipe.make(plan.alone(), name)
+        recipe.make(replace(plan, compute=replace(plan.compute, devices=1, nodes=1, accumulate=1)), name)
     fabric.barrier()
     return bundle.index(plan.bundle)[recipe.part or name]["card"]
 
@@ -264,19 +257,16 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
     else:
         found |= {"readers": plan.speech.name if plan.speech else "none"}
     models = (*recipe.models, recipe.part or name) if plan.warm or recipe.part else recipe.models
-    return found | {model: bundle.fingerprint(_load(plan, model)) for model in models}
+    return found | {model: bundle.fingerprint(plan.load(model)) for model in models}
 
 
 def _extent(plan: Plan) -> dict[str, str]:
     return {"steps": f"{plan.steps or 'as the recipe has'}", "seed": f"{plan.seed}"}
 
 
-def _made(maker: Callable[[int], Any], numbers: range) -> Iterator[Any]:
-    return narration.make(maker, numbers, os.cpu_count())
-
-
 def _pairs(maker: Callable[[int], Any], numbers: range) -> list[tuple[Utterance, Utterance]]:
-    return list(track(_made(maker, numbers), "narrating", len(numbers), console=console))
+    made = narration.make(maker, numbers, os.cpu_count())
+    return list(track(made, "narrating", len(numbers), console=console))
 
 
 def _utterances(pairs: list[tuple[Utterance, Utterance]]) -> list[Utterance]:
@@ -294,17 +284,13 @@ def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:
     return lambda tokenizer: {"cer": transcription(tokenizer, test)}
 
 
-def _load(plan: Plan, name: str) -> nn.Module:
-    return bundle.load(plan.bundle, name)
-
-
 def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
     """A corpus, tokenized once; another story world, folder, tokenizer or codec has a shard of its own.
 
     Of narrated speech, which has no end, as many hours as the plan says.
     """
     source = Source.of(name)
-    models = [_load(plan, model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
+    models = [plan.load(model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
     folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
     hours = source.hours and (plan.hours or source.hours)
     with plan.compute.fabric().rank_zero_first():  # the others find it made
