@@ -119,7 +119,8 @@ def test_a_missing_bundle(command: tuple[str, ...], monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LAB_BUNDLE", "nowhere")
     result = lab(*command)
     assert result.exit_code == 2
-    assert result.stderr == "lab: there is no bundle in nowhere; train one with `lab train all` or set LAB_BUNDLE\n"
+    said = "lab: there is no bundle in nowhere; train one with `lab train all` or set LAB_BUNDLE"
+    assert result.stderr.splitlines()[-1] == said  # a doctor on a slow machine says that it compiles
 
 
 def test_a_bundle_of_other_shapes(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +148,7 @@ def test_a_full_disk() -> None:
 def test_tokens_on_a_full_disk() -> None:
     with disk_of(100):
         result = lab("tokens", "prompt.wav", "-o", "said.npz")
-    assert result.exit_code == 2 and "lab: cannot write said.npz: File too large" in result.stderr
+    assert result.exit_code == 2 and "lab: cannot write 'said.npz': File too large" in result.stderr
     assert [path.name for path in Path().iterdir()] == ["prompt.wav"]
 
 
@@ -230,7 +231,7 @@ def test_stories_become_a_shard() -> None:
 def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     address = "https://storage.googleapis.com/librispeech_long/v0_1.tar.gz"
-    refused(f"cannot reach {address} (", "fetch", "librispeech-long", "--split", "dev-clean")
+    refused(f"cannot fetch {address} (", "fetch", "librispeech-long", "--split", "dev-clean")
 
 
 @pytest.mark.parametrize(
