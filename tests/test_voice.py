@@ -354,7 +354,7 @@ def test_batches_skip_positions() -> None:
     same = (batch.tokens.repeat_interleave(2, 1)[..., None] + torch.arange(3)) % 16
     speaker = (batch.codes - same) % 16
     assert (speaker == speaker[:, :1, :1]).all()  # prompt and target are one speaker, codes lie on their tokens
-    with pytest.raises(LabError, match="two pieces"):
+    with pytest.raises(LabError, match="two utterances"):
         recipe.batches([takes()[0][:1]], 4, 3, seed=1)
 
 
