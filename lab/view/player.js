@@ -373,7 +373,7 @@ class Engine extends EventTarget {
     const gains = this.sounds.map((_, i) => new GainNode(context, { gain: this.gainOf(i) }));
     gains.forEach((gain) => gain.connect(out));
     const frame = Math.ceil((context.currentTime + 0.03) * RATE); // whole frames: pieces then meet sample to sample
-    this.voice = { out, gains, nodes: new Set(), queue: [], frame };
+    this.voice = { out, gains, nodes: new Set(), queue: [], start: frame, frame };
   }
 
   // The sample at which playing turns back or ends: that of the loop, or of a story that grows no more.
@@ -401,16 +401,17 @@ class Engine extends EventTarget {
       this.schedule(count);
       if (this.loop && this.at === Math.round(this.loop[1] * RATE)) this.at = Math.round(this.loop[0] * RATE);
     }
-    if (voice.frame > before) this.fade(voice.out.gain, voice.frame);
+    if (voice.frame > before) this.fade(voice);
     if (voice.frame < now + AHEAD * RATE) this.ask();
     if (voice.frame < now) this.runOut();
     this.report();
   }
 
-  // Up, if it is not, and down in the 5 ms before `frame`: should nothing more come, it ends without a click.
-  fade(gain, frame) {
+  // Up from where the sound begins, and down in the 5 ms before `frame`: should nothing more come, it ends without a
+  // click.
+  fade({ out: { gain }, start, frame }) {
     gain.cancelScheduledValues(0);
-    gain.setTargetAtTime(1, page.context.currentTime, 0.002);
+    gain.setTargetAtTime(1, Math.max(page.context.currentTime, start / RATE), 0.002);
     gain.setTargetAtTime(0, (frame - 80) / RATE, 0.001);
   }
 

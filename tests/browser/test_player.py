@@ -63,7 +63,9 @@ long
 """,
     "time.sleep(8)",
     """
-Player({f"{200 + 20 * k} Hz": tone(2, 200 + 20 * k) for k in range(12)}, blind=True, caption="twelve tones, unseen")
+tones = {f"{200 + 20 * k} Hz": tone(200 + 20 * k, 2) for k in range(12)}
+twelve = Player(tones, blind=True, caption="twelve tones, unseen")
+twelve
 """,
 )
 SETUP, TRANSPORT, PAIR, BLIND, LIVE, LONG, BUSY, TWELVE = range(len(CELLS))
