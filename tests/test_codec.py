@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,3 +288,11 @@ def test_recipe(discriminators: int, tmp_path, monkeypatch) -> None:
     assert figures["steps"] == 5 and "stoi narrated 4" in figures
     assert codec.quantizer.levels[0].started
     assert np.isfinite(codec.decode(codec.encode(tone(3200))).numpy()).all()
+
+
+@pytest.mark.parametrize("change", [lambda w, d: (w.double(), d), lambda w, d: ((32768 * w).short(), d),
+                                    lambda w, d: (w[0], d), lambda w, d: (w, d.float())])  # fmt: skip
+def test_a_batch_of_another_type_is_an_error(change: Callable[..., Any]) -> None:
+    batch = change(torch.zeros(2, 640), torch.ones(2, dtype=torch.int64))
+    with pytest.raises(LabError, match=r"a batch is a waveform \(B, N\) of float32 and levels"):
+        recipe.Game(0).loss_of(Codec(CodecConfig.preset("tiny")), batch)

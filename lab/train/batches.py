@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lab.errors import LabError
 
@@ -55,16 +53,3 @@ def neighbours(items: list[T], count: int, random: np.random.Generator) -> list[
     """`count` that stand side by side, or all if they are fewer: of items sorted by length, of about one length."""
     start = int(random.integers(max(1, len(items) - count + 1)))
     return items[start : start + count]
-
-
-def check_batch(name: str, tensor: Tensor, kind: str, ndim: int) -> None:
-    """Raises LabError unless the tensor has that number of dimensions and a type of that kind: float, int or bool."""
-    dtype = tensor.dtype if isinstance(tensor, Tensor) else None
-    if dtype == torch.float64 or dtype is None or kind != _kind(dtype) or tensor.ndim != ndim:
-        found = f"{tuple(tensor.shape)} of {dtype}" if isinstance(tensor, Tensor) else type(tensor).__name__
-        wanted = {"float": "float32", "int": "int64", "bool": "bool"}[kind]
-        raise LabError(f"{name} in a batch is a tensor of {ndim} dimensions of {wanted}, and this is {found}")
-
-
-def _kind(dtype: torch.dtype) -> str:
-    return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"

@@ -28,7 +28,7 @@ from lab.corpora import Utterance, shards
 from lab.errors import LabError
 from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, Tokenizer
-from lab.train.batches import by_source, check_batch, crop, positive, random_of, seed_of
+from lab.train.batches import by_source, crop, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning, take_over
 from lab.train.soundstorm import PROMPT
 from lab.voice.codec import FRAME_HOP, Codec, CodecConfig
@@ -104,8 +104,7 @@ class Game:
         self.forward: tuple[Tensor, Tensor] | None = None
 
     def loss_of_adversary(self, adversary: nn.Module, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
-        check_batch("the waveform", batch[0], "float", 2)
-        check_batch("the depth", batch[1], "int", 1)
+        _check(*batch)
         reconstruction, commitment, _ = model(*batch)
         self.forward = reconstruction, commitment
         loss = hinge_of_adversary(adversary(batch[0]), adversary(reconstruction.detach()))
@@ -113,8 +112,7 @@ class Game:
 
     def loss_of(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
         waveform, depth = batch
-        check_batch("the waveform", waveform, "float", 2)
-        check_batch("the depth", depth, "int", 1)
+        _check(waveform, depth)
         if self.adversary is None:
             reconstruction, commitment, _ = model(waveform, depth)
         else:
@@ -131,6 +129,12 @@ class Game:
             loss = loss + ADVERSARIAL * fooled + FEATURES * features
             logs |= {"features": features, "fooled": fooled}
         return loss, logs
+
+
+def _check(waveform: Tensor, depth: Tensor) -> None:
+    if waveform.dtype != torch.float32 or waveform.ndim != 2 or depth.dtype != torch.int64 or depth.ndim != 1:
+        found = f"{tuple(waveform.shape)} {waveform.dtype} and {tuple(depth.shape)} {depth.dtype}"
+        raise LabError(f"a batch is a waveform (B, N) of float32 and levels to use (B,) of int64, not {found}")
 
 
 def crops(
