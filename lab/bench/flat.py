@@ -70,7 +70,7 @@ def rows(
             predicted = 1e3 * throughput.floor(one, 1, mark, read.found(seconds["read"]), math.inf)
             asked = FLAT if one is model and mark > marks[0] else None
             name, ours = f"{type(one).__name__}, token {mark}", each(seconds[str(mark)])
-            found.append(Row(name, "ms", ours, f"token {marks[0]}", first, asked, predicted).explained())
+            found.append(Row(name, "ms", ours, f"token {marks[0]}", first, asked, predicted))
     growth, speed = (max(memory) - memory[0]) / 1e6, 1 / took
     grown = f"resident memory, most above that at token {marks[0]} on the way to {tokens}"
     return [

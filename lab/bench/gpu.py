@@ -1,4 +1,4 @@
-"""The figures of a GPU in one go: the recurrence by each backend and peer, decoding, and throughput from one memory."""
+"""The figures of a GPU in one go: the recurrence by each backend, decoding, and throughput from one memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from lab.bench import limits, peers, scan, throughput
+from lab.bench import limits, scan, throughput
 from lab.bench.report import Asked, Row
 from lab.bench.timing import each, in_turn, rate, timer
 from lab.recurrence import backends, rg_lru
 
-OF_COPY, OF_PEERS, OF_READING = Asked("at least", 0.5, 0.8), Asked("at least", 1, 2), Asked("at most", 1.6, 1.2)
+OF_COPY, OF_READING = Asked("at least", 0.5, 0.8), Asked("at most", 1.6, 1.2)
 FULL: dict[str, Any] = dict(
     device="cuda", shape=(8, 16384, 2560), preset="2b", lengths=(2048, 16384), budget=16e9, rounds=9, product=8192
 )
@@ -41,33 +41,24 @@ def rows(
 
 @torch.inference_mode()
 def _scans(device: str, shape: tuple[int, int, int], rounds: int) -> list[Row]:
-    """All in float32. A peer's scan is timed with a and b given, and together with the torch that makes them."""
+    """All in float32."""
     given = scan.inputs(*shape, device)
-    copy, works, notes = limits.copy(given[0]), *peers.scans(given, rg_lru(*given)[0])
-    ours = {"auto": ""}
-    works["auto"] = partial(rg_lru, *given)
+    copy = limits.copy(given[0])
+    works, reasons = {"auto": partial(rg_lru, *given)}, {"auto": ""}
     for backend in backends(given[0]):
         if backend.op == "rg_lru" and backend.name != "reference":  # that one is a Python loop over T
-            ours[backend.name] = backend.reason
+            reasons[backend.name] = backend.reason
             if backend.usable:
                 works[backend.name] = partial(rg_lru, *given, backend=backend.name)
     timers = {name: timer(work, device) for name, work in works.items()}
     seconds = in_turn(timers | {"copy": copy.timer}, rounds)
 
-    size, peak = f"{shape} float32", rate(seconds["copy"], copy.work / 1e9)
-    rows, moved, tokens = [], scan.FORWARD * given[0].nbytes, shape[0] * shape[1]
-    for name, reason in ours.items():
+    peak, moved = rate(seconds["copy"], copy.work / 1e9), scan.FORWARD * given[0].nbytes
+    rows = []
+    for name, reason in reasons.items():
         found = rate(seconds[name], moved / 1e9) if name in works else None
-        title = f"rg_lru forward {size}, {name}"
-        row = Row(title, "GB/s", found, "copy", peak, OF_COPY, predicted=peak.median, note=reason)
-        rows.append(row.explained(partial(limits.shares, works.get(name, works["auto"]), device)))
-    best = min(ours.keys() & works.keys(), key=lambda name: each(seconds[name]).median)
-    fast = rate(seconds[best], tokens)
-    for name, note in notes.items():
-        for peer, asked in ((name + peers.MADE, OF_PEERS), (name + peers.GIVEN, None)):
-            slow = rate(seconds[peer], tokens) if peer in works else None
-            title = f"rg_lru forward {size}, {best}, beside {name}"
-            rows.append(Row(title, "tokens/s", fast, peer, slow, asked, note=note))
+        title = f"rg_lru forward {shape} float32, {name}"
+        rows.append(Row(title, "GB/s", found, "copy", peak, OF_COPY, predicted=peak.median, note=reason))
     return rows
 
 
@@ -82,4 +73,4 @@ def _decode(device: str, preset: str, rounds: int, steps: int = 8) -> list[Row]:
     ours, once = each(seconds["token"]), each(seconds["read"])
     name = f"decode, {preset} in bfloat16, batch 1: time per token"
     row = Row(name, "ms", ours, "its weights read once", once, OF_READING, 1e3 * predicted)
-    return [row.explained(partial(limits.shares, work, device)), read.row(seconds["read"])]
+    return [row, read.row(seconds["read"])]

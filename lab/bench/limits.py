@@ -1,24 +1,18 @@
-"""What the machine can do at most, measured beside what is judged by it: bandwidths, a rate of flops, and a profile."""
+"""What the machine can do at most, measured beside what is judged by it: bandwidths and a rate of flops."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile, record_function
 
 from lab.bench.report import Row
 from lab.bench.timing import Timer, rate, timer
 from lab.language import Griffin
 from lab.recurrence.compiled import SUMS, jit
 from lab.recurrence.cpu import ZERO
-
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells on stderr that it begins and that it ends
 
 
 class Limit(NamedTuple):
@@ -70,7 +64,7 @@ def _pass(weights, x, y):
 def matvec(weights: np.ndarray, width: int, steps: int = 10) -> Limit:
     """Read all weights of a step once, as products with a vector: float32 or int8, flat, taken as rows of `width`.
 
-    By one thread, as a step has.
+    By one thread, as a step has it.
     """
     matrix = weights.reshape(-1, width)
     x, y = np.random.default_rng(0).standard_normal(width, np.float32), np.zeros(len(matrix), np.float32)
@@ -100,21 +94,3 @@ def flops(model: nn.Module, tokens: int, keys: float) -> float:
     matrices = sum(p.numel() for name, p in model.named_parameters() if p.ndim > 1 and not name.endswith(others))
     attention = config.blocks.count("attention") if isinstance(model, Griffin) else config.layers
     return tokens * (2 * matrices + 4 * attention * config.heads * config.head_dim * keys)
-
-
-def shares(function: Callable[[], Any], device: str = "cpu", most: int = 4) -> str:
-    """Where the time of a call goes, by torch's profiler: kernels on a GPU, operators on a CPU."""
-    gpu = device == "cuda"
-    with profile(activities=[ProfilerActivity.CPU, *repeat(ProfilerActivity.CUDA, gpu)]) as seen:
-        with record_function("outside of operators"):
-            function()
-        if gpu:
-            torch.cuda.synchronize()
-    times: dict[str, float] = {}
-    for event in seen.key_averages():
-        spent = event.self_device_time_total if gpu else event.self_cpu_time_total
-        if spent and not (gpu and event.key == "outside of operators"):
-            times[event.key] = times.get(event.key, 0) + spent
-    total = sum(times.values())
-    largest = sorted(times, key=lambda name: -times[name])[:most]
-    return "by torch's profiler " + ", ".join(f"{times[name] / total:.0%} {name[:60]}" for name in largest)

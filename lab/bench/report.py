@@ -7,9 +7,8 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,24 +21,14 @@ from rich.table import Table
 
 from lab.bench.timing import Spread
 from lab.errors import LabError
-from lab.files import replacing
+from lab.files import made, replacing
 from lab.machine import processor
 
-FAR = 1.5  # times off the roofline, either way: beyond it a row says why
-PACKAGES = (
-    "torch",
-    "numba",
-    "transformers",
-    "triton",
-    "mamba-ssm",
-    "causal-conv1d",
-    "accelerated-scan",
-    "flash-linear-attention",
-)
+PACKAGES = "torch", "numba", "transformers", "triton", "mamba-ssm", "causal-conv1d"
 
 
 class Asked(NamedTuple):
-    """Of a row's ratio, or of ours where there is no peer. bar: None where the issue asks for a report alone."""
+    """What a row's ratio, or ours where there is no peer, should be. bar: the least that is asked for, if any."""
 
     sense: Literal["at least", "at most"]
     bar: float | None
@@ -54,8 +43,7 @@ class Asked(NamedTuple):
 class Row:
     """One figure. ours and theirs: in `unit`, None where it could not be measured, and then `note` says why.
 
-    predicted: ours by the roofline, from bytes or flops and limits measured in the same run. why: where ours is far
-    off it.
+    predicted: ours by the roofline (Williams et al. 2009), from bytes or flops and limits measured in the same run.
     """
 
     name: str
@@ -65,7 +53,6 @@ class Row:
     theirs: Spread | None = None
     asked: Asked | None = None
     predicted: float | None = None
-    why: str = ""
     note: str = ""
 
     @property
@@ -90,11 +77,6 @@ class Row:
             return ""
         return "yes" if sign * figure >= sign * self.asked.bar else "no"
 
-    def explained(self, cause: Callable[[], str] = lambda: "not explained") -> Row:
-        """With the cause found, where measured and predicted differ by more than FAR."""
-        far = self.off is not None and not 1 / FAR <= self.off <= FAR
-        return replace(self, why=cause()) if far else self
-
 
 @dataclass(frozen=True)
 class Report:
@@ -116,9 +98,8 @@ class Report:
     def save(self, folder: Path) -> Path:
         """Into `folder`, by the bench's and the chip's name. Raises LabError where it cannot."""
         rows = [asdict(row) | {"ratio": row.ratio, "met": row.met} for row in self.rows]
-        path = folder / self.file
+        path = made(folder) / self.file
         with replacing(path) as part:
-            part.parent.mkdir(parents=True, exist_ok=True)
             part.write_text(json.dumps(asdict(self) | {"rows": rows}, indent=1, allow_nan=False) + "\n")
         return path
 
@@ -128,7 +109,7 @@ class Report:
         try:
             raw = json.loads(path.read_text())
             return cls(**raw | {"rows": tuple(_row(row) for row in raw["rows"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise LabError(f"{path} is no report of `lab bench` ({error}); make it again") from None
 
 
@@ -148,9 +129,13 @@ def report(bench: str, command: str, rows: list[Row], device: str = "cpu", **set
 
 def check_folder(folder: Path) -> None:
     """Raise LabError for a folder that reports cannot be written to: better before a bench of an hour than after it."""
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise LabError(f"cannot write to {folder}; give another with -o")
+    try:
+        there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        writable = there.is_dir() and os.access(there, os.W_OK)
+    except (OSError, ValueError):  # a name that is too long or cannot be encoded
+        writable = False
+    if not writable:
+        raise LabError(f"cannot write to {str(folder)!r}; give another with -o")
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -174,10 +159,10 @@ def versions() -> dict[str, str]:
 
 
 def table(report: Report) -> Group:
-    """For a terminal: the rows, and what there is to say of them below."""
-    machine, told = report.machine, report.settings | report.versions
+    """For a terminal: the rows, and their notes below."""
+    machine = report.machine
     title = f"{report.command} on {machine['chip']}, {machine['cores']} cores, {machine['memory_gb']} GB"
-    caption = ", ".join(f"{name} {value}" for name, value in told.items())
+    caption = ", ".join(f"{name} {value}" for name, value in (report.settings | report.versions).items())
     grid = Table(title=title, caption=caption)
     for column in ("figure", "measured", "beside", "measured", "ratio", "asked", "roofline"):
         grid.add_column(column)
@@ -192,8 +177,7 @@ def table(report: Report) -> Group:
             "" if row.asked is None else f"{row.asked}: {row.met or '-'}",
             "" if row.off is None else f"{_number(row.predicted)} (x {_number(row.off)})",
         )
-        why = f"{_number(row.off)} of the roofline: {row.why}" if row.why else ""
-        notes += [f"{row.name}: {said}" for said in (row.note, why) if said]
+        notes += [f"{row.name}: {row.note}"] if row.note else []
     return Group(grid, *dict.fromkeys(notes))
 
 
@@ -205,14 +189,19 @@ def card(folder: Path) -> str:
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise LabError(f"there are no reports in {folder}; `lab bench all` makes them")
-    lines = ["| figure | measured | against | ratio | command |", "| --- | --- | --- | --- | --- |"]
+    columns = ("figure", "measured", "against", "ratio", "asked", "met", "command")
+    lines = [_line(*columns), _line(*["---"] * len(columns))]
     for found in map(Report.load, paths):
         for row in found.rows:
             if row.asked is not None and row.ours is not None:
                 peer = f"{row.peer}: {_number(row.theirs.median)}" if row.theirs else ""
-                ours = f"{_number(row.ours.median)} {row.unit}"
-                lines.append(f"| {row.name} | {ours} | {peer} | {_number(row.ratio)} | `{found.command}` |")
+                ours, met = f"{_number(row.ours.median)} {row.unit}", row.met or "-"
+                lines.append(_line(row.name, ours, peer, _number(row.ratio), str(row.asked), met, f"`{found.command}`"))
     return "\n".join(lines)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _number(value: float | None) -> str:

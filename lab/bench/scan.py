@@ -1,4 +1,4 @@
-"""The recurrence on the CPU against the bandwidth of memory, and against the loops and scans of others."""
+"""The recurrence on the CPU against the bandwidth of memory, and against the loop of transformers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def inputs(B: int, T: int, L: int, device: str = "cpu") -> peers.Given:
 
 
 def rows(T: int = 16384, widths: tuple[int, ...] = (512, 2560), rounds: int = 15, slow: int = 3) -> list[Row]:
-    """slow: rounds beside the peers, which take seconds."""
-    return [row for L in widths for row in _bandwidth(T, L, rounds) + _others(T, L, slow)]
+    """slow: rounds beside the peer, which takes seconds."""
+    return [row for L in widths for row in _bandwidth(T, L, rounds) + _peer(T, L, slow)]
 
 
 @torch.enable_grad()
 def _bandwidth(T: int, L: int, rounds: int) -> list[Row]:
     given = inputs(1, T, L)
-    x, size = given[0], f"T={T}, L={L}"
+    x = given[0]
     forward, backward = FORWARD * x.nbytes, BACKWARD * x.nbytes
     y, state, reset = torch.empty_like(x), torch.zeros(1, L), torch.zeros(1, T, dtype=torch.bool)
     grad, leaves = torch.randn_like(x), [tensor.clone().requires_grad_() for tensor in given]
@@ -52,39 +52,28 @@ def _bandwidth(T: int, L: int, rounds: int) -> list[Row]:
         warmup=5,
     )
     peak = rate(seconds["add"], add.work / 1e9)
-    kernel = rate(seconds["kernel"], forward / 1e9)
 
-    def row(name: str, ours: Any, asked: Asked | None) -> Row:
-        return Row(f"{name}, {size}", "GB/s", ours, add.name, peak, asked, predicted=peak.median)
+    def row(name: str, part: str, moved: float, asked: Asked | None) -> Row:
+        ours = rate(seconds[part], moved / 1e9)
+        return Row(f"{name}, T={T}, L={L}", "GB/s", ours, add.name, peak, asked, predicted=peak.median)
 
-    asked = Asked("at least", 0.75, 0.9)
     return [
-        row("scan forward", rate(seconds["forward"], forward / 1e9), asked).explained(
-            lambda: f"into a given output the kernel moves {kernel.median:.3g} GB/s; the rest is y's memory and checks"
-        ),
-        row("scan forward, the kernel into a given output", kernel, None).explained(),
-        row(
-            "scan forward and backward",
-            rate(seconds["both"], (forward + backward) / 1e9),
-            Asked("at least", 0.5, 0.75),
-        ).explained(lambda: limits.shares(both)),
+        row("scan forward", "forward", forward, Asked("at least", 0.75, 0.9)),
+        row("scan forward, the kernel into a given output", "kernel", forward, None),
+        row("scan forward and backward", "both", forward + backward, Asked("at least", 0.5, 0.75)),
     ]
 
 
 @torch.inference_mode()
-def _others(T: int, L: int, rounds: int) -> list[Row]:
-    """All of the RG-LRU against scans that are handed a and b, to the peers' advantage."""
+def _peer(T: int, L: int, rounds: int) -> list[Row]:
+    """All of the RG-LRU against a scan that is handed a and b, to the peer's advantage."""
     given = inputs(1, T, L)
-    add, works, notes = limits.add(given[0].shape), *peers.scans(given, rg_lru(*given)[0])
+    add, (theirs, note) = limits.add(given[0].shape), peers.rnn_scan(given, rg_lru(*given)[0])
     timers = {"add": add.timer, "ours": timer(lambda: rg_lru(*given))}
-    timers |= {name: timer(work) for name, work in works.items() if name.endswith(peers.GIVEN)}
+    if theirs is not None:
+        timers["theirs"] = timer(theirs)
     seconds = in_turn(timers, rounds, warmup=1)
     predicted = T / (FORWARD * given[0].nbytes) * add.found(seconds["add"])
-    fast, rows = rate(seconds["ours"], T), []
-    for name, note in notes.items():
-        peer = name + peers.GIVEN
-        slow = rate(seconds[peer], T) if peer in seconds else None
-        asked = Asked("at least", 50, 80) if name.endswith("_rnn_scan") else None
-        title = f"scan forward beside {name}, T={T}, L={L}"
-        rows.append(Row(title, "tokens/s", fast, peer, slow, asked, predicted, note=note).explained())
-    return rows
+    slow = rate(seconds["theirs"], T) if theirs is not None else None
+    title, peer = f"scan forward beside {peers.RNN_SCAN}, T={T}, L={L}", f"{peers.RNN_SCAN}, a and b given"
+    return [Row(title, "tokens/s", rate(seconds["ours"], T), peer, slow, Asked("at least", 50, 80), predicted, note)]

@@ -62,16 +62,13 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int) -> list[Row]:
         bytes_ = packed[kind].weights.nbytes + state_bytes(state)
         predicted = bytes_ / reads[kind].found(seconds[f"{kind} read"])
         whole, step = each(seconds[kind]), each(seconds[f"{kind} step"])
-        rest = whole.median - step.median
-        parts = f"the step takes {step.median:.3g} ms; sampling and its Python take {rest:.2g} ms"
         name, speed, once = f"decode, batch 1, {kind}", rate(seconds[kind], 1), f"its weights read once, {kind}"
-        for row in (
-            Row(name, "tokens/s", speed, peer, theirs, BESIDE_PEER, 1 / predicted, note=pair.note),
+        rows += [
+            Row(name, "tokens/s", speed, peer, theirs, BESIDE_PEER, 1 / predicted, pair.note),
             Row(f"time per token, {kind}", "ms", whole, once, read, OF_READING.get(kind), 1e3 * predicted),
             Row(f"step alone, {kind}", "ms", step, once, read, None, 1e3 * predicted),
             reads[kind].row(seconds[f"{kind} read"]),
-        ):
-            rows.append(row.explained(partial(str, parts)))
+        ]
     return rows
 
 
@@ -118,7 +115,7 @@ def _batches(model: Griffin, batches: tuple[int, ...], tokens: int, rounds: int)
         predicted = B / max(reading, limits.flops(model, B, model.config.window + 1) / peak)
         name, note = f"step of a batch of {B}", f"up to {MAX_ROWS} rows the lean step is chosen"
         ours, theirs = rate(seconds[f"step {B}"], B), rate(seconds[f"forward {B}"], B)
-        rows.append(Row(name, "tokens/s", ours, "Griffin.forward", theirs, None, predicted, note=note).explained())
+        rows.append(Row(name, "tokens/s", ours, "Griffin.forward", theirs, None, predicted, note))
     return [*rows, product.row(seconds["product"])]
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -173,12 +172,10 @@ def _at(
     if length in PAPER and position < length:
         note += f", the paper's (2B, TPU v5e) {PAPER[length]:g}"
     asked = GOAL if position < length == LENGTHS[-1] else None
-    rows = (
-        Row(name, "tokens/s", ours, peer, theirs, asked, best[0], note=note),
+    return [
+        Row(name, "tokens/s", ours, peer, theirs, asked, best[0], note),
         Row(f"{peer}, {where}", "tokens/s", theirs, predicted=best[1]),
-    )
-    causes = (partial(limits.shares, run, device) for run in work)
-    return [row.explained(cause) for row, cause in zip(rows, causes, strict=True)]
+    ]
 
 
 @torch.inference_mode()
@@ -212,11 +209,4 @@ def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
             Row(names[0], "s", exactly(ours), "SpeechTransformer", exactly(theirs), predicted=at[0]),
             Row(names[1], "s", exactly(theirs), predicted=at[1]),
         ]
-    causes = [cache(partial(limits.shares, partial(_next, story, 16))) for story in stories]
-    explained = [row.explained(causes[number % 2]) for number, row in enumerate(rows)]
-    return [*explained, read.row(seconds)]
-
-
-def _next(story: Iterator[int], tokens: int) -> None:
-    for _ in range(tokens):
-        next(story)
+    return [*rows, read.row(seconds)]
