@@ -14,8 +14,6 @@ from typing import IO, Any
 import numpy as np
 import pytest
 import soundfile as sf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import lab as package
 from lab import bundle
@@ -256,32 +254,3 @@ def test_training_leaves_the_bundle_in_use_alone(
     result = lab("train", *words)
     assert result.exit_code == 0 and "--bundle runs/bundle` speaks with it" in result.stderr
     assert {path.name: path.read_bytes() for path in tiny_bundle.iterdir()} == before
-
-
-# Whatever is asked
-
-
-NAMES = "story tokens speak doctor prompt.wav - -- -o --json -q -v --seed --temperature --speaker --bundle --into"
-VALUES = "--language nan inf -1 0 1e300 1e-40 99999999999999999999 x.wav x.npz . nowhere \x00"
-WORDS = st.lists(st.sampled_from(f"{NAMES} {VALUES}".split(" ")) | st.text(max_size=8), max_size=6)
-# what comes first keeps what would take minutes short
-COMMANDS = [
-    ("story", "--minutes", SECOND),
-    ("tokens",),
-    ("speak",),
-    ("card",),
-    ("fetch", "moon"),
-    ("train", "moon"),
-]
-
-
-@settings(max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(COMMANDS), WORDS)
-def test_any_words_are_taken_or_refused_in_a_line(command: tuple[str, ...], words: list[str]) -> None:
-    before = {path.name for path in Path().iterdir()}
-    result = lab(*command, *words, stdin=b"")
-    assert result.exit_code in (0, 2), (words, result.output)
-    assert "internal error" not in result.stderr
-    if result.exit_code == 2 and "-v" not in words:
-        assert result.stderr.count("\n") == 1 and result.stderr.startswith("lab: ")
-        assert {path.name for path in Path().iterdir()} == before

@@ -17,13 +17,11 @@ TAIL = 2**21  # bytes at the end in which the last frame or page begins: frames 
 UNKNOWN = b"\xff\xff\xff\xff"  # libsndfile then takes what is there
 
 
-class Mended(NamedTuple):
-    file: IO[bytes]
-    complaint: str  # what was wrong with the header; "" where nothing was
-
-
 class _View(io.RawIOBase):
-    """The bytes of a file from `begin` to `end`, with `prefix` before them and others at the places of `patches`."""
+    """The bytes of a file from `begin` to `end`, with `prefix` before them and others at the places of `patches`.
+
+    Damaged files make libsndfile seek to before the beginning, which is no error here: it would tell of that itself.
+    """
 
     def __init__(self, file: IO[bytes], begin: int, end: int, patches: dict[int, bytes], prefix: bytes = b""):
         self.file, self.shift, self.patches, self.prefix = file, begin - len(prefix), patches, prefix
@@ -59,8 +57,13 @@ class _View(io.RawIOBase):
         return len(data)
 
 
+class Mended(NamedTuple):
+    file: _View
+    complaint: str  # what was wrong with the header; "" where nothing was
+
+
 def mend(file: IO[bytes], max_seconds: float | None = None) -> Mended:
-    """The file, or a view of it that tells its true length. max_seconds: how much has to be countable at least."""
+    """A view of the file that tells its true length. max_seconds: how much has to be countable at least."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
@@ -78,14 +81,13 @@ def mend(file: IO[bytes], max_seconds: float | None = None) -> Mended:
         end = _last_page(file, size)
         file.seek(0)
         cut = "it is cut off in the middle of a page" if end < size else ""
-        return Mended(_View(file, 0, end, {}) if cut else file, cut)  # type: ignore[arg-type]
+        return Mended(_View(file, 0, end, {}), cut)
     elif head[:3] == b"ID3" or len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return _mp3(file, size, max_seconds)
     else:
         found = {}, ""
-    file.seek(0)
     patches, complaint = found
-    return Mended(_View(file, 0, size, patches) if patches else file, complaint)  # type: ignore[arg-type]
+    return Mended(_View(file, 0, size, patches), complaint)
 
 
 def _chunks(file: IO[bytes], size: int, form: str, wanted: bytes, start: int) -> tuple[dict[int, bytes], str]:
@@ -252,27 +254,25 @@ def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> Mended:
         places.append(place)
         seconds += frame[1]
         if max_seconds is not None and seconds > 2 * max_seconds + 60:
-            file.seek(0)
-            return Mended(file, "")  # longer than anybody asks for, whatever the header says
-    file.seek(0)
+            return Mended(_View(file, 0, size, {}), "")  # longer than anybody asks for, whatever the header says
     if len(places) < 2:
-        return Mended(file, "")
+        return Mended(_View(file, 0, size, {}), "")
     first = places[0]
     _, duration, at = _mp3_frame(data[first : first + 4]) or (0, 0.0, 0)
     tag = data[first + at : first + at + 4]
     if tag in (b"Xing", b"Info"):
         told = int.from_bytes(data[first + at + 8 : first + at + 12], "big")
         if not data[first + at + 7] & 1 or abs(told - (len(places) - 1)) <= 1:
-            return Mended(file, "")
+            return Mended(_View(file, 0, size, {}), "")
         patch = {first + at + 8: (len(places) - 1).to_bytes(4, "big")}
         complaint = f"its header tells of {told * duration:.1f} s, {(len(places) - 1) * duration:.1f} s are there"
-        return Mended(_View(file, 0, size, patch), complaint)  # type: ignore[arg-type]
+        return Mended(_View(file, 0, size, patch), complaint)
     head = bytes([data[first], data[first + 1] | 1, data[first + 2] & 0xFD, data[first + 3]])
     length, _, at = _mp3_frame(head) or (0, 0.0, 0)
     info = (head + bytes(at - 4) + b"Xing" + (1).to_bytes(4, "big") + len(places).to_bytes(4, "big")).ljust(
         length, b"\0"
     )
-    return Mended(_View(file, first, size, {}, info), "")  # type: ignore[arg-type]
+    return Mended(_View(file, first, size, {}, info), "")
 
 
 def _mp3_frames(data: bytes, place: int) -> Iterator[tuple[int, tuple[int, float, int]]]:
