@@ -38,7 +38,7 @@ test: .venv/.test ## lint, types, unit tests, notebooks, the same in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q --ignore tests/browser
+	$(BIN)/pytest -q -n 2 --dist loadfile --cov=lab --cov-report=term:skip-covered --ignore tests/browser
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser
@@ -65,5 +65,5 @@ story: setup ## continue a prompt for two minutes: out/story.wav (PROMPT=FILE fo
 	$(BIN)/lab story "$(PROMPT)" --minutes 2 -o out/story.wav
 
 clean: ## remove what setup and test made; stories in out/ stay
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
