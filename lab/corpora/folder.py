@@ -57,7 +57,7 @@ def corpus(root: Path, *, source: str = "recorded", texts: bool = False) -> Corp
     if not root.is_dir():
         raise LabError(f"there is no folder {shown(root)}; give one with audio files in it")
     found = Corpus([])
-    files = sorted(path for path in _below(root, found.skipped) if path.suffix.lower() in READABLE + BY_FFMPEG)
+    files = sorted(path for path in below(root, found.skipped) if path.suffix.lower() in READABLE + BY_FFMPEG)
     if not files:
         left_out = f" (left out: {found.skipped[0]})" if found.skipped else ""
         raise LabError(f"there is no audio file below {shown(root)}{left_out}; give a folder with some, such as WAV")
@@ -75,7 +75,7 @@ def corpus(root: Path, *, source: str = "recorded", texts: bool = False) -> Corp
     return found
 
 
-def _below(root: Path, skipped: list[str]) -> Iterator[Path]:
+def below(root: Path, skipped: list[str]) -> Iterator[Path]:
     """Files below a folder, through links to folders, each folder once; into `skipped` goes what cannot be read."""
     seen: set[tuple[int, int]] = set()
 

@@ -1,0 +1,93 @@
+"""Documents read aloud whose sentences have times: VOICE/name.ogg, and beside each a JSON that says what is read when.
+
+The JSON: voice, speed, source, seed (of the story world, or null), and sentences as [start, end, text] in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from lab.corpora.folder import below, shown
+from lab.corpora.utterance import Recording, Utterance
+from lab.errors import LabError
+
+
+class TimedSentence(NamedTuple):
+    start: float  # seconds
+    end: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Document:
+    path: Path  # of the audio
+    voice: str
+    speed: float
+    source: str
+    seed: int | None
+    sentences: tuple[TimedSentence, ...]
+
+    def read(self) -> Utterance:
+        """The document, levelled. Raises LabError as `Recording.read` does, and for audio that ends too early."""
+        text = " ".join(sentence.text for sentence in self.sentences)
+        utterance = Recording(shown(self.path.stem), (self.path,), text, self.voice, "narrated").read()
+        if utterance.seconds < self.sentences[-1].end - 0.1:
+            end = self.sentences[-1].end
+            raise LabError(
+                f"{shown(self.path)} has {utterance.seconds:.1f} s, but its last sentence ends at {end:.1f} s"
+            )
+        return replace(utterance, story=-1 if self.seed is None else self.seed)
+
+
+@dataclass
+class Narrated:
+    documents: list[Document]
+    skipped: list[str] = field(default_factory=list)  # each file that cannot serve, and why
+
+
+def narrated(root: Path | None = None) -> Narrated:
+    """Every document below `root`, else below the folder that LAB_NARRATION names, by path.
+
+    Raises LabError when there is no such folder or no document in it.
+    """
+    given = root or os.environ.get("LAB_NARRATION")
+    if not given or not Path(given).is_dir():
+        raise LabError(
+            f"there is no folder {given or 'given'}; name one of narrated documents, or set LAB_NARRATION to it"
+        )
+    found = Narrated([])
+    files = set(below(Path(given), found.skipped))
+    for path in sorted(file for file in files if file.suffix.lower() == ".ogg"):
+        beside = path.with_suffix(".json")
+        try:
+            found.documents.append(_document(path, beside))
+        except FileNotFoundError:
+            found.skipped.append(f"{shown(path)} has no {shown(beside.name)} beside it")
+        except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+            found.skipped.append(f"{shown(beside)} is no list of timed sentences: {error}")
+    audible = {document.path.with_suffix(".json") for document in found.documents}
+    for path in sorted(
+        file for file in files - audible if file.suffix == ".json" and file.with_suffix(".ogg") not in files
+    ):
+        found.skipped.append(f"{shown(path)} has no audio beside it")
+    if not found.documents:
+        raise LabError(
+            f"there is no narrated document in {shown(given)}; each is a name.ogg with a name.json beside it"
+        )
+    return found
+
+
+def _document(path: Path, beside: Path) -> Document:
+    data = json.loads(beside.read_bytes())
+    sentences = tuple(TimedSentence(float(start), float(end), str(text)) for start, end, text in data["sentences"])
+    times = [0.0, *(time for sentence in sentences for time in sentence[:2])]
+    if not sentences or not all(
+        before <= after < float("inf") for before, after in zip(times, times[1:], strict=False)
+    ):
+        raise ValueError("its times do not rise")
+    seed = data.get("seed")
+    return Document(path, str(data["voice"]), float(data["speed"]), str(data["source"]), seed and int(seed), sentences)
