@@ -101,13 +101,14 @@ def frame_power(waveform: np.ndarray) -> np.ndarray:
 def level(waveform: np.ndarray) -> float:
     """RMS in dBFS over the frames of 20 ms that hold speech; -inf for silence.
 
-    Those within 40 dB of the loudest, or as many as are 6 dB above the noise (the softest tenth), up to 20 dB: room
-    tone before the first word does not count.
+    Those within 40 dB of the loudest. Where the softest tenth is as loud throughout (3 dB), it is noise, such as room
+    tone before the first word, and frames have to be 6 dB above it.
     """
     power = frame_power(without_offset(as_waveform(waveform)))
     if not len(power) or not power.max() > 0:
         return -math.inf
-    least = np.clip(4 * np.percentile(power, 10), 1e-4 * power.max(), 1e-2 * power.max())
+    lowest, noise = np.percentile(power, (2, 10))
+    least = np.clip(4 * noise if noise < 2 * lowest else 0.0, 1e-4 * power.max(), 1e-2 * power.max())
     return decibels(float(power[power >= least].mean()))
 
 
