@@ -160,14 +160,16 @@ make(Path({str(tmp_path)!r}), source, Path({str(tiny_bundle)!r}), codes=True, wo
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL) as run:
-        journal, patience = tmp_path / "documents.jsonl", time.monotonic() + 300
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
-            assert run.poll() is None and time.monotonic() < patience
-            time.sleep(0.02)
-        workers = psutil.Process(run.pid).children(recursive=True)
-        with pytest.raises(LabError, match="another process is sharding into"):
-            make(tmp_path, SOURCE, tiny_bundle, codes=True, workers=1)
-        run.send_signal(signal.SIGKILL)
+        try:
+            journal, patience = tmp_path / "documents.jsonl", time.monotonic() + 300
+            while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
+                assert run.poll() is None and time.monotonic() < patience
+                time.sleep(0.02)
+            workers = psutil.Process(run.pid).children(recursive=True)
+            with pytest.raises(LabError, match="process .* is sharding into"):
+                make(tmp_path, SOURCE, tiny_bundle, codes=True, workers=1)
+        finally:
+            run.send_signal(signal.SIGKILL)
     left = files(tmp_path)
     assert left["documents.jsonl"].count(b"\n") == 4
     asked: list[int] = []
