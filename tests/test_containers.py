@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,23 @@ def test_an_mp3_whose_xing_header_is_false(count: int) -> None:
     at = data.index(b"Xing") + 8
     data[at : at + 4] = count.to_bytes(4, "big")
     assert 29.9 < len(heard(data)) / SAMPLE_RATE < 30.3
+
+
+def test_an_mp3_whose_xing_header_is_false_and_of_which_a_part_is_asked_for() -> None:
+    data = encoded("MP3", tone(90), compression_level=0.5, bitrate_mode="VARIABLE")
+    at = data.index(b"Xing") + 8
+    data[at : at + 4] = (30).to_bytes(4, "big")
+    assert len(audio.load(io.BytesIO(data), max_seconds=5)) == 5 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize(("form", "chunk", "width"), [("AIFF", b"COMM", 4), ("CAF", b"desc", 8)])
+def test_lengths_of_chunks_that_lead_backwards(
+    form: str, chunk: bytes, width: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A chunk before the sound that ends before it begins: nobody walks in circles, or before the beginning."""
+    with suppress(LabError):
+        heard(with_length(encoded(form), chunk, -4 - width, "big", width))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_file_in_order_is_read_as_it_is() -> None:

@@ -99,6 +99,8 @@ def _chunks(file: IO[bytes], size: int, form: str, wanted: bytes, start: int) ->
         begin = place + 4 + width
         there = size - begin
         if name != wanted:
+            if length < 0:
+                break
             place = begin + length + length % 2
             continue
         unknown = length <= 0 or length >= 2**31 - 2**16 and length > there  # as programs write it before they know
@@ -254,7 +256,7 @@ def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> Mended:
         places.append(place)
         seconds += frame[1]
         if max_seconds is not None and seconds > 2 * max_seconds + 60:
-            return Mended(_View(file, 0, size, {}), "")  # longer than anybody asks for, whatever the header says
+            break  # as much as anybody asks for
     if len(places) < 2:
         return Mended(_View(file, 0, size, {}), "")
     first = places[0]
@@ -262,7 +264,8 @@ def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> Mended:
     tag = data[first + at : first + at + 4]
     if tag in (b"Xing", b"Info"):
         told = int.from_bytes(data[first + at + 8 : first + at + 12], "big")
-        if not data[first + at + 7] & 1 or abs(told - (len(places) - 1)) <= 1:
+        enough = max_seconds is not None and told * duration > max_seconds + 1
+        if not data[first + at + 7] & 1 or abs(told - (len(places) - 1)) <= 1 or enough:
             return Mended(_View(file, 0, size, {}), "")
         patch = {first + at + 8: (len(places) - 1).to_bytes(4, "big")}
         complaint = f"its header tells of {told * duration:.1f} s, {(len(places) - 1) * duration:.1f} s are there"
