@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from lab.corpora import narrators
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
+
+# a shell that runs the tests in the background, or nohup, has them ignored, and every process that a test starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("lab", deadline=None)  # a busy machine is no failure
 settings.load_profile("lab")

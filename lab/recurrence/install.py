@@ -105,7 +105,9 @@ def install(folder: Path | None = None) -> None:
     required = metadata.requires("speechssm-lab") or ()
     with tempfile.TemporaryDirectory() as temporary:
         _pip("install", *(("--no-index", "--find-links", folder) if folder else ()), *NEEDED)
-        for requirement in sorted(line.split(";")[0].strip() for line in required if 'extra == "cuda"' in line):
+        for requirement in sorted(
+            line.split(";")[0].strip() for line in required if re.search("extra == ['\"]cuda", line)
+        ):
             _build(_sdist(requirement, folder, Path(temporary)), architecture, Path(temporary))
     invalidate_caches()
     rows = [row for row in backends() if row.command == "make cuda"]
