@@ -243,7 +243,7 @@ class Live(Player):
                     while self.made - self.seconds > AHEAD and not self._unpaced.is_set():
                         if self._stopped.wait(0.2):
                             break
-            self._end("ended")
+            self._end("stopped" if self._stopped.is_set() else "ended")
         except Exception as error:
             self._error = error
             kind = "" if isinstance(error, LabError) else f"{type(error).__name__}: "
