@@ -11,6 +11,7 @@ import soundfile as sf
 
 from lab import audio
 from lab.audio import SAMPLE_RATE, Writer
+from lab.audio.writing import WavStream
 from lab.errors import LabError
 from tests.test_audio import disk_of, noise, tone
 
@@ -170,3 +171,17 @@ def test_long_ogg(tmp_path: Path) -> None:
     path = tmp_path / "a.ogg"
     audio.save(path, tone(240))
     assert sf.info(path).frames == 240 * SAMPLE_RATE
+
+
+def test_a_wav_past_4_gib_is_an_rf64(tmp_path: Path) -> None:
+    """Its 64-bit lengths stand where a chunk was kept free; soundfile counts by them."""
+    with open(tmp_path / "a.wav", "w+b") as file:
+        stream = WavStream(file)
+        stream.write(tone(1))
+        stream.bytes += 2**32
+        stream._header()
+        header = (file.seek(0), file.read(80))[1]
+    assert header[:16] == b"RF64\xff\xff\xff\xffWAVEds64" and header[-4:] == b"\xff\xff\xff\xff"
+    assert int.from_bytes(header[28:36], "little") == 2**32 + 2 * SAMPLE_RATE
+    os.truncate(tmp_path / "a.wav", 80 + 2**32 + 2 * SAMPLE_RATE)  # a sparse file
+    assert sf.info(tmp_path / "a.wav").frames == 2**31 + SAMPLE_RATE
