@@ -181,6 +181,22 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:12]
 
 
+def digests(root: Path) -> dict[str, str]:
+    """For each model of the bundle 12 hexadecimal digits that its config and its whole file of weights decide.
+
+    A figure keeps those of the models that it was measured with. Raises LabError for a file that cannot be read.
+    """
+    found = {}
+    for name, entry in index(root).items():
+        digest = hashlib.sha256(json.dumps([entry["kind"], entry["config"]], sort_keys=True).encode())
+        try:
+            digest.update((root / f"{name}.safetensors").read_bytes())
+        except OSError as error:
+            raise LabError(f"{name}.safetensors in {root} cannot be read: {error.strerror}; restore it") from error
+        found[name] = digest.hexdigest()[:12]
+    return found
+
+
 def size(root: Path) -> int:
     """Bytes of all weight files."""
     return sum(path.stat().st_size for path in root.glob("*.safetensors"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -25,15 +27,44 @@ def steps(card: dict[str, Any]) -> int:
     return int(card.get("steps", 0)) + (steps(card["before"]) if "before" in card else 0)
 
 
-def table(entries: dict[str, Any]) -> str:
-    """The figures in the cards of `index`, and the steps of training in all, as a table in markdown."""
+def checked(entries: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str, Any]:
+    """`index` without the values of figures that were measured with other weights than the bundle has.
+
+    digests: of `bundle.digests`. A figure says `verified`, false where it does not tell with which weights it was
+    measured, or `changed`: the models that are no longer those.
+    """
+    told = deepcopy(dict(entries))
+    for entry in told.values():
+        for figure in entry["card"].get("figures", {}).values():
+            weights = figure.get("weights", {})
+            if changed := [name for name, digest in weights.items() if digests.get(name) != digest]:
+                figure["changed"] = changed
+                for key in ("value", "low", "high"):
+                    figure.pop(key, None)
+            else:
+                figure["verified"] = bool(weights)
+    return told
+
+
+def table(entries: Mapping[str, Any]) -> str:
+    """The figures in the cards of `checked` entries, and the steps of training in all, as a table in markdown."""
     lines = [
-        "| model | figure, on held-out stories and narrators | value | command |",
-        "| --- | --- | --- | --- |",
+        "| model | figure, on held-out stories and narrators | value, 95 % interval | n | command |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, entry in entries.items():
         if "command" in entry["card"]:
-            lines.append(f"| {name} | steps of training | {steps(entry['card']):,} | `{entry['card']['command']}` |")
+            lines.append(f"| {name} | steps of training | {steps(entry['card']):,} | | `{entry['card']['command']}` |")
         for figure, measured in entry["card"].get("figures", {}).items():
-            lines.append(f"| {name} | {figure} | {measured['value']:g} | `{measured['command']}` |")
+            drawn = f", temperature {measured['temperature']:g}" if "temperature" in measured else ""
+            counted = measured.get("n", "")
+            lines.append(f"| {name} | {figure}{drawn} | {value(measured)} | {counted} | `{measured['command']}` |")
     return "\n".join(lines)
+
+
+def value(measured: Mapping[str, Any]) -> str:
+    """A figure of `checked` entries with its interval, or why there is none."""
+    if "changed" in measured:
+        return f"measure it again: {', '.join(measured['changed'])} changed since"
+    interval = f" ({measured['low']:.3g} to {measured['high']:.3g})" if "low" in measured else ""
+    return f"{measured['value']:g}{interval}" + ("" if measured["verified"] else ", not verified")

@@ -8,6 +8,8 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +194,55 @@ def test_models_that_were_not_trained_for_each_other(copy: Path, models: dict[st
 
 
 def test_figures_are_recorded_in_the_cards(copy: Path) -> None:
-    measured = [figures.Figure("codec", "STOI", 0.912345), figures.Figure("codec", "log-mel L1", 0.3)]
-    figures.record(copy, "codec", measured, "a laptop, 2 cores")
-    figures.record(copy, "speed", [figures.Figure("griffin", "speed", 2.0)], "a laptop, 2 cores")
-    entries = bundle.index(copy)
+    stoi = figures.Figure("codec", "STOI", 0.912345, low=0.9, high=0.92, n=8, command="lab measure codec --count 8")
+    speed = figures.Figure("griffin", "speed", 2.0, temperature=0.5, seed=0, command="lab", uses=("tokenizer",))
+    figures.record(copy, [stoi, speed], "a laptop, 2 cores")
+    entries, digests = bundle.index(copy), bundle.digests(copy)
     told = entries["codec"]["card"]["figures"]["STOI"]
-    assert told == {"value": 0.9123, "command": "lab measure codec", "machine": "a laptop, 2 cores"}
-    assert entries["codec"]["card"]["data"] and entries["griffin"]["card"]["figures"]["speed"]["value"] == 2.0
-    assert "| codec | STOI | 0.9123 | `lab measure codec` |" in cards.table(entries)
+    assert date.fromisoformat(told.pop("date")) <= date.today()
+    interval = {"low": 0.9, "high": 0.92, "n": 8}
+    assert told == {"value": 0.9123, "machine": "a laptop, 2 cores", "command": "lab measure codec --count 8"} | (
+        interval | {"weights": {"codec": digests["codec"]}}
+    )
+    told = entries["griffin"]["card"]["figures"]["speed"]
+    assert (told["temperature"], told["seed"]) == (0.5, 0)
+    assert told["weights"] == {name: digests[name] for name in ("griffin", "tokenizer")}
+    assert entries["codec"]["card"]["data"]
     entries["codec"]["card"] |= {
         "steps": 900,
         "command": "lab train codec --warm",
         "before": {"steps": 2000, "before": {"steps": 1}},
     }
-    assert "| codec | steps of training | 2,901 | `lab train codec --warm` |" in cards.table(entries)
+    shown = cards.table(cards.checked(entries, digests))
+    assert "| codec | STOI | 0.9123 (0.9 to 0.92) | 8 | `lab measure codec --count 8` |" in shown
+    assert "| griffin | speed, temperature 0.5 | 2 |" in shown
+    assert "| codec | steps of training | 2,901 | | `lab train codec --warm` |" in shown
     assert len(list(copy.iterdir())) == len(NAMES) + 1
+
+
+def test_a_figure_of_other_weights_is_not_printed(copy: Path, models: dict[str, nn.Module]) -> None:
+    """Whichever of the models that decided it was trained again; one that tells of no weights is not verified."""
+    of_both = figures.Figure("griffin", "parsed", 0.777, uses=("tokenizer",))
+    figures.record(copy, [of_both, figures.Figure("codec", "STOI", 0.9)], "a laptop")
+    with bundle.changing(copy) as entries:
+        entries["soundstorm"]["card"]["figures"] = {"drift": {"value": 0.1, "command": "lab measure seams"}}
+
+    def shown() -> str:
+        return cards.table(cards.checked(bundle.index(copy), bundle.digests(copy)))
+
+    assert "| 0.777 |" in shown() and "| 0.1, not verified |" in shown()
+    tokenizer = deepcopy(models["tokenizer"])
+    with torch.no_grad():
+        next(parameter for name, parameter in tokenizer.named_parameters() if "ctc" in name).add_(1)
+    bundle.save(copy, "tokenizer", tokenizer, {})
+    assert "0.777" not in shown() and "| griffin | parsed | measure it again: tokenizer changed since |" in shown()
+    assert "| 0.9 |" in shown()
+
+
+def test_weights_that_are_missing_have_no_digest(copy: Path) -> None:
+    (copy / "codec.safetensors").unlink()
+    with pytest.raises(LabError, match="codec.safetensors in .* cannot be read: No such file"):
+        bundle.digests(copy)
 
 
 def test_any_number_of_models_of_a_kind(copy: Path, models: dict[str, nn.Module]) -> None:

@@ -118,12 +118,13 @@ def test_doctor_tells_of_the_gpu_and_how_to_install_what_is_off(monkeypatch: pyt
 def test_figures_are_printed_and_saved(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_BUNDLE", str(shutil.copytree(tiny_bundle, "bundle")))
     rows = [figures.Figure("codec", "STOI", 0.9123)]
-    monkeypatch.setitem(figures.MEASURES, "codec", (lambda ssm, speech, count: rows * count, 1))
+    monkeypatch.setitem(figures.MEASURES, "codec", (lambda ssm, speech, count: rows * count, 1, ()))
     result = lab("measure", "codec", "--count", "2", "--save")
     assert result.exit_code == 0, result.output
     assert result.stdout.count("STOI") == 2 and "0.912" in result.stdout
     card = json.loads(Path("bundle/bundle.json").read_text())["codec"]["card"]
-    assert card["figures"]["STOI"]["command"] == "lab measure codec --count 2"
+    figure = card["figures"]["STOI"]
+    assert (figure["command"], figure["n"]) == ("lab measure codec --count 2", 2)
     assert "| codec | STOI | 0.9123 |" in lab("card").stdout
 
 

@@ -170,7 +170,7 @@ def test_results_as_json(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> 
         and doctor["bundle"]["models"].keys() == bundle.index(tiny_bundle).keys()
     )
     assert {row["op"] for row in doctor["backends"]} == set(probe.BACKENDS)
-    monkeypatch.setitem(figures.MEASURES, "codec", (lambda *_: [figures.Figure("codec", "STOI", 0.9)], 1))
+    monkeypatch.setitem(figures.MEASURES, "codec", (lambda *_: [figures.Figure("codec", "STOI", 0.9)], 1, ()))
     assert found("measure", "codec", "--json") == [{"model": "codec", "figure": "STOI", "value": 0.9}]
 
 

@@ -363,7 +363,8 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     root = tmp_path / "bundle"
     with bundle.changing(root) as entries:
         entries |= {name: {"config": {}, "card": {}} for name in ("griffin", "transformer", "tokenizer")}
-    figures.record(root, "coherence", rows, "a machine")
+    monkeypatch.setattr(bundle, "digests", lambda root: dict.fromkeys(bundle.index(root), "0"))
+    figures.record(root, [replace(row, command="lab measure coherence") for row in rows], "a machine")
     saved = Report.load(tmp_path / "coherence.json")
     assert (saved.command, saved.machine) == ("lab measure coherence", "a machine")
     card = json.loads((root / "bundle.json").read_text())["transformer"]["card"]["figures"]

@@ -42,7 +42,7 @@ def measure(
     for row in rows:
         table.add_row(row.model, row.name, f"{row.value:.3g}")
     if save:
-        figures.record(bundle.folder(), what if count is None else f"{what} --count {count}", rows, machine.name())
+        figures.record(bundle.folder(), rows, machine.name())
     answer(found, table)
 
 
@@ -78,10 +78,10 @@ def bench(
 
 @command
 def card() -> None:
-    """The figures in bundle.json as a table in markdown: the one that stands in the README."""
+    """The figures in bundle.json as a table in markdown, those alone whose weights are still the bundle's."""
     from lab import bundle, cards
 
-    entries = bundle.index(bundle.folder())
+    entries = cards.checked(bundle.index(bundle.folder()), bundle.digests(bundle.folder()))
     answer(entries, cards.table(entries))
 
 

@@ -7,8 +7,9 @@ Defaults that a figure depends on are in the names of the rows and in the functi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,13 @@ class Figure:
     name: str
     value: float
     report: coherence.Report | None = None  # the series it was read from, kept in data/measured
+    low: float | None = None  # the ends of its 95 % interval
+    high: float | None = None
+    n: int | None = None  # stories, or what else it is a mean of
+    temperature: float | None = None  # that what it judges was sampled at
+    seed: int | None = None  # and with which seed the first of them
+    command: str = ""
+    uses: tuple[str, ...] = ()  # models that decide it, beside the one whose card it belongs to
 
 
 def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -174,12 +182,13 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
             found.append(story_measures.by_minute(ssm.tokenizer, tokens[story.prompt_tokens :], score))
     minutes = np.mean(meant, axis=0)
     name = "share of words that exist, 4-minute stories"
-    return [
-        Figure("griffin", f"{name}, from the tokens", float(np.mean(meant))),
-        Figure("griffin", f"{name}, heard again", float(np.mean(heard))),
-        Figure("griffin", "share of sentences that parse, 4-minute stories, from the tokens", float(np.mean(parsed))),
-        *(Figure("griffin", f"{name}, minute {n}", float(share)) for n, share in enumerate(minutes, 1)),
-    ]
+    values = {
+        f"{name}, from the tokens": np.mean(meant),
+        f"{name}, heard again": np.mean(heard),
+        "share of sentences that parse, 4-minute stories, from the tokens": np.mean(parsed),
+        **{f"{name}, minute {n}": share for n, share in enumerate(minutes, 1)},
+    }
+    return [Figure("griffin", of, float(value), temperature=TEMPERATURE, seed=0) for of, value in values.items()]
 
 
 def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
@@ -265,19 +274,21 @@ def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 
 
 
 Measure = Callable[[SpeechSSM, Path | None, int], list[Figure]]
-MEASURES: dict[str, tuple[Measure, int]] = {  # and how many held-out stories each takes by default
-    "tokens": (of_tokens, 24),
-    "narrator": (of_narrator, 24),  # texts
-    "phones": (of_phones, 100),  # utterances of a chapter
-    "codec": (of_codec, 24),
-    "voice": (of_voice, 12),
-    "speaker": (of_speaker, 48),
-    "stories": (of_stories, 6),
-    "coherence": (of_coherence, 16),
-    "seams": (of_seams, 2),
-    "making": (of_making, 4),
-    "speed": (of_speed, 1),
-    "memory": (of_memory, 1),
+_READS, _SPEAKS = ("tokenizer",), ("tokenizer", "soundstorm", "codec")
+# How many held-out stories each takes by default, and the models that decide it
+MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
+    "tokens": (of_tokens, 24, _READS),
+    "narrator": (of_narrator, 24, _READS),  # texts
+    "phones": (of_phones, 100, _READS),  # utterances of a chapter
+    "codec": (of_codec, 24, ("codec", "soundstorm")),  # which says how many levels are spoken
+    "voice": (of_voice, 12, _SPEAKS),
+    "speaker": (of_speaker, 48, _SPEAKS),
+    "stories": (of_stories, 6, _SPEAKS),
+    "coherence": (of_coherence, 16, _READS),
+    "seams": (of_seams, 2, ("griffin", *_SPEAKS)),
+    "making": (of_making, 4, _READS),
+    "speed": (of_speed, 1, _SPEAKS),
+    "memory": (of_memory, 1, _SPEAKS),
 }
 
 
@@ -288,25 +299,31 @@ def measure(what: str, root: Path, speech: Path | None, count: int | None = None
     if count is not None and count < 1:
         raise LabError(f"cannot measure {count} stories; give 1 or more")
     ssm = SpeechSSM.load(root)
-    return [
-        figure
-        for name, (of, usual) in MEASURES.items()
-        if what in (name, "all")
-        for figure in of(ssm, speech, count or usual)
-    ]
+    found = []
+    for name, (of, usual, uses) in MEASURES.items():
+        if what in (name, "all"):
+            command = f"lab measure {name} --count {count or usual}" + (" --speech LIBRISPEECH" if speech else "")
+            rows = of(ssm, speech, count or usual)
+            found += [replace(row, n=row.n or count or usual, command=command, uses=uses) for row in rows]
+    return found
 
 
-def record(root: Path, what: str, figures: list[Figure], machine: str) -> None:
-    """Put figures into the models' cards in bundle.json, each with the command that prints it; keep their reports."""
-    for report in {id(figure.report): figure.report for figure in figures if figure.report}.values():
-        replace(report, command=f"lab measure {what}", machine=machine).save()
+def record(root: Path, figures: Sequence[Figure], machine: str) -> None:
+    """Put figures into the models' cards in bundle.json, each with all that it takes to get it again, the digests of
+    the weights among that; keep their reports."""
+    for figure in {id(figure.report): figure for figure in figures if figure.report}.values():
+        assert figure.report is not None
+        replace(figure.report, command=figure.command, machine=machine).save()
+    digests = bundle.digests(root)
     with bundle.changing(root) as entries:
         for figure in figures:
-            card = entries[figure.model]["card"].setdefault("figures", {})
-            card[figure.name] = {
+            told = {name: getattr(figure, name) for name in ("low", "high", "n", "temperature", "seed", "command")}
+            entries[figure.model]["card"].setdefault("figures", {})[figure.name] = {
                 "value": float(f"{figure.value:.4g}"),
-                "command": f"lab measure {what}",
                 "machine": machine,
+                "date": date.today().isoformat(),
+                "weights": {name: digests[name] for name in sorted({figure.model, *figure.uses})},
+                **{name: value for name, value in told.items() if value is not None},
             }
 
 
