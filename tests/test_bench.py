@@ -123,7 +123,7 @@ def test_flops_are_those_that_torch_counts() -> None:
         model(token, state)
     assert limits.flops(model, 3, model.config.window + 1) == counter.get_total_flops()
     other = transformer()
-    state = throughput.filled(other, 3, 20, 4)
+    state = throughput.filled(other, 3, 20)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         other(token, state)
     assert limits.flops(other, 3, 21) == counter.get_total_flops()
@@ -141,8 +141,8 @@ def test_roofline_of_a_pass_counts_products_and_arrays() -> None:
 @torch.inference_mode()
 def test_states_are_of_the_size_that_the_budget_counts() -> None:
     ours, theirs = griffin(), transformer()
-    assert throughput.bytes_of_state(ours, 20) == state_bytes(throughput.filled(ours, 1, 20, 0))
-    cache = throughput.filled(theirs, 1, 20, 8).layers
+    assert throughput.bytes_of_state(ours, 20) == state_bytes(throughput.filled(ours, 1, 20))
+    cache = throughput.filled(theirs, 1, 20).layers
     assert throughput.bytes_of_state(theirs, 20) == state_bytes(cache)
     assert limits.weight_bytes(ours) == sum(4 * parameter.numel() for parameter in ours.parameters())
     moved = limits.weight_bytes(theirs) + 5 * throughput.bytes_of_state(theirs, 20)
@@ -151,12 +151,13 @@ def test_states_are_of_the_size_that_the_budget_counts() -> None:
 
 
 @torch.inference_mode()
-def test_decoding_begins_where_it_says_and_in_place() -> None:
-    model = transformer()
-    state = throughput.filled(model, 2, 20, 4)
-    after = model(torch.zeros(2, 1, dtype=torch.int64), state)[1]
-    assert after.size == 21 and after.buffer is state.buffer and (after.length == 21).all()
-    assert throughput.filled(griffin(), 2, 500, 4).length.tolist() == [500, 500]
+def test_decoding_begins_where_it_says_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sizes = transformer(), []
+    run, forward = throughput.sampling(model, 2, 20, 3), model.forward
+    monkeypatch.setattr(model, "forward", lambda *given: sizes.append(given[1].size) or forward(*given))
+    run(), run()
+    assert sizes == [20, 21, 22] * 2
+    assert throughput.filled(griffin(), 2, 500).length.tolist() == [500, 500]
 
 
 def test_best_batch_fits_the_budget_and_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,11 +128,10 @@ def test_poke_refuses_another_model_or_batch(model, tokens):
 def test_forgotten_windows_are_not_seen(model, tokens):
     state = state_after(model, tokens[:60])
     forgotten = measure.forget_windows(state)
-    attention = state.layers[2]
-    keys = attention.keys.clone()
-    keys[:, :-1] += 1  # all but the newest
-    values = 2 * attention.values
-    values[:, -1] = attention.values[:, -1]
+    keys, values = (kv.clone() for kv in forgotten.layers[2])
+    assert torch.equal(keys[:, 0], state.layers[2].keys[:, 59 % keys.shape[1]])  # the newest
+    keys[:, 1:] += 1  # all others
+    values[:, 1:] *= 2
     elsewhere = forgotten._replace(layers=(*state.layers[:2], AttentionState(keys, values)))
     logits = [model(tokens[None, 60:61], each)[0] for each in (state, forgotten, elsewhere)]
     torch.testing.assert_close(logits[1], logits[2])

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lab.bench import limits
 from lab.bench.report import Asked, Row
@@ -24,8 +25,7 @@ from lab.language import (
     sample,
     state_bytes,
 )
-from lab.language.decode import Decoder, decoder
-from lab.language.transformer import CacheState
+from lab.language.decode import Cache, Forward, decoder
 
 Model = Griffin | SpeechTransformer
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -43,44 +43,32 @@ def models(preset: str, device: str = "cpu", dtype: torch.dtype = torch.float32)
     return pair
 
 
-def filled(model: Model, batch: int, position: int, room: int) -> Any:
-    """A state as after `position` tokens, with random numbers in it: time does not depend on them.
+def filled(model: Model, batch: int, position: int) -> Any:
+    """A state as after `position` tokens, with random numbers in it: time does not depend on them."""
+    length, layers, *_ = model(torch.zeros(1, 1, dtype=torch.int64, device=model.device))[1]
+    grown = {1: position} if isinstance(model, SpeechTransformer) else {}  # the axis of the cache's tokens
 
-    room: tokens that a cache will still take in place.
-    """
-    if isinstance(model, SpeechTransformer):
-        state = model.empty_state(batch, position + room)
-        assert state.buffer is not None
-        state.buffer.tensor.normal_()
-        state.buffer.filled = position
-        caches = tuple(CacheState(*layer[:, :, :position]) for layer in state.buffer.tensor)
-        return TransformerState(torch.full_like(state.length, position), caches, buffer=state.buffer)
-    length, layers = model(torch.zeros(1, 1, dtype=torch.int64, device=model.embedding.device))[1]
-    noise = (type(layer)(*(part.new_empty(batch, *part.shape[1:]).normal_() for part in layer)) for layer in layers)
-    return GriffinState(length.new_full((batch,), position), tuple(noise))
+    def noise(part: Tensor) -> Tensor:
+        return part.new_empty(batch, *(grown.get(axis, size) for axis, size in enumerate(part.shape[1:], 1))).normal_()
+
+    kind = TransformerState if isinstance(model, SpeechTransformer) else GriffinState
+    return kind(length.new_full((batch,), position), tuple(type(layer)(*map(noise, layer)) for layer in layers))
 
 
 def sampling(model: Model, batch: int, position: int, steps: int) -> Callable[[], None]:
     """`steps` tokens of each story, drawn and fed back, from `position` on; a cache begins there each time."""
     device = model.embedding.device
     generator = torch.Generator(device).manual_seed(0)
-    if isinstance(model, Griffin):
-        going = decoder(model, filled(model, batch, position, steps))
-
-        def begin() -> Decoder:
-            return going
-    else:
-        state = filled(model, batch, position, steps)
-
-        def begin() -> Decoder:
-            state.buffer.filled = position
-            return decoder(model, state)
+    going = decoder(model, filled(model, batch, position))
 
     @torch.inference_mode()
     def run() -> None:
-        stepping, tokens = begin(), torch.zeros(batch, dtype=torch.int64, device=device)
+        for layer in going._state.layers if isinstance(going, Forward) else ():
+            if isinstance(layer, Cache):
+                layer.keys, layer.values = layer.keys[:, :position], layer.values[:, :position]
+        tokens = torch.zeros(batch, dtype=torch.int64, device=device)
         for _ in range(steps):
-            tokens = sample(stepping.step(tokens), 1.0, generator)
+            tokens = sample(going.step(tokens), 1.0, generator)
 
     return run
 

@@ -10,15 +10,19 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language.griffin import Griffin, GriffinState
+from lab.language.layers import AttentionState, RecurrentState
 from lab.language.lean import Stepper
 from lab.language.packed import Weights, pack
+from lab.language.transformer import CacheState, TransformerState
 from lab.protocols import LanguageModel
 
 MAX_ROWS = 8  # with more, a matrix product of torch is faster
 MAX_BYTES = 1e9  # of weights: larger ones are not copied unless int8 is asked for
+SPARE = 256  # tokens of a cache: to copy it whenever they are used up costs less than 1 % of reading it at each
 
 
 class Decoder(Protocol):
@@ -32,14 +36,43 @@ class Decoder(Protocol):
         """The newest tokens (B,) int64 -> logits of the next (B, V)."""
 
 
+class Ring(AttentionState):
+    """A ring buffer that is written in place."""
+
+    def put(self, slot: Tensor, keys: Tensor, values: Tensor) -> AttentionState:
+        for kept, new in ((self.keys, keys), (self.values, values)):
+            kept.scatter_(1, slot[..., None].expand_as(new), new)
+        return self
+
+
+class Cache:
+    """A `CacheState` that is extended in place, in memory for SPARE tokens more."""
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        self._memory = F.pad(torch.stack([keys, values]), (0, 0, 0, SPARE))  # (2, B, capacity, head_dim)
+        self.keys, self.values = keys, values
+
+    def extended(self, keys: Tensor, values: Tensor) -> Cache:
+        start, end = self.keys.shape[1], self.keys.shape[1] + keys.shape[1]
+        if end > self._memory.shape[2]:
+            self._memory = F.pad(self._memory, (0, 0, 0, SPARE))
+        self._memory[0, :, start:end], self._memory[1, :, start:end] = keys, values
+        self.keys, self.values = self._memory[:, :, :end]
+        return self
+
+
 class Forward:
-    """Steps by the model's own forward, on any device."""
+    """Steps by the model's own forward, on any device; what a Griffin or SpeechTransformer attends to is not copied."""
 
     def __init__(self, model: LanguageModel, state: Any):
-        self.model, self.state = model, state
+        self.model, self._state = model, _owned(state)
+
+    @property
+    def state(self) -> Any:
+        return _value(self._state)
 
     def step(self, tokens: Tensor) -> Tensor:
-        logits, self.state = self.model(tokens[:, None], self.state)
+        logits, self._state = self.model(tokens[:, None], self._state)
         return logits[:, -1]
 
 
@@ -48,22 +81,23 @@ class Graph:
 
     def __init__(self, model: Griffin, state: GriffinState):
         self._tokens = torch.zeros(len(state.length), 1, dtype=torch.int64, device=state.length.device)
-        self._state = _copy(state)
+        self._state, rehearsed = _owned(state), _owned(state)
         warm = torch.cuda.Stream()
         warm.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(warm):  # kernels are compiled and chosen outside of the recording
             for _ in range(3):
-                model(self._tokens, self._state)
+                model(self._tokens, rehearsed)
         torch.cuda.current_stream().wait_stream(warm)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._logits, after = model(self._tokens, self._state)
             for old, new in zip(_tensors(self._state), _tensors(after), strict=True):
-                old.copy_(new)
+                if new is not old:  # as in a Ring
+                    old.copy_(new)
 
     @property
     def state(self) -> GriffinState:
-        return _copy(self._state)
+        return _value(self._state)
 
     def step(self, tokens: Tensor) -> Tensor:
         self._tokens.copy_(tokens[:, None])
@@ -93,6 +127,22 @@ def _tensors(state: Any) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else [tensor for part in state for tensor in _tensors(part)]
 
 
-def _copy(state: GriffinState) -> GriffinState:
-    layers = tuple(type(layer)(*(tensor.clone() for tensor in layer)) for layer in state.layers)
-    return GriffinState(state.length.clone(), layers)
+def _owned(state: Any) -> Any:
+    """A copy of a state of Griffin or SpeechTransformer whose keys and values its next forward writes in place."""
+    if isinstance(state, TransformerState):
+        caches: tuple[Any, ...] = tuple(Cache(*layer) for layer in state.layers)
+        return state._replace(layers=caches)
+    return _copied(state, Ring) if isinstance(state, GriffinState) else state
+
+
+def _value(state: Any) -> Any:
+    """What `_owned` made as a state that is never written to: a cache is only appended to."""
+    if isinstance(state, TransformerState):
+        return state._replace(layers=tuple(CacheState(layer.keys, layer.values) for layer in state.layers))
+    return _copied(state, AttentionState) if isinstance(state, GriffinState) else state
+
+
+def _copied(state: GriffinState, ring: type[AttentionState]) -> GriffinState:
+    kinds = (ring if isinstance(layer, AttentionState) else RecurrentState for layer in state.layers)
+    layers = (kind(*(tensor.clone() for tensor in layer)) for kind, layer in zip(kinds, state.layers, strict=True))
+    return GriffinState(state.length.clone(), tuple(layers))

@@ -23,10 +23,18 @@ BLOCK = 128  # queries that share one span of keys: window + BLOCK, of which a q
 
 
 class AttentionState(NamedTuple):
-    """The last `window` keys and values, (B, window, head_dim) each."""
+    """A ring buffer of the last `window` keys and values, (B, window, head_dim) each.
+
+    Position p of a document is in slot p % window: of the slots those below the next position are in use.
+    """
 
     keys: Tensor
     values: Tensor
+
+    def put(self, slot: Tensor, keys: Tensor, values: Tensor) -> AttentionState:
+        """One token's, (B, 1, head_dim), in slot (B, 1)."""
+        here = (torch.arange(self.keys.shape[1], device=slot.device) == slot)[..., None]  # (B, window, 1)
+        return AttentionState(torch.where(here, keys, self.keys), torch.where(here, values, self.values))
 
 
 class RecurrentState(NamedTuple):
@@ -161,28 +169,32 @@ class LocalAttention(MultiQueryAttention):
 
     def forward(self, x: Tensor, state: AttentionState | None, position: Tensor) -> tuple[Tensor, AttentionState]:
         """x (B, T, D), position (B, T)."""
-        B, T, _ = x.shape
+        (B, T, _), W = x.shape, self.window
         q, k, v = self.project(x, position)
         if state is None:
-            empty = k.new_zeros(B, self.window, self.head_dim)
+            empty = k.new_zeros(B, W, self.head_dim)
             state = AttentionState(empty, empty)
-        keys, values = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, window + T, head_dim)
-        y = self._step(q, keys, values, position) if T == 1 else self._blocks(q, keys, values, position)
-        # cloned, as a slice would keep the memory of the whole chunk alive
-        return self.out(y.flatten(-2)), AttentionState(keys[:, T:].clone(), values[:, T:].clone())
+        if T == 1:
+            y, state = self._step(q, k, v, state, position), state.put(position % W, k, v)
+        else:
+            slots = torch.arange(W, device=x.device)
+            before = (position[:, :1] + slots) % W  # (B, W), the slots from the oldest to the newest
+            keys, values = (
+                torch.cat([ring.take_along_dim(before[..., None], 1), new], 1)  # (B, W + T, head_dim)
+                for ring, new in ((state.keys, k), (state.values, v))
+            )
+            y = self._blocks(q, keys, values, position)
+            newest = W + T - 1 - (position[:, -1:] - slots) % W  # (B, W), of W + T the token for each slot
+            state = AttentionState(*(kv.take_along_dim(newest[..., None], 1) for kv in (keys, values)))
+        return self.out(y.flatten(-2)), state
 
-    def _visible(self, position: Tensor, keys: int) -> Tensor:
-        """Position (..., queries) -> (..., queries, keys) bool; the last query is at the last key."""
-        queries = position.shape[-1]
-        at = torch.arange(keys, device=position.device)
-        distance = at[keys - queries :, None] - at  # (queries, keys)
-        return (distance >= 0) & (distance <= position.clamp(max=self.window)[..., None])
-
-    def _step(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
-        """One query, q (B, 1, H, head_dim) -> same; two matrix products cost less than a call of torch's SDPA."""
-        scores = q[:, 0] @ keys.transpose(1, 2) * self.head_dim**-0.5  # (B, H, window + 1)
-        scores = scores.masked_fill(~self._visible(position, self.window + 1), -math.inf)
-        return (scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values)[:, None]
+    def _step(self, q: Tensor, k: Tensor, v: Tensor, state: AttentionState, position: Tensor) -> Tensor:
+        """One query, q (B, 1, H, head_dim) -> same; products of matrices cost less than a call of torch's SDPA."""
+        unseen = torch.arange(self.window, device=position.device) >= position  # (B, window)
+        before = (q[:, 0] @ state.keys.mT).masked_fill(unseen[:, None], -math.inf)  # (B, H, window)
+        scores = torch.cat([before, q[:, 0] @ k.mT], -1) * self.head_dim**-0.5
+        shares = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
+        return (shares[..., :-1] @ state.values + shares[..., -1:] @ v)[:, None]
 
     def _blocks(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
         """Blocks of queries, each over its own keys and the `window` before: q (B, T, H, head_dim) -> same."""
@@ -196,6 +208,8 @@ class LocalAttention(MultiQueryAttention):
         ]
         k, v = (kv.flatten(0, 1)[:, None].expand(-1, self.heads, -1, -1) for kv in spans)
         q = q.unflatten(1, (count, size)).flatten(0, 1).transpose(1, 2)  # (B count, H, size, head_dim)
-        mask = self._visible(position.view(B * count, size), self.window + size)[:, None]
+        distance = torch.arange(size, device=q.device)[:, None] - torch.arange(-self.window, size, device=q.device)
+        seen = position.view(B * count, 1, size, 1).clamp(max=self.window)
+        mask = (distance >= 0) & (distance <= seen)  # (B count, 1, size, window + size)
         y = attend(q, k, v, mask)
         return y.transpose(1, 2).reshape(B, count * size, self.heads, self.head_dim)[:, :T]

@@ -1,8 +1,8 @@
 """A decode step of Griffin on the CPU for little more than reading the weights once.
 
-At one token a time a matrix product costs what reading its weights does; calls of operators, temporary tensors and the
-shift of all keys by one come on top. Here a step is one numba function over flat arrays (`lab.language.packed`), on one
-thread: it has 46 matrices of some 20 us each, and a second thread, to be waited for at each, saved 10 % of a story.
+At one token a time a matrix product costs what reading its weights does; calls of operators and temporary tensors come
+on top. Here a step is one numba function over the arrays of `lab.language.packed`, on one thread: it has 46 matrices of
+some 20 us each, and a second thread, to be waited for at each, saved 10 % of a story.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lab.language.griffin import GriffinState
 from lab.language.layers import AttentionState, RecurrentState
-from lab.language.packed import Packed
+from lab.language.packed import Packed, stacked
 from lab.language.tokens import check_tokens
 from lab.nn.rotary import rotation_rates
 from lab.recurrence.compiled import KERNEL, SUMS, compiling, jit
@@ -36,6 +36,11 @@ def _sigmoid(v):
 @njit(inline="always")
 def _gelu(v):
     return v * _sigmoid(GELU * (v + CUBE * v * v * v))
+
+
+@njit(inline="always")
+def _new(rows, columns):
+    return np.empty((rows, columns), np.float32)
 
 
 @jit(**SUMS)
@@ -58,43 +63,54 @@ def _norm(x, scale, y):
 
 
 @jit(**KERNEL)
-def _product(matrix, scales, bias, x, y):
-    """y (B, N) = W x + bias, x (B, K), W (N, K) flat."""
-    (B, K), N = x.shape, bias.size
-    for n in range(N):
-        row = matrix[n * K : (n + 1) * K]
-        for b in range(B):
-            y[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
+def _product(matrices, nth, x, y, add):
+    """y (B, N) = W x + bias for x (B, K), or y + W x + bias to add."""
+    weight, scale, bias = matrices.weight[nth], matrices.scale[nth], matrices.bias[nth]
+    for n in range(len(weight)):
+        row = weight[n]
+        for b in range(len(x)):
+            found = _dot(row, x[b]) * scale[n] + bias[n]
+            y[b, n] = y[b, n] + found if add else found
 
 
 @jit(**KERNEL)
-def _geglu(matrix, scales, bias, x, gate, y):
-    """y (B, N) = gelu(first half of W x + bias) times the second half."""
-    (B, K), N = x.shape, y.shape[1]
+def _block_product(matrices, nth, x, y):
+    """The logits of both gates, y (B, 2 L), by block-diagonal matrices with rows (2 L, L / H), for x (B, L)."""
+    weight, scale, bias = matrices.weight[nth], matrices.scale[nth], matrices.bias[nth]
+    (N, block), L = weight.shape, x.shape[1]
     for n in range(N):
-        row, other = matrix[n * K : (n + 1) * K], matrix[(N + n) * K : (N + n + 1) * K]
-        for b in range(B):
-            gate[b, n] = _dot(row, x[b]) * scales[n] + bias[n]
-            y[b, n] = _dot(other, x[b]) * scales[N + n] + bias[N + n]
-    for b in range(B):
-        gate_b, y_b = gate[b], y[b]
-        for n in range(N):
-            y_b[n] *= _gelu(gate_b[n])
+        first = n % L // block * block
+        for b in range(len(x)):
+            y[b, n] = _dot(weight[n], x[b, first : first + block]) * scale[n] + bias[n]
 
 
 @jit(**KERNEL)
-def _recur(block, matrix, scales, bias, decay, length, entered, branch, gates, hidden, y):
-    """Gates, RG-LRU and the gelu branch. entered (B, 2 L), branch (B, L) after the convolution, gates (B, 2, L)."""
+def _convolve(length, entered, taps, conv, branch):
+    """Convolution of conv (B, W - 1, L), oldest first, and the second half of entered (B, 2 L), to branch (B, L).
+
+    taps (W + 1, L): the weights and the bias. conv takes in the newest input.
+    """
+    L, W = branch.shape[1], conv.shape[1] + 1
+    for b in range(len(branch)):
+        x, y, seen = entered[b, L:], branch[b], conv[b]
+        for c in range(L):
+            y[c] = taps[W, c] + taps[W - 1, c] * x[c]
+        for tap in range(W - 1):
+            for c in range(L):
+                before = seen[tap, c] if length[b] else ZERO
+                y[c] += taps[tap, c] * before
+                if tap:
+                    seen[tap - 1, c] = before
+        for c in range(L):
+            seen[W - 2, c] = x[c]
+
+
+@jit(**KERNEL)
+def _recur(length, gates, decay, entered, branch, hidden, y):
+    """RG-LRU of branch (B, L), its gates (B, 2 L) not yet squashed, times the gelu branch, the first L of entered."""
     B, L = branch.shape
-    for c in range(L):
-        of_input, of_recurrence = matrix[c * block : (c + 1) * block], matrix[(L + c) * block : (L + c + 1) * block]
-        head = c // block * block
-        for b in range(B):
-            seen = branch[b, head : head + block]
-            gates[b, 0, c] = _dot(of_input, seen) * scales[c] + bias[c]
-            gates[b, 1, c] = _dot(of_recurrence, seen) * scales[L + c] + bias[L + c]
     for b in range(B):
-        i, r, x, h, beside, y_b = gates[b, 0], gates[b, 1], branch[b], hidden[b], entered[b], y[b]
+        i, r, x, h, beside, y_b = gates[b, :L], gates[b, L:], branch[b], hidden[b], entered[b], y[b]
         if length[b] == 0:
             for c in range(L):
                 h[c] = _sigmoid(i[c]) * x[c]
@@ -104,56 +120,6 @@ def _recur(block, matrix, scales, bias, decay, length, entered, branch, gates, h
                 h[c] = a * h[c] + norm * _sigmoid(i[c]) * x[c]
         for c in range(L):
             y_b[c] = _gelu(beside[c]) * h[c]
-
-
-@jit(**KERNEL)
-def _attend(heads, newest, length, entered, keys, values, scores, y):
-    """Multi-query attention of one query over the ring of keys (B, window + 1, head_dim), written up to `newest`."""
-    B, slots, size = keys.shape
-    scale = ONE / sqrt(np.float32(size))
-    for task in range(B * heads):
-        b, head = task // heads, task % heads
-        query, shares = entered[b, head * size : (head + 1) * size], scores[task]
-        seen, top = min(length[b] + 1, slots), np.float32(-np.inf)
-        for slot in range(slots):
-            if (newest - slot if slot <= newest else newest - slot + slots) < seen:
-                shares[slot] = _dot(keys[b, slot], query) * scale
-                top = max(top, shares[slot])
-            else:
-                shares[slot] = -np.inf
-        total = ZERO
-        for slot in range(slots):
-            shares[slot], _ = decay_and_norm(shares[slot] - top)  # a slot that is not seen: 1e-38
-            total += shares[slot]
-        out = y[b, head * size : (head + 1) * size]
-        for d in range(size):
-            out[d] = ZERO
-        for slot in range(slots):
-            share, value = shares[slot] / total, values[b, slot]
-            for d in range(size):
-                out[d] += share * value[d]
-
-
-@jit(**KERNEL)
-def _convolve(length, entered, taps, conv, branch):
-    """Convolution of conv (B, W - 1, L), oldest first, and the second half of entered (B, 2 L), to branch (B, L).
-
-    taps: W rows of weights and the bias, flat. conv takes in the newest input.
-    """
-    B, W, L = len(branch), conv.shape[1] + 1, branch.shape[1]
-    weight, bias = taps[: W * L].reshape(W, L), taps[W * L :]
-    for b in range(B):
-        x, y, seen = entered[b, L:], branch[b], conv[b]
-        for c in range(L):
-            y[c] = bias[c] + weight[W - 1, c] * x[c]
-        for tap in range(W - 1):
-            for c in range(L):
-                before = seen[tap, c] if length[b] else ZERO
-                y[c] += weight[tap, c] * before
-                if tap:
-                    seen[tap - 1, c] = before
-        for c in range(L):
-            seen[W - 2, c] = x[c]
 
 
 @jit(**KERNEL)
@@ -167,66 +133,82 @@ def _rotate(part, length, rates):
 
 
 @jit(**KERNEL)
-def _step(table, weights, scales, vectors, sizes, rates, tokens, newest, length, state, scratch, logits):
+def _attend(length, rates, qkv, keys, values, y):
+    """Multi-query attention of one query to itself and to the ring buffer (B, window, head_dim), which takes it in.
+
+    qkv (B, (H + 2) head_dim), y (B, H head_dim).
+    """
+    B, window, size = keys.shape
+    shares, scale, inner = np.empty(window + 1, np.float32), ONE / sqrt(np.float32(size)), y.shape[1]
+    for b in range(B):
+        seen = min(length[b], window)
+        key, value = qkv[b, inner : inner + size], qkv[b, inner + size :]
+        _rotate(key, length[b], rates)
+        for first in range(0, inner, size):
+            query, out = qkv[b, first : first + size], y[b, first : first + size]
+            _rotate(query, length[b], rates)
+            top = shares[seen] = _dot(key, query) * scale
+            for slot in range(seen):
+                shares[slot] = _dot(keys[b, slot], query) * scale
+                top = max(top, shares[slot])
+            total = ZERO
+            for slot in range(seen + 1):
+                shares[slot], _ = decay_and_norm(shares[slot] - top)
+                total += shares[slot]
+            share = shares[seen] / total
+            for d in range(size):
+                out[d] = share * value[d]
+            for slot in range(seen):
+                share, before = shares[slot] / total, values[b, slot]
+                for d in range(size):
+                    out[d] += share * before[d]
+        for d in range(size):
+            keys[b, length[b] % window, d], values[b, length[b] % window, d] = key[d], value[d]
+
+
+@jit(**KERNEL)
+def _step(weights, heads, rates, tokens, length, state):
     """Tokens (B,) -> logits (B, V), not soft-capped; the state is updated in place.
 
-    sizes: D, heads, head_dim, MLP width. state: hidden, conv, keys and values of all layers. scratch: see `Stepper`.
+    weights: as `Packed`. state: hidden, conv, keys and values of all layers that have them.
     """
-    D, heads, size, wide = sizes
+    recurrent, embedding, norm, norms, up, down, enter, taps, gates, decay, leave, qkv, out = weights
     hidden, conv, keys, values = state
-    x, normed, branch, entered, gates, mixed, back, gate, inner, scores = scratch
-    B, inside = len(tokens), heads * size
+    B, (_, V, D), wide, size = len(tokens), embedding.weight.shape, down.weight.shape[2], keys.shape[3]
+    x, normed, branch, mixed = _new(B, D), _new(B, D), _new(B, D), _new(B, D)
+    entered, gated, asked, attended = _new(B, 2 * D), _new(B, 2 * D), _new(B, (heads + 2) * size), _new(B, heads * size)
+    both, inner, logits = _new(B, 2 * wide), _new(B, wide), _new(B, V)
     for b in range(B):
-        row = weights[tokens[b] * D : (tokens[b] + 1) * D]
-        scale = scales[tokens[b]] * np.float32(sqrt(D))
+        row, scale = embedding.weight[0, tokens[b]], embedding.scale[0, tokens[b]] * np.float32(sqrt(D))
         for d in range(D):
             x[b, d] = np.float32(row[d]) * scale
-    for layer in table:
-        nth = layer.nth
-        _norm(x, vectors[layer.v_mix_norm : layer.v_mix_norm + D], normed)
-        columns = 2 * D if layer.recurrent else inside + 2 * size
-        bias = vectors[layer.v_enter : layer.v_enter + columns]
-        _product(weights[layer.m_enter :], scales[layer.s_enter :], bias, normed, entered)
-        if layer.recurrent:
-            _convolve(length, entered, vectors[layer.v_conv :][: (conv.shape[2] + 2) * D], conv[nth], branch)
-            _recur(
-                D // heads,
-                weights[layer.m_gates :],
-                scales[layer.s_gates :],
-                vectors[layer.v_gates :],
-                vectors[layer.v_decay : layer.v_decay + D],
-                length,
-                entered,
-                branch,
-                gates,
-                hidden[nth],
-                mixed,
-            )
-            out = mixed[:, :D]
+    recurrences = attentions = 0
+    for layer in range(len(recurrent)):
+        _norm(x, norms[layer, 0], normed)
+        if recurrent[layer]:
+            nth = recurrences
+            _product(enter, nth, normed, entered, False)
+            _convolve(length, entered, taps[nth], conv[nth], branch)
+            _block_product(gates, nth, branch, gated)
+            _recur(length, gated, decay[nth], entered, branch, hidden[nth], mixed)
+            _product(leave, nth, mixed, x, True)
+            recurrences += 1
         else:
-            for b in range(B):
-                for head in range(heads + 1):  # the queries and the key
-                    _rotate(entered[b, head * size : (head + 1) * size], length[b], rates)
-                for d in range(size):
-                    keys[nth, b, newest, d] = entered[b, inside + d]
-                    values[nth, b, newest, d] = entered[b, inside + size + d]
-            _attend(heads, newest, length, entered, keys[nth], values[nth], scores, mixed)
-            out = mixed[:, :inside]
-        bias = vectors[layer.v_leave : layer.v_leave + D]
-        _product(weights[layer.m_leave :], scales[layer.s_leave :], bias, out, back)
+            nth = attentions
+            _product(qkv, nth, normed, asked, False)
+            _attend(length, rates, asked, keys[nth], values[nth], attended)
+            _product(out, nth, attended, x, True)
+            attentions += 1
+        _norm(x, norms[layer, 1], normed)
+        _product(up, layer, normed, both, False)
         for b in range(B):
-            for d in range(D):
-                x[b, d] += back[b, d]
-        _norm(x, vectors[layer.v_mlp_norm : layer.v_mlp_norm + D], normed)
-        bias = vectors[layer.v_up : layer.v_up + 2 * wide]
-        _geglu(weights[layer.m_up :], scales[layer.s_up :], bias, normed, gate, inner)
-        bias = vectors[layer.v_down : layer.v_down + D]
-        _product(weights[layer.m_down :], scales[layer.s_down :], bias, inner, back)
-        for b in range(B):
-            for d in range(D):
-                x[b, d] += back[b, d]
-    _norm(x, vectors[:D], normed)
-    _product(weights, scales, vectors[D : D + logits.shape[1]], normed, logits)
+            gate, value, y = both[b, :wide], both[b, wide:], inner[b]
+            for n in range(wide):
+                y[n] = _gelu(gate[n]) * value[n]
+        _product(down, layer, inner, x, True)
+    _norm(x, norm, normed)
+    _product(embedding, 0, normed, logits, False)
+    return logits
 
 
 class Stepper:
@@ -237,67 +219,34 @@ class Stepper:
 
     def __init__(self, packed: Packed, state: GriffinState):
         config, B = packed.config, len(state.length)
-        D, inside, wide = config.width, config.heads * config.head_dim, config.mlp_expansion * config.width
         self.packed = packed
         self._length = state.length.numpy().copy()
         recurrent = [layer for layer in state.layers if isinstance(layer, RecurrentState)]
         local = [layer for layer in state.layers if isinstance(layer, AttentionState)]
-        self._hidden = _stack([layer.hidden for layer in recurrent], (B, D))
-        self._conv = _stack([layer.conv for layer in recurrent], (B, config.conv_width - 1, D))
-        # A ring buffer of window + 1 keys, those that a query attends to
         ring = (B, config.window, config.head_dim)
-        self._keys, self._values = (
-            np.pad(_stack([getattr(layer, part) for layer in local], ring), ((0, 0), (0, 0), (0, 1), (0, 0)))
-            for part in ("keys", "values")
+        self._state = (
+            stacked([layer.hidden for layer in recurrent]),
+            stacked([layer.conv for layer in recurrent]),
+            stacked([layer.keys for layer in local], ring),
+            stacked([layer.values for layer in local], ring),
         )
-        self._newest = config.window - 1  # the slot of the newest key
-        self._sizes = (D, config.heads, config.head_dim, wide)
         self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
-        shapes: tuple[tuple[int, ...], ...] = (
-            *3 * [(B, D)],  # x, normed, branch
-            (B, max(2 * D, inside + 2 * config.head_dim)),  # entered
-            (B, 2, D),  # gates
-            (B, max(D, inside)),  # mixed
-            (B, D),  # back
-            *2 * [(B, wide)],  # gate, inner
-            (B * config.heads, config.window + 1),  # scores
-        )
-        self._scratch = tuple(np.zeros(shape, np.float32) for shape in shapes)
-        self._logits = np.zeros((B, config.vocabulary), np.float32)
         self._begun = False
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B,) int64 -> logits of the next token (B, V), soft-capped."""
         config = self.packed.config
         check_tokens(tokens[:, None], None, len(self._length), config.vocabulary)
-        self._newest = (self._newest + 1) % (config.window + 1)
-        state = self._hidden, self._conv, self._keys, self._values
-        given = (self._sizes, self._rates, tokens.numpy(), self._newest, self._length)
         with nullcontext() if self._begun else compiling("the decode step"):
-            _step(*self.packed[1:], *given, state, self._scratch, self._logits)
+            logits = _step(self.packed[1:], config.heads, self._rates, tokens.numpy(), self._length, self._state)
         self._begun = True
         self._length += 1
-        return config.soft_cap * torch.tanh(torch.from_numpy(self._logits) / config.soft_cap)
+        return config.soft_cap * torch.tanh(torch.from_numpy(logits) / config.soft_cap)
 
     @property
     def state(self) -> GriffinState:
         """A copy, as `Griffin.forward` returns it."""
-        window = self.packed.config.window
-        order = (np.arange(window) + self._newest + 2) % (
-            window + 1
-        )  # oldest first, without the slot that is written next
-        layers: list[AttentionState | RecurrentState] = []
-        for recurrent, nth in self.packed.table[["recurrent", "nth"]].tolist():
-            if recurrent:
-                layers.append(
-                    RecurrentState(*(torch.from_numpy(part[nth].copy()) for part in (self._conv, self._hidden)))
-                )
-            else:
-                parts = (torch.from_numpy(part[nth][:, order]) for part in (self._keys, self._values))
-                layers.append(AttentionState(*parts))
+        hidden, conv, keys, values = ([torch.from_numpy(nth.copy()) for nth in part] for part in self._state)
+        recurrent, local = map(RecurrentState, conv, hidden), map(AttentionState, keys, values)
+        layers = (next(recurrent) if kind else next(local) for kind in self.packed.recurrent)
         return GriffinState(torch.from_numpy(self._length.copy()), tuple(layers))
-
-
-def _stack(tensors: list[Tensor], shape: tuple[int, ...]) -> np.ndarray:
-    """(layers, *shape) float32, also where there is no layer."""
-    return np.stack([tensor.float().numpy() for tensor in tensors]) if tensors else np.zeros((0, *shape), np.float32)

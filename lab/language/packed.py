@@ -1,4 +1,4 @@
-"""The weights of a Griffin as flat arrays, with the offsets of each layer's, for `lab.language.lean`.
+"""The weights of a Griffin as arrays of all layers of a kind, for `lab.language.lean`.
 
 Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
 """
@@ -19,23 +19,37 @@ from lab.language.layers import RecurrentBlock
 
 Weights = Literal["float32", "int8"]
 
-# Offsets of a layer's matrices in `weights` (m_), of their scales in `scales` (s_), of its vectors in `vectors` (v_).
-MATRICES = ("enter", "gates", "leave", "up", "down")
-VECTORS = ("mix_norm", "enter", "conv", "gates", "decay", "leave", "mlp_norm", "up", "down")
-LAYER = np.dtype(
-    [("recurrent", "?"), ("nth", "i8")]
-    + [(f"{kind}_{name}", "i8") for kind, names in (("m", MATRICES), ("s", MATRICES), ("v", VECTORS)) for name in names]
-)
+
+class Matrices(NamedTuple):
+    """One matrix of each of n layers: (n, N, K) float32 or int8, the scales of rows and the biases (n, N) float32."""
+
+    weight: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
 
 
 class Packed(NamedTuple):
-    """The weights of a Griffin in the order in which a step reads them, the embedding and the last norm first."""
+    """The weights of a Griffin: of all its layers, of the recurrent ones, or of those with attention."""
 
     config: GriffinConfig
-    table: np.ndarray  # (layers,) of LAYER
-    weights: np.ndarray  # all matrices, flat, float32 or int8
-    scales: np.ndarray  # of all their rows, float32
-    vectors: np.ndarray  # norms, biases, taps and decays, float32
+    recurrent: np.ndarray  # (layers,) bool
+    embedding: Matrices  # one, (V, D)
+    norm: np.ndarray  # (D,), the last; of all norms 1 + scale
+    norms: np.ndarray  # (layers, 2, D)
+    up: Matrices
+    down: Matrices
+    enter: Matrices  # (2 L, D), both branches
+    taps: np.ndarray  # (n, W + 1, L), the bias of the convolution behind its weights
+    gates: Matrices  # (2 L, L / H)
+    decay: np.ndarray  # (n, L)
+    leave: Matrices  # (D, L)
+    qkv: Matrices
+    out: Matrices
+
+    @property
+    def weights(self) -> np.ndarray:
+        """A copy of all matrices, flat."""
+        return np.concatenate([part.weight.ravel() for part in self if isinstance(part, Matrices)])
 
 
 def pack(model: Griffin, weights: Weights = "float32") -> Packed:
@@ -46,54 +60,49 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
     if model.embedding.device.type != "cpu" or model.embedding.dtype != torch.float32:
         where = f"{model.embedding.dtype} on {model.embedding.device}"
         raise LabError(f"only a float32 Griffin on the CPU can be packed, this one is {where}")
-    matrices: list[np.ndarray] = []
-    scales: list[np.ndarray] = []
-    vectors: list[np.ndarray] = []
+    config, blocks = model.config, [*model.blocks]
+    recurrent: list[Any] = [block.mix for block in blocks if isinstance(block.mix, RecurrentBlock)]
+    local: list[Any] = [block.mix for block in blocks if not isinstance(block.mix, RecurrentBlock)]
+    mlps: list[Any] = [block.mlp for block in blocks]
+    inner, queries = config.heads * config.head_dim, (config.heads + 2) * config.head_dim
 
-    def matrix(values: Tensor) -> tuple[int, int]:
-        array, scale = values.detach().numpy(), np.ones(len(values), np.float32)
+    def matrices(layers: list[Tensor], biases: list[Tensor] | None = None, empty: tuple[int, int] = (0, 0)) -> Matrices:
+        weight = stacked(layers, empty)
+        scale = np.ones(weight.shape[:2], np.float32)
         if weights == "int8":
-            array, scale = rounded(array)
-        matrices.append(array.ravel())
-        scales.append(scale)
-        return sum(map(len, matrices[:-1])), sum(map(len, scales[:-1]))
+            weight, scale = rounded(weight)
+        return Matrices(weight, scale, np.zeros_like(scale) if biases is None else stacked(biases, empty[:1]))
 
-    def vector(values: Tensor) -> int:
-        vectors.append(values.detach().float().numpy().ravel())
-        return sum(map(len, vectors[:-1]))
-
-    table = np.zeros(model.config.layers, LAYER)
-    matrix(model.embedding)
-    vector(1 + model.norm.scale)
-    vector(torch.zeros(model.config.vocabulary))
-    seen = {True: 0, False: 0}
-    blocks: Any = model.blocks
-    for row, block in zip(table, blocks, strict=True):
-        mix, mlp = block.mix, block.mlp
-        row["recurrent"] = recurrent = isinstance(mix, RecurrentBlock)
-        row["nth"] = seen[recurrent]
-        seen[recurrent] += 1
-        if recurrent:
-            enter = torch.cat([mix.y.weight, mix.x.weight]), torch.cat([mix.y.bias, mix.x.bias])
-            row["m_gates"], row["s_gates"] = matrix(mix.gates.weight.transpose(-1, -2).flatten(0, 2))
-            row["v_gates"] = vector(mix.gates.bias)
-            row["v_conv"] = vector(torch.cat([mix.conv_weight.t().flatten(), mix.conv_bias]))
-            row["v_decay"] = vector(F.softplus(mix.lambda_.float()))
-        else:
-            enter = mix.qkv.weight, torch.zeros(len(mix.qkv.weight))
-        row["v_mix_norm"], row["v_mlp_norm"] = vector(1 + block.mix_norm.scale), vector(1 + block.mlp_norm.scale)
-        for name, (weight, bias) in {
-            "enter": enter,
-            "leave": (mix.out.weight, mix.out.bias),
-            "up": (mlp.up.weight, mlp.up.bias),
-            "down": (mlp.down.weight, mlp.down.bias),
-        }.items():
-            row[f"m_{name}"], row[f"s_{name}"] = matrix(weight)
-            row[f"v_{name}"] = vector(bias)
-    return Packed(model.config, table, *(np.concatenate(parts) for parts in (matrices, scales, vectors)))
+    return Packed(
+        config,
+        np.array([kind == "recurrent" for kind in config.blocks]),
+        matrices([model.embedding]),
+        stacked([1 + model.norm.scale])[0],
+        stacked([1 + torch.stack([block.mix_norm.scale, block.mlp_norm.scale]) for block in blocks]),
+        matrices([mlp.up.weight for mlp in mlps], [mlp.up.bias for mlp in mlps]),
+        matrices([mlp.down.weight for mlp in mlps], [mlp.down.bias for mlp in mlps]),
+        matrices(
+            [torch.cat([mix.y.weight, mix.x.weight]) for mix in recurrent],
+            [torch.cat([mix.y.bias, mix.x.bias]) for mix in recurrent],
+        ),
+        stacked([torch.cat([mix.conv_weight.t(), mix.conv_bias[None]]) for mix in recurrent]),
+        matrices(
+            [mix.gates.weight.transpose(-1, -2).flatten(0, 2) for mix in recurrent],
+            [mix.gates.bias.flatten() for mix in recurrent],
+        ),
+        stacked([F.softplus(mix.lambda_.float()) for mix in recurrent]),
+        matrices([mix.out.weight for mix in recurrent], [mix.out.bias for mix in recurrent]),
+        matrices([mix.qkv.weight for mix in local], empty=(queries, config.width)),
+        matrices([mix.out.weight for mix in local], [mix.out.bias for mix in local], (config.width, inner)),
+    )
 
 
-def rounded(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, K) float32 -> int8 of the same shape, and the scale of each row (N,)."""
-    scales = np.maximum(np.abs(matrix).max(1), np.float32(1e-12)) / np.float32(127)
-    return np.rint(matrix / scales[:, None]).astype(np.int8), scales
+def stacked(tensors: list[Tensor], shape: tuple[int, ...] = ()) -> np.ndarray:
+    """(n, *shape) float32; the shape is needed where there may be none."""
+    return np.stack([t.detach().float().numpy() for t in tensors]) if tensors else np.zeros((0, *shape), np.float32)
+
+
+def rounded(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., N, K) float32 -> int8 of the same shape, and the scale of each row (..., N)."""
+    scales = np.maximum(np.abs(matrices).max(-1), np.float32(1e-12)) / np.float32(127)
+    return np.rint(matrices / scales[..., None]).astype(np.int8), scales

@@ -1,7 +1,7 @@
 """SpeechTransformer, the baseline: Gemma's decoder on the interface of Griffin (paper section 9).
 
 Its state, the keys and values of all tokens so far, grows, and each step reads all of it: Griffin is compared with
-that. They are appended in place to a buffer that doubles when it is full.
+that. `lab.language.decode` appends to it in place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lab.errors import LabError
 from lab.language.config import TransformerConfig
 from lab.language.layers import GeGLU, MultiQueryAttention
 from lab.language.model import CausalLM, ResidualBlock
@@ -24,42 +23,20 @@ class CacheState(NamedTuple):
     keys: Tensor
     values: Tensor
 
-
-class KVBuffer:
-    """Allocated memory for the keys and values of all layers; states that continue each other share it.
-
-    A state is a view of its first tokens. The first continuation of a state may write behind that view in place, which
-    `filled` records; any other copies its tokens to a buffer of its own. What a state views is never written again.
-    """
-
-    def __init__(self, tensor: Tensor):
-        self.tensor = tensor  # (layers, 2, B, capacity, head_dim)
-        self.filled = 0  # tokens
-
-    def claim(self, keys: Tensor, more: int) -> bool:
-        """Whether `more` tokens may be written behind `keys`, (B, S, head_dim) of the first layer; once only."""
-        B, S, _ = keys.shape
-        # A state may have been rearranged since: rows picked or repeated.
-        ours = B == self.tensor.shape[2] and (S == 0 or keys.data_ptr() == self.tensor.data_ptr())
-        # Outside of inference mode torch refuses to write to what was made inside.
-        writable = torch.is_inference_mode_enabled() or not self.tensor.is_inference()
-        free = ours and writable and self.filled == S and S + more <= self.tensor.shape[3]
-        if free:
-            self.filled = S + more
-        return free
+    def extended(self, keys: Tensor, values: Tensor) -> CacheState:
+        """With those of T more, (B, T, head_dim)."""
+        return CacheState(torch.cat([self.keys, keys], 1), torch.cat([self.values, values], 1))
 
 
 class TransformerState(NamedTuple):
     """Tokens since the document began, (B,) int64, and the keys and values of each layer.
 
-    packed: whether documents may begin inside of them. buffer: what they are views of, None where autograd needs each
-    call's own.
+    packed: whether documents may begin inside of them.
     """
 
     length: Tensor
     layers: tuple[CacheState, ...]
     packed: bool = False
-    buffer: KVBuffer | None = None
 
     @property
     def size(self) -> int:
@@ -74,27 +51,19 @@ class Attention(MultiQueryAttention):
         super().__init__(config, config.head_dim if config.rope else 0, bias=False)
 
     def forward(
-        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None, buffer: Tensor | None
+        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, CacheState]:
-        """x (B, T, D), position (B, T), mask (B or 1, T, S + T) bool; None is plain causal, or all for one token.
-
-        buffer: (2, B, capacity, head_dim), `state` being its first tokens; None to concatenate.
-        """
-        T = x.shape[1]
+        """x (B, T, D), position (B, T), mask (B or 1, T, S + T) bool; None is plain causal, or all for one token."""
         q, k, v = self.project(x, position)
-        start = 0 if state is None else state.keys.shape[1]
-        if buffer is not None:
-            buffer[0, :, start : start + T], buffer[1, :, start : start + T] = k, v
-            k, v = buffer[:, :, : start + T]
-        elif state is not None:
-            k, v = torch.cat([state.keys, k], 1), torch.cat([state.values, v], 1)  # (B, S + T, head_dim)
+        state = CacheState(k, v) if state is None else state.extended(k, v)
+        k, v = state.keys, state.values  # (B, S + T, head_dim)
         visible = None if mask is None else mask[:, None]
-        if T == 1:  # the heads share the keys, so they are passed as the queries: each key is read once
+        if x.shape[1] == 1:  # the heads share the keys, so they are passed as the queries: each key is read once
             y = attend(q, k[:, None], v[:, None], visible)
         else:
             wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
             y = attend(q.transpose(1, 2), wide_k, wide_v, visible, causal=mask is None).transpose(1, 2)
-        return self.out(y.flatten(-2)), CacheState(k, v)
+        return self.out(y.flatten(-2)), state
 
 
 class SpeechTransformer(CausalLM):
@@ -119,27 +88,13 @@ class SpeechTransformer(CausalLM):
     def run_blocks(
         self, x: Tensor, state: TransformerState | None, position: Tensor, length: Tensor, reset: Tensor | None
     ) -> tuple[Tensor, TransformerState]:
-        B, T = position.shape
-        start = 0 if state is None else state.size
         packed = reset is not None or (state is not None and state.packed)
-        mask, buffer = self._mask(position, start, packed), self._buffer(state, B, start, T)
+        mask = self._mask(position, 0 if state is None else state.size, packed)
         layers = []
         for i, block in enumerate(self.blocks):
-            before, place = None if state is None else state.layers[i], None if buffer is None else buffer.tensor[i]
-            x, layer = block(x, before, position, mask, place)
+            x, layer = block(x, None if state is None else state.layers[i], position, mask)
             layers.append(layer)
-        return x, TransformerState(length, tuple(layers), packed, buffer)
-
-    def empty_state(self, batch: int, capacity: int) -> TransformerState:
-        """The state before any token, `capacity` of them allocated for `batch` sequences; more is no error.
-
-        Raises LabError unless both are 1 or more.
-        """
-        if batch < 1 or capacity < 1:
-            raise LabError(f"batch and capacity must be 1 or more, not {batch} and {capacity}")
-        buffer = self._allocate(batch, capacity)
-        layers = tuple(CacheState(*layer[:, :, :0]) for layer in buffer.tensor)
-        return TransformerState(self.embedding.new_zeros(batch, dtype=torch.int64), layers, buffer=buffer)
+        return x, TransformerState(length, tuple(layers), packed)
 
     def _mask(self, position: Tensor, start: int, packed: bool) -> Tensor | None:
         """(B or 1, T, start + T) bool; None where it would be plain causal, or True."""
@@ -150,23 +105,3 @@ class SpeechTransformer(CausalLM):
         distance = at[start:, None] - at  # (T, start + T)
         causal = distance >= 0
         return causal & (distance <= position[..., None]) if packed else causal[None]
-
-    def _buffer(self, state: TransformerState | None, batch: int, start: int, more: int) -> KVBuffer | None:
-        """Where `more` tokens behind `start` may be written: the state's buffer, or a larger copy of it.
-
-        None while autograd records, which needs the keys of each call as they were.
-        """
-        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters()):
-            return None
-        if state is not None and state.buffer is not None and state.buffer.claim(state.layers[0].keys, more):
-            return state.buffer
-        # doubled, so that a token is copied less than twice on average
-        buffer = self._allocate(batch, max(start + more, 2 * start))
-        buffer.filled = start + more
-        if state is not None:
-            for place, layer in zip(buffer.tensor, state.layers, strict=True):
-                place[0, :, :start], place[1, :, :start] = layer
-        return buffer
-
-    def _allocate(self, batch: int, capacity: int) -> KVBuffer:
-        return KVBuffer(self.embedding.new_empty(self.config.layers, 2, batch, capacity, self.config.head_dim))

@@ -20,7 +20,7 @@ from lab.corpora import narration, narrators, storyworld
 from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.language import Griffin, GriffinState
-from lab.language.layers import RecurrentBlock, RecurrentState, initial_lambda
+from lab.language.layers import AttentionState, RecurrentBlock, RecurrentState, initial_lambda
 from lab.recurrence import rg_lru
 from lab.recurrence.reference import DECAY_POWER
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
@@ -130,7 +130,15 @@ def poke(
 def forget_windows(state: GriffinState) -> GriffinState:
     """`state` whose attention sees no more than the newest token; h stays. For models without rope, whose layers learn
     of positions only how far they may look back."""
-    return state._replace(length=torch.ones_like(state.length))
+
+    def newest(kv: Tensor) -> Tensor:  # as if it were the first of its document, in slot 0
+        return kv.take_along_dim((state.length - 1)[:, None, None] % kv.shape[1], 1).expand_as(kv)
+
+    layers = (
+        AttentionState(newest(layer.keys), newest(layer.values)) if isinstance(layer, AttentionState) else layer
+        for layer in state.layers
+    )
+    return GriffinState(torch.ones_like(state.length), tuple(layers))
 
 
 def divergence(model: Griffin, state: GriffinState, other: GriffinState, tokens: Tensor) -> np.ndarray:
