@@ -32,7 +32,7 @@ _PAPER = {
 _EXTENDED = ("#aaa", "solid")
 
 
-def coherence_decay(report: Report, series: str = "hero", fitted: bool = True, height: int = 460) -> go.Figure:
+def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -> go.Figure:
     """One of `coherence.SERIES` over the length of a story: each system, 95 % intervals, a fitted decay (dotted).
 
     Raises LabError for a series of another name.
@@ -57,10 +57,10 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True, h
     axes(figure, SERIES[series].axis, SERIES[series].label)
     what = SERIES[series].label.split(",")[0]
     message = f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}"
-    return style.legend_below(styled(figure, message, height), 90).update_layout(title_font_size=14)  # it is long
+    return style.legend_below(styled(figure, message, 460), 90).update_layout(title_font_size=14)  # it is long
 
 
-def coherence_published(report: Report, height: int = 480) -> go.Figure:
+def coherence_published(report: Report) -> go.Figure:
     """SC-L here and SC-L as published: another embedding, other stories, other lengths; only the shapes compare."""
     titles = f"here: {report.embedder}", "published: Gecko (Park et al. 2025)"
     figure = make_subplots(1, 2, horizontal_spacing=0.09, subplot_titles=titles)
@@ -73,7 +73,7 @@ def coherence_published(report: Report, height: int = 480) -> go.Figure:
         line(figure, list(points), list(points.values()), name, colour, width=2, dash=dash, **_group("published", 2))
     axes(figure, "words after the prompt")
     axes(figure, y=SERIES["SC-L"].label, row=1, col=1)
-    styled(figure, "SC-L over the length of a story: measured here, and as published", height)
+    styled(figure, "SC-L over the length of a story: measured here, and as published", 480)
     return style.legend_beside(figure).update_layout(legend_font_size=11, margin_t=80)
 
 

@@ -14,8 +14,6 @@ import plotly.graph_objects as go
 
 from lab.errors import LabError
 
-Draw = Callable[..., go.Figure]
-
 
 class Seeks(Protocol):
     """What can be made to play from a second on, as `lab.view.Player` can."""
@@ -23,7 +21,7 @@ class Seeks(Protocol):
     def seek(self, seconds: float) -> None: ...
 
 
-def explore(draw: Draw, *, player: Seeks | None = None, **controls: Any) -> Explorer:
+class Explorer(ipywidgets.VBox):
     """Controls above the figure that `draw(**values)` makes of them.
 
     draw: a plain function of the controls' values. It is called once here, so that the defaults are seen, and then at
@@ -31,16 +29,12 @@ def explore(draw: Draw, *, player: Seeks | None = None, **controls: Any) -> Expl
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
 
-    One a notebook: plotly's live figure brings 5 MB of code into the page, each time.
+    `figure` is the live figure; it is updated in place and keeps the reader's zoom. One a notebook: plotly's live
+    figure brings 5 MB of code into the page, each time.
     Raises LabError for a control that is none, one that draw has no parameter for, and a draw that makes no figure.
     """
-    return Explorer(draw, controls, player)
 
-
-class Explorer(ipywidgets.VBox):
-    """What `explore` returns. `figure` is the live figure; it is updated in place and keeps the reader's zoom."""
-
-    def __init__(self, draw: Draw, controls: dict[str, Any], player: Seeks | None):
+    def __init__(self, draw: Callable[..., go.Figure], *, player: Seeks | None = None, **controls: Any):
         self.draw, self.controls, self.player = draw, controls, player
         for name, control in controls.items():
             if not isinstance(control, ipywidgets.ValueWidget):
@@ -83,9 +77,10 @@ class Explorer(ipywidgets.VBox):
     def _moved(self, _change: Any) -> None:
         try:
             self._show(self._draw(**self.values))
-            self._say("")
+            said = ""
         except Exception as error:  # what a callback raises is not seen in a notebook
-            self._say(str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}")
+            said = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        self._said.value = f'<span role="status">{html.escape(said)}</span>'
 
     def _show(self, figure: go.Figure) -> None:
         before, self.drawn = self.drawn, figure
@@ -115,9 +110,6 @@ class Explorer(ipywidgets.VBox):
         if points.xs and self.player is not None:  # plotly calls every trace, also those without a point near the click
             self.player.seek(float(points.xs[0]))
 
-    def _say(self, said: str) -> None:
-        self._said.value = f'<span role="status">{html.escape(said)}</span>'
-
     def __repr__(self) -> str:
         return f"Explorer({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
 
@@ -125,6 +117,9 @@ class Explorer(ipywidgets.VBox):
         """The widget, and the figure as it is now for a page without a kernel."""
         figure = json.loads(self.drawn.to_json())
         return {**super()._repr_mimebundle_(**kwargs), "application/vnd.plotly.v1+json": figure}
+
+
+explore = Explorer  # as it is called in notebooks
 
 
 class _Figure(go.FigureWidget):
@@ -145,11 +140,6 @@ class _Figure(go.FigureWidget):
 def _follow(shown: Any, old: Any, new: Any) -> None:
     """Set what differs between two drawings of a trace or a layout. The reader's own changes stay: zoom, legend."""
     for name in {*old.to_plotly_json(), *new.to_plotly_json()}:
-        if not _same(old[name], new[name]):
+        arrays = isinstance(old[name], np.ndarray) or isinstance(new[name], np.ndarray)
+        if not (np.array_equal(old[name], new[name]) if arrays else old[name] == new[name]):
             shown[name] = new[name]
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    return one == other

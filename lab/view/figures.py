@@ -13,7 +13,7 @@ from lab.view import style
 from lab.view.sound import spectrogram
 
 
-def timeline(story: Story, height: int = 460) -> go.Figure:
+def timeline(story: Story) -> go.Figure:
     """Waveform, spectrogram and tokens of a story, where the prompt ends and where windows were joined."""
     figure = make_subplots(3, 1, shared_xaxes=True, row_heights=[0.22, 0.5, 0.28], vertical_spacing=0.04)
     width = max(1, len(story.waveform) // 1200)
@@ -46,4 +46,4 @@ def timeline(story: Story, height: int = 460) -> go.Figure:
     style.axes(figure, y="frequency, kHz", row=2, col=1)
     style.axes(figure, "seconds of speech", "token number", row=3, col=1)
     message = f"{seconds:.0f} s of prompt, {story.seconds - seconds:.0f} s of new speech; dotted: joins of windows"
-    return style.styled(figure, message, height).update_layout(showlegend=False)
+    return style.styled(figure, message, 460).update_layout(showlegend=False)

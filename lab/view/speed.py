@@ -23,6 +23,7 @@ PUBLISHED = data_folder() / "published" / "speed.json"
 PAPER = "SpeechSSM-2B"  # as the paper calls its Griffin
 COLOURS = {"Griffin": style.CONTINUATION, PAPER: style.CONTINUATION, "SpeechTransformer": style.TRANSFORMER}
 CHIP = "TPU v5e"
+MISSING = "Not measured yet: `lab bench {}` saves a report in data/bench, and it is drawn here"
 
 
 class Reading(NamedTuple):
@@ -71,7 +72,7 @@ def crossing(config: GriffinConfig, itemsize: int = 4) -> float:
     return griffin_bytes(config, itemsize) / cache_bytes(config, 1, itemsize) / TOKEN_RATE
 
 
-def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float = 60.0, height: int = 400) -> go.Figure:
+def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float = 60.0) -> go.Figure:
     """Bytes of float32 over the length of a story: Griffin's state, and the cache of a Transformer of the same depth.
 
     window: tokens. Heads are a quarter of the width, 256 at most, as in the presets lab, 2b and 9b.
@@ -93,10 +94,10 @@ def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float 
     style.axes(figure, y=style.log("megabytes a story, float32", dtick=1, tickformat=",~g"))
     message = f"After {_spoken(seconds[-1])}: {_size(state)} of state against {_size(cache[-1])} of keys and values"
     # the last tick is at the edge
-    return style.styled(figure, message, height).update_layout(margin={"b": 65, "r": 30})
+    return style.styled(figure, message, 400).update_layout(margin={"b": 65, "r": 30})
 
 
-def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Figure:
+def flat(report: Report | None, preset: str = "lab") -> go.Figure:
     """Time a token, and memory beyond that at the first mark, on the way to a million tokens (`lab bench flat`).
 
     Griffin's memory is the most that its whole process grew by; the Transformer's is that of its keys and values, by
@@ -104,7 +105,7 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
     """
     if report is None:
         empty = go.Figure(layout={"xaxis": {"visible": False}, "yaxis": {"visible": False}})
-        return style.styled(empty, _missing("flat"), height=100)
+        return style.styled(empty, MISSING.format("flat"), 100)
     figure = make_subplots(1, 2, column_widths=[0.55, 0.45], horizontal_spacing=0.12)
     griffin = _rows(report, r"Griffin, token (\d+)")
     for name, rows in (("Griffin", griffin), ("SpeechTransformer", _rows(report, r"SpeechTransformer, token (\d+)"))):
@@ -132,23 +133,21 @@ def flat(report: Report | None, preset: str = "lab", height: int = 460) -> go.Fi
     style.axes(figure, "hours of speech so far", f"MB beyond token {first:,}", row=1, col=2)
     message = f"Token {last:,} takes {griffin[last].ratio:.2f} times as long as token {first:,}; "
     message += f"memory grew by {grown:.1f} MB"
-    return style.legend_below(style.styled(figure, message, height), 150)
+    return style.legend_below(style.styled(figure, message, 460), 150)
 
 
-def efficiency(report: Report | None, height: int = 480) -> go.Figure:
+def efficiency(report: Report | None) -> go.Figure:
     """Tokens a second from one memory, and Griffin's over the Transformer's: measured beside published (Fig. 6, 8).
 
     Dotted: what the bandwidth and the arithmetic of the machine allow, measured in the same run.
     report: of `lab bench throughput`; None draws what was published alone. Raises LabError for that of another bench.
     """
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
-    rows = {} if report is None else _rows(report, r"throughput, (\d+) tokens")
-    _measured(figure, report, rows)
+    rows = _measured(figure, report, r"throughput, (\d+) tokens")
     _published(figure, "Fig. 6")
     for name, pattern in (("Griffin", "throughput"), ("SpeechTransformer", "SpeechTransformer")):
-        limits = _matching(report, pattern + r", (\d+) tokens") if report else {}
-        limit = {tokens: row.predicted for tokens, row in limits.items() if row.predicted}
-        if limit:
+        limits = _matching(report, pattern + r", (\d+) tokens")
+        if limit := {tokens: row.predicted for tokens, row in limits.items() if row.predicted}:
             _curve(figure, name, limit, f"{name}, roofline", dash="dot")
     ratios = {tokens: row.ratio for tokens, row in rows.items() if row.ratio}
     if report is not None:
@@ -161,34 +160,35 @@ def efficiency(report: Report | None, height: int = 480) -> go.Figure:
     speed, ratio = "tokens a second, all stories", "times the Transformer's"
     style.axes(figure, y=style.log(speed, dtick=1, tickformat=","), row=1, col=1)
     style.axes(figure, y=style.log(ratio, dtick=1, tickformat="~g"), row=1, col=2)
-    if not ratios:
-        return style.legend_below(style.styled(figure, _missing("throughput"), height))
-    far = max(ratios)
-    message = f"At {_spoken(far / TOKEN_RATE)} of speech: {ratios[far]:.0f} times the Transformer's tokens, measured"
-    message += f"; {there[far]:.0f} times, published" if far in there else ""
-    return style.legend_below(style.styled(figure, message, height), 150)
+    message = MISSING.format("throughput")
+    if ratios:
+        far = max(ratios)
+        message = (
+            f"At {_spoken(far / TOKEN_RATE)} of speech: {ratios[far]:.0f} times the Transformer's tokens, measured"
+        )
+        message += f"; {there[far]:.0f} times, published" if far in there else ""
+    return style.legend_below(style.styled(figure, message, 480), 150)
 
 
-def latency(report: Report | None, height: int = 460) -> go.Figure:
+def latency(report: Report | None) -> go.Figure:
     """Seconds of work to the end of one story: measured beside published (Fig. 7), and real time.
 
     report: of `lab bench latency`; None draws what was published alone. Raises LabError for that of another bench.
     """
     figure = make_subplots(1, 1)
-    rows = {} if report is None else _rows(report, r"latency, (\d+) tokens")
-    _measured(figure, report, rows)
+    rows = _measured(figure, report, r"latency, (\d+) tokens")
     _published(figure, "Fig. 7")
     lengths = [tokens for curve in published("Fig. 7").values() for tokens, *_ in curve]
     ends = np.array([min(*lengths, *rows), max(*lengths, *rows)]) / TOKEN_RATE
     style.line(figure, ends, ends, "real time", width=2, dash="dot")
     _over_speech(figure, ends[-1])
     style.axes(figure, y=style.log("seconds of work, one story", dtick=1, tickformat="~g"))
-    if not rows:
-        return style.legend_below(style.styled(figure, _missing("latency"), height))
-    far = max(rows)
-    ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (rows[far].ours, rows[far].theirs))
-    message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer"
-    return style.legend_below(style.styled(figure, message, height), 150)
+    message = MISSING.format("latency")
+    if rows:
+        far = max(rows)
+        ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (rows[far].ours, rows[far].theirs))
+        message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer"
+    return style.legend_below(style.styled(figure, message, 460), 150)
 
 
 def _rows(report: Report, pattern: str) -> dict[int, Row]:
@@ -199,8 +199,9 @@ def _rows(report: Report, pattern: str) -> dict[int, Row]:
     return found
 
 
-def _matching(report: Report, pattern: str) -> dict[int, Row]:
-    return {int(match[1]): row for row in report.rows if row.ours and (match := re.fullmatch(pattern, row.name))}
+def _matching(report: Report | None, pattern: str) -> dict[int, Row]:
+    rows = report.rows if report else ()
+    return {int(match[1]): row for row in rows if row.ours and (match := re.fullmatch(pattern, row.name))}
 
 
 def _spread(row: Row) -> Spread:
@@ -208,12 +209,14 @@ def _spread(row: Row) -> Spread:
     return row.ours
 
 
-def _measured(figure: go.Figure, report: Report | None, rows: dict[int, Row]) -> None:
-    if report is not None:
+def _measured(figure: go.Figure, report: Report | None, pattern: str) -> dict[int, Row]:
+    rows = _rows(report, pattern) if report else {}
+    if report:
         ours = {tokens: _spread(row).median for tokens, row in rows.items()}
         theirs = {tokens: row.theirs.median for tokens, row in rows.items() if row.theirs}
         _curve(figure, "Griffin", ours, f"Griffin, {_where(report)}")
         _curve(figure, "SpeechTransformer", theirs, f"SpeechTransformer, {_where(report)}")
+    return rows
 
 
 def _published(figure: go.Figure, name: str) -> None:
@@ -236,10 +239,6 @@ def _curve(
 def _where(report: Report) -> str:
     machine = report.machine
     return f"measured, {machine['chip']}" + ("" if machine["gpu"] else f", {machine['cores']} cores")
-
-
-def _missing(name: str) -> str:
-    return f"Not measured yet: `lab bench {name}` saves a report in data/bench, and it is drawn here"
 
 
 def _over_speech(figure: go.Figure, longest: float, row: int | None = None, col: int | None = None) -> None:

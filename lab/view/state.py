@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.measure.state import Probe, Trace, half_life, initial_half_lives
 from lab.tokens import TOKEN_RATE
 from lab.view import style
-from lab.view.style import axes, digits, line, styled
+from lab.view.style import axes, digits, line, points, styled
 
 Words = Sequence[tuple[float, float, str]]  # start and stop, in seconds, and the word
 DURATIONS = {"a phone": 0.08, "a word": 0.3, "a sentence": 2.5, "a minute": 60.0}  # seconds, in the story world
@@ -26,7 +26,7 @@ _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 _log_seconds = partial(style.log, tickvals=_SECONDS, ticktext=[f"{seconds:g}" for seconds in _SECONDS])
 
 
-def memory_curves(decay: float, gates: Sequence[float] = (1.0, 0.5, 0.1, 0.02), height: int = 380) -> go.Figure:
+def memory_curves(decay: float, gates: Sequence[float] = (1.0, 0.5, 0.1, 0.02)) -> go.Figure:
     """How much of what a channel held is left after so many seconds, for recurrence gates that stay as they are.
 
     decay: softplus(Lambda) of the channel.
@@ -39,10 +39,10 @@ def memory_curves(decay: float, gates: Sequence[float] = (1.0, 0.5, 0.1, 0.02), 
     _mark_durations(figure, "x")
     axes(figure, _log_seconds("seconds later"), "still held, %")
     message = f"One channel: its half-life is {min(half_lives):.2g} to {max(half_lives):.2g} s, by its recurrence gate"
-    return styled(figure, message, height)
+    return styled(figure, message, 380)
 
 
-def half_lives(traces: Sequence[Trace], height: int = 400) -> go.Figure:
+def half_lives(traces: Sequence[Trace]) -> go.Figure:
     """The half-life of every channel of every recurrent layer, sorted, at the gates that were met."""
     figure, found = go.Figure(), [trace.half_lives.sort().values.numpy() for trace in traces]
     for trace, seconds, colour in zip(traces, found, _ordered(len(traces)), strict=True):
@@ -51,10 +51,10 @@ def half_lives(traces: Sequence[Trace], height: int = 400) -> go.Figure:
     _mark_durations(figure, "y")
     axes(figure, "channels, % of the layer, by half-life", _log_seconds("half-life, seconds of speech"))
     low, high = np.percentile(np.concatenate(found), [5, 95])
-    return styled(figure, f"Nine channels of ten have a half-life of {low:.1g} to {high:.1g} s on this speech", height)
+    return styled(figure, f"Nine channels of ten have a half-life of {low:.1g} to {high:.1g} s on this speech", 400)
 
 
-def initialisations(traces: Sequence[Trace] = (), height: int = 400) -> go.Figure:
+def initialisations(traces: Sequence[Trace] = ()) -> go.Figure:
     """How half-lives are spread: both initialisations with gates half open, and a trained model at the gates it met."""
     spreads = {
         "the paper's: a⁸ in [0.9, 0.999]": (initial_half_lives("paper"), style.STATE, "solid"),
@@ -71,10 +71,10 @@ def initialisations(traces: Sequence[Trace] = (), height: int = 400) -> go.Figur
     axes(figure, _log_seconds("half-life, seconds of speech"), "channels, %")
     paper, gemma = (float(initial_half_lives(kind).max()) for kind in ("paper", "recurrentgemma"))
     message = f"Longest half-life before training: {paper:.0f} s in the paper, {gemma:.0f} s in RecurrentGemma's code"
-    return style.legend_below(styled(figure, message, height))
+    return style.legend_below(styled(figure, message, 400))
 
 
-def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64, height: int = 560) -> go.Figure:
+def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64) -> go.Figure:
     """The state over time, a panel a layer: channels by half-life, dark where one holds more than it mostly does.
 
     Neighbours are averaged to `rows` rows and 2 tokens to a column; words stand where they are heard.
@@ -104,11 +104,11 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64, height
     axes(figure, {"showticklabels": False, "ticks": ""})
     top = {"side": "top", "showticklabels": True, "ticks": "outside", "title_standoff": 4}
     axes(figure, {**top, "title_text": "seconds of speech"}, row=1, col=1)
-    styled(figure, "The state over time, channels by half-life: dark where one holds more than usual", height)
+    styled(figure, "The state over time, channels by half-life: dark where one holds more than usual", 560)
     return figure.update_layout(title={"y": 0.98, "yanchor": "top"}, margin={"t": 90, "b": 70 if words else 20})
 
 
-def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0, height: int = 420) -> go.Figure:
+def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0) -> go.Figure:
     """One channel over time: what it holds, and the half-life that its gate gives it at each moment.
 
     layer: counted among traces. rank: in percent of the layer's channels, from the shortest half-life. times: what its
@@ -133,10 +133,10 @@ def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0, 
     axes(figure, "seconds of speech", _log_seconds("half-life, s"), row=2, col=1)
     mean = float(trace.half_lives[index]) / times
     message = f"{_name(trace.layer)}, channel {index}: half-life {mean:.2g} s at the gates of this speech"
-    return styled(figure, message, height)
+    return styled(figure, message, 420)
 
 
-def divergence(bits: Mapping[str, np.ndarray], height: int = 400) -> go.Figure:
+def divergence(bits: Mapping[str, np.ndarray]) -> go.Figure:
     """How far predictions are off after each of several changes of the state, bits (T,), averaged over a second."""
     figure, hover = go.Figure(), "%{x:.1f} s later: %{y} bits<extra></extra>"
     dashes = ("solid", "dash", "dot", "dashdot")
@@ -148,7 +148,7 @@ def divergence(bits: Mapping[str, np.ndarray], height: int = 400) -> go.Figure:
     left = {name: 100 * off[TOKEN_RATE : 2 * TOKEN_RATE].mean() / off[:TOKEN_RATE].mean() for name, off in bits.items()}
     most, least = max(left, key=left.__getitem__), min(left, key=left.__getitem__)
     message = f"A second later {left[most]:.0f} % of the error is left with {most}, {left[least]:.0f} % with {least}"
-    return styled(figure, message, height)
+    return styled(figure, message, 400)
 
 
 def probe_accuracy(probes: Mapping[str, Sequence[Probe]], layers: Sequence[str], chance: float) -> go.Figure:
@@ -169,19 +169,17 @@ def probe_accuracy(probes: Mapping[str, Sequence[Probe]], layers: Sequence[str],
     return styled(figure, message, 400)
 
 
-def probe_weights(traces: Sequence[Trace], probes: Sequence[Probe], height: int = 400) -> go.Figure:
+def probe_weights(traces: Sequence[Trace], probes: Sequence[Probe]) -> go.Figure:
     """The weight that a probe gives to each channel, against the half-life of that channel; a colour a layer."""
     figure, ranks = go.Figure(), []
     for trace, found, colour in zip(traces, probes, _ordered(len(traces)), strict=True):
         seconds = trace.half_lives.numpy()
         ranks.append(f"{spearmanr(seconds, found.weights).statistic:+.1f}")
-        figure.add_scatter(
-            x=digits(seconds), y=digits(found.weights), mode="markers", name=_name(trace.layer),
-            marker={"color": colour, "size": 5}, hovertemplate="half-life %{x} s: %{y}<extra></extra>",
-        )  # fmt: skip
+        hover = "half-life %{x} s: %{y}<extra></extra>"
+        points(figure, digits(seconds), digits(found.weights), _name(trace.layer), colour, hover, 5)
     _mark_durations(figure, "x")
     axes(figure, _log_seconds("half-life, seconds of speech"), "weight in the probe")
-    return styled(figure, f"Probe weight against half-life, rank correlation by layer: {', '.join(ranks)}", height)
+    return styled(figure, f"Probe weight against half-life, rank correlation by layer: {', '.join(ranks)}", 400)
 
 
 def _name(layer: int) -> str:

@@ -23,9 +23,7 @@ _ENDINGS = {  # what the tokenizer heard after a cut: colour, dash
 }
 
 
-def window_plan(
-    total: float, window: float, overlap: float, fade: float = 20, reach: int = 0, height: int = 480
-) -> go.Figure:
+def window_plan(total: float, window: float, overlap: float, fade: float = 20, reach: int = 0) -> go.Figure:
     """The windows of `total` seconds as bars, and the gains of a cross-fade around the first seam.
 
     `window` and `overlap` in seconds (an odd number of overlapping tokens loses one); `fade` in ms, at most the
@@ -64,10 +62,10 @@ def window_plan(
         message = f"{len(parts)} windows, {again:.0%} of the work done twice; "
         message += f"{beyond / TOKEN_RATE:.2f} s heard beyond a seam"
         message += f": {'enough' if beyond >= reach else 'TOO LITTLE'} for the tokenizer" if reach else ""
-    return styled(figure, message, height).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
+    return styled(figure, message, 480).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
 
 
-def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height: int = 280) -> go.Figure:
+def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int) -> go.Figure:
     """An overlap, index by index: the tokens (overlap,) of both windows, where they differ, and which are kept.
 
     `seam` in seconds, the middle of the overlap. Dotted: as far as the tokenizer's `reach` goes from each edge.
@@ -90,12 +88,10 @@ def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int, height
     axes(figure, "seconds of speech", {"showgrid": False, "automargin": True})
     middle = differ[reach : size - reach]
     both = f"{middle.sum()} of the {len(middle)} that both windows hear whole"
-    return styled(figure, f"{differ.sum()} of {size} tokens differ, {both}", height)
+    return styled(figure, f"{differ.sum()} of {size} tokens differ, {both}", 280)
 
 
-def edges(
-    disagreement: np.ndarray, reach: int, distance: np.ndarray | None = None, seams: int = 0, height: int = 440
-) -> go.Figure:
+def edges(disagreement: np.ndarray, reach: int, distance: np.ndarray | None = None, seams: int = 0) -> go.Figure:
     """Over the overlap, at all seams: the share of tokens in which two windows differ (overlap,), and how far apart
     what they speak is, in nepers (overlap,). Dotted: as far as the tokenizer's `reach` goes from each edge.
     """
@@ -118,10 +114,10 @@ def edges(
     found = "no token differs" if not middle.any() else f"{middle.mean():.1%} of the tokens differ"
     of = f" at {seams} seams" if seams else ""
     message = f"Beyond the tokenizer's reach {found}{of}; at the edges {disagreement[[0, -1]].mean():.0%} do"
-    return styled(figure, message, height).update_layout(showlegend=False)
+    return styled(figure, message, 440).update_layout(showlegend=False)
 
 
-def endings_differ(endings: Mapping[str, Tensor], last: int = 60, height: int = 320) -> go.Figure:
+def endings_differ(endings: Mapping[str, Tensor], last: int = 60) -> go.Figure:
     """How often each of the `last` tokens is another one than with "what follows", by what the encoder heard instead.
 
     `endings` as `lab.measure.seams.endings` gives them: (cuts, length) each.
@@ -135,10 +131,10 @@ def endings_differ(endings: Mapping[str, Tensor], last: int = 60, height: int = 
             colour, dash = _ENDINGS[name]
             line(figure, before, (100 * differ).round(1), name, colour, "%{x:.2f} s: %{y:.0f} %", dash=dash)
     axes(figure, "seconds before the cut", {"title_text": "tokens that change, %", "rangemode": "tozero"})
-    return styled(figure, f"The very last token before a cut changes: {', '.join(ends)}", height)
+    return styled(figure, f"The very last token before a cut changes: {', '.join(ends)}", 320)
 
 
-def quiet_probability(chances: Mapping[str, np.ndarray], height: int = 320) -> go.Figure:
+def quiet_probability(chances: Mapping[str, np.ndarray]) -> go.Figure:
     """The probability of a quiet token over the time after a cut, mean and standard error of (cuts, steps), by what the
     tokenizer heard after the cut."""
     figure, means = go.Figure(), []
@@ -153,27 +149,22 @@ def quiet_probability(chances: Mapping[str, np.ndarray], height: int = 320) -> g
         )  # fmt: skip
         line(figure, times, mean.round(3), name, colour, "%{x:.2f} s: %{y:.2f}", dash=dash)
     axes(figure, "seconds after the cut", {"title_text": "probability of a quiet token", "rangemode": "tozero"})
-    return styled(figure, f"Probability that the next token is quiet: {', '.join(means)}", height)
+    return styled(figure, f"Probability that the next token is quiet: {', '.join(means)}", 320)
 
 
-def joins(waveforms: Mapping[str, np.ndarray], seam: float, width: float = 0.1, height: int = 440) -> go.Figure:
+def joins(waveforms: Mapping[str, np.ndarray], seam: float, width: float = 0.1) -> go.Figure:
     """The waveforms (N,) of several joins, `width` seconds around a seam, one above the other on one scale."""
     figure = make_subplots(len(waveforms), 1, shared_xaxes=True, shared_yaxes="all", vertical_spacing=0.04)
     start, stop = (round((seam + side * width / 2) * SAMPLE_RATE) for side in (-1, 1))
     for row, (name, waveform) in enumerate(waveforms.items(), 1):
-        shown: dict[str, Any] = {
-            "x0": start / SAMPLE_RATE,
-            "dx": 1 / SAMPLE_RATE,
-            "hoverinfo": "skip",
-            "row": row,
-            "col": 1,
-        }
-        line(figure, None, waveform[start:stop].round(3).astype(np.float32), name, style.WAVE, width=1, **shown)
+        piece = waveform[start:stop].round(3).astype(np.float32)
+        shown: dict[str, Any] = {"x0": start / SAMPLE_RATE, "dx": 1 / SAMPLE_RATE, "hoverinfo": "skip"}
+        line(figure, None, piece, name, style.WAVE, width=1, row=row, col=1, **shown)
         axes(figure, y={"title_text": name, "showticklabels": False}, row=row, col=1)
     figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
     axes(figure, "seconds of speech", row=len(waveforms), col=1)
     message = f"{1000 * width:.0f} ms around the seam at {seam:.2f} s: the same two windows, joined differently"
-    return styled(figure, message, height).update_layout(showlegend=False)
+    return styled(figure, message, 440).update_layout(showlegend=False)
 
 
 def _gains(seam: float, width: float, levels: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -43,6 +43,12 @@ def line(
     figure.add_scatter(x=x, y=y, name=name, mode=mode, line=pen, hovertemplate=hover or None, **options)
 
 
+def points(figure: go.Figure, x: Any, y: Any, name: str, colour: str, hover: str, size: float, **options: Any) -> None:
+    """Adds points that no line joins; hover is plotly's hovertemplate."""
+    marker = {"size": size, "color": colour}
+    figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, hovertemplate=hover, **options)
+
+
 Axis = str | dict[str, Any]  # its title, or that and more
 
 

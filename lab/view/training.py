@@ -51,7 +51,7 @@ def read_log(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def curves(work: Path, height: int = 480) -> go.Figure:
+def curves(work: Path) -> go.Figure:
     """The curve of each model of CURVES that was trained below `work`. Raises LabError where there is none."""
     found = {name: read_log(Path(work) / name) for name in CURVES}
     found = {name: logged for name, logged in found.items() if CURVES[name][0] in logged}
@@ -68,7 +68,7 @@ def curves(work: Path, height: int = 480) -> go.Figure:
         line(figure, steps.astype(int), values.round(3), "", style.CONTINUATION, hover, 2, **shown)
     axes(figure, "step")
     minutes = sum(logged[CURVES[name][0]][-1, 1] for name, logged in found.items()) / 60
-    return styled(figure, f"Training loss of {len(found)} models, {minutes:.1f} minutes in all", height)
+    return styled(figure, f"Training loss of {len(found)} models, {minutes:.1f} minutes in all", 480)
 
 
 class Watch(ipywidgets.VBox, Generic[T]):
@@ -130,7 +130,7 @@ class Watch(ipywidgets.VBox, Generic[T]):
             logged = read_log(self.folder / name).get(CURVES[name][0], np.zeros((0, 3)))
             step = int(logged[-1, 0]) if len(logged) else 0
             last = f"{logged[-1, 2]:.3g} {html.escape(CURVES[name][1])}" if len(logged) else ""
-            drawn = _sparkline(logged[:, 2]) if curve else ""
+            drawn = _sparkline(logged[:, 2]) if curve and len(logged) > 1 else ""
             lines.append(
                 f'<tr><td>{name}</td><td><progress aria-label="{name}" max="{steps}" value="{step}"></progress></td>'
                 f"<td>{step} of {steps} steps</td><td>{drawn}</td><td>{last}</td></tr>"
@@ -145,14 +145,9 @@ class Watch(ipywidgets.VBox, Generic[T]):
         return {**super()._repr_mimebundle_(**kwargs), "text/html": self._drawn(curve=False)}
 
 
-def _sparkline(values: np.ndarray, width: int = 160, height: int = 24) -> str:
-    """A curve without axes, as SVG."""
-    if len(values) < 2:
-        return ""
-    low, span = values.min(), max(float(np.ptp(values)), 1e-9)
-    points = [
-        f"{number * width / (len(values) - 1):.0f},{height - 1 - (value - low) / span * (height - 2):.1f}"
-        for number, value in enumerate(values)
-    ]
-    line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{style.CONTINUATION}" stroke-width="2"/>'
-    return f'<svg width="{width}" height="{height}" aria-hidden="true">{line}</svg>'
+def _sparkline(values: np.ndarray) -> str:
+    """A curve (N,) without axes, N >= 2, as SVG of 160 x 24 pixels."""
+    heights = 23 - 22 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+    points = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(np.linspace(0, 160, len(values)), heights, strict=True))
+    line = f'<polyline points="{points}" fill="none" stroke="{style.CONTINUATION}" stroke-width="2"/>'
+    return f'<svg width="160" height="24" aria-hidden="true">{line}</svg>'

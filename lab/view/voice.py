@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,13 +15,13 @@ from lab.measure import audio as audio_measures
 from lab.measure import speaker
 from lab.tokens import TOKEN_RATE
 from lab.view import style
-from lab.view.style import axes, line, styled
+from lab.view.style import axes, line, points, styled
 from lab.voice.soundstorm import FRAMES, Pass
 
 _FRAME_RATE = FRAMES * TOKEN_RATE  # codec frames a second
 
 
-def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float, height: int = 320) -> go.Figure:
+def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float) -> go.Figure:
     """`measure.audio.of_codec` with 1, 2, ... levels: each measure over the levels.
 
     spoken: how many of the levels the voice speaks; bits: what a level costs, a second.
@@ -38,7 +39,7 @@ def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float
         axes(figure, y=title, row=1, col=column)
     axes(figure, {"title_text": f"levels, {bits / 1000:g} kbit/s each", "dtick": 1})
     message = f"A recording through the codec, by levels kept; the voice speaks {spoken} of {len(scores)} (green)"
-    return styled(figure, message, height)
+    return styled(figure, message, 320)
 
 
 def confidence_map(passes: Sequence[Pass], level: int) -> np.ndarray:
@@ -58,7 +59,7 @@ def confidence_map(passes: Sequence[Pass], level: int) -> np.ndarray:
     return np.stack(rows)
 
 
-def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1, height: int = 480) -> go.Figure:
+def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1) -> go.Figure:
     """How one level of a window of speech was filled: every pass above, below what pass `number` (or the last) did.
 
     passes: what `on_pass` was given. Above: `confidence_map`. Below: accepted before, in this pass, and masked again.
@@ -95,11 +96,11 @@ def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1, height: in
     axes(figure, y=down, row=1, col=1)
     axes(figure, "seconds of speech", {"title_text": "probability, %", "range": [-3, 103]}, row=2, col=1)
     message = f"Level {level}, pass {number} of {len(picture)}: {now.mean():.0%} of {frames} frames decided"
-    return styled(figure, message, height)
+    return styled(figure, message, 480)
 
 
 def prompt_swap(
-    first: np.ndarray, second: np.ndarray, swapped: np.ndarray, names: tuple[str, str], seam: float, height: int = 420
+    first: np.ndarray, second: np.ndarray, swapped: np.ndarray, names: tuple[str, str], seam: float
 ) -> go.Figure:
     """Three renderings (N,) of the same tokens, by two prompts and by one after the other from `seam` seconds on:
     f0, which is the prompt's, and loudness in each token's 40 ms, which is the tokens'."""
@@ -111,27 +112,20 @@ def prompt_swap(
     ):
         times, f0 = speaker.pitch(waveform)
         loud = audio_measures.loudness(waveform, 1 / TOKEN_RATE).clip(min=-60)
-        shared = {"name": name, "legendgroup": name, "opacity": 0.35 if name == "swapped" else 1, "col": 1}
-        figure.add_scatter(
-            x=np.round(times, 3).astype(np.float32), y=np.round(f0, 1).astype(np.float32), mode="markers", row=1,
-            marker={"size": size + 1, "color": colour}, hovertemplate="%{x:.2f} s: %{y:.0f} Hz", **shared,
-        )  # fmt: skip
-        figure.add_scatter(
-            x=np.round((np.arange(len(loud)) + 0.5) / TOKEN_RATE, 2), y=np.round(loud, 1).astype(np.float32),
-            mode="lines", line={"width": size, "color": colour, "dash": "dot" if waveform is second else "solid"},
-            row=2, showlegend=False, hovertemplate="%{x:.2f} s: %{y:.0f} dBFS", **shared,
-        )  # fmt: skip
+        shared: dict[str, Any] = {"legendgroup": name, "opacity": 0.35 if name == "swapped" else 1, "col": 1}
+        times, f0 = np.round(times, 3).astype(np.float32), np.round(f0, 1).astype(np.float32)
+        points(figure, times, f0, name, colour, "%{x:.2f} s: %{y:.0f} Hz", size + 1, row=1, **shared)
+        times, loud = np.round((np.arange(len(loud)) + 0.5) / TOKEN_RATE, 2), np.round(loud, 1).astype(np.float32)
+        hover, dash = "%{x:.2f} s: %{y:.0f} dBFS", "dot" if waveform is second else "solid"
+        line(figure, times, loud, name, colour, hover, size, dash, row=2, showlegend=False, **shared)
     figure.add_vline(seam, line={"color": style.SEAM, "width": 1, "dash": "dot"})
     axes(figure, y=style.log("f0, Hz", tickvals=[75, 100, 150, 200, 300, 400]), row=1, col=1)
     axes(figure, "seconds of speech", "level, dBFS", row=2, col=1)
-    return styled(
-        figure, f"The same tokens by two prompts, and by one after the other: swapped at {seam:.1f} s", height
-    )
+    message = f"The same tokens by two prompts, and by one after the other: swapped at {seam:.1f} s"
+    return styled(figure, message, 420)
 
 
-def speaker_similarity(
-    cosines: np.ndarray, prompts: Sequence[str], narrators: Sequence[str], height: int = 440
-) -> go.Figure:
+def speaker_similarity(cosines: np.ndarray, prompts: Sequence[str], narrators: Sequence[str]) -> go.Figure:
     """Cosines (prompts, narrators) of speech in each prompt's voice with each narrator's own, as a map.
 
     The narrator nearest to a prompt's speech is ringed: the prompt's own, if the voice does what it should.
@@ -150,4 +144,4 @@ def speaker_similarity(
     )  # fmt: skip
     down = {"title_text": "prompt of the voice", "autorange": "reversed", "showgrid": False}
     axes(figure, "natural speech of the narrator", down)
-    return styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", height)
+    return styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", 440)
