@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lab.corpora.storyworld import world
+from lab.corpora.storyworld.gaps import Gaps, Recall, recalls
 from lab.corpora.storyworld.grammar import CAST, FORMS, NONE, SLOTS, Form, State, read_lines, speaks_of
 
 T = TypeVar("T")
@@ -95,6 +96,11 @@ class Story:
         """What holds after each sentence."""
         return tuple(sentence.facts for sentence in self.parsed)
 
+    @cached_property
+    def recalls(self) -> tuple[Recall, ...]:
+        """Where facts of the cast are said again, and how long after they were last said."""
+        return tuple(recalls(self.parsed))
+
     @property
     def chapters(self) -> tuple[int, ...]:
         """Where chapters begin: one a day."""
@@ -119,16 +125,19 @@ BEATS = {beat: [form for form in FORMS if form.beat == beat] for beat in dict.fr
 
 
 class _Generator:
-    def __init__(self, rng: np.random.Generator, cast: Cast, lives: dict[str, str], state: State) -> None:
-        self.rng, self.cast, self.lives, self.state = rng, cast, lives, state
+    def __init__(self, rng: np.random.Generator, cast: Cast, lives: dict[str, str], state: State, gaps: Gaps) -> None:
+        self.rng, self.cast, self.lives, self.state, self.gaps = rng, cast, lives, state, gaps
+        self.told = 0  # sentences
+        self.unsaid: frozenset[str] = frozenset()  # variables in a gap
         self.recent: deque[int] = deque(maxlen=MEMORY)
         self.unnamed = 0  # sentences since the hero was named
         self.before = NONE  # the place left last
         self.bits = 0.0
 
     def branch(self, rng: np.random.Generator) -> _Generator:
-        """A copy that goes on from here by itself."""
+        """A copy that goes on from here by itself, with no gap."""
         other = copy(self)
+        other.gaps, other.unsaid = Gaps(rng), frozenset()
         other.rng, other.state, other.recent = rng, dict(self.state), self.recent.copy()
         return other
 
@@ -144,6 +153,7 @@ class _Generator:
         while True:
             for item in self.pick(SCENES["day"]):
                 yield from self.scene(item)
+                yield from self.recall()
                 if self.state["time"] != "night" and self.state["weather"] != NONE:
                     yield None
 
@@ -159,14 +169,30 @@ class _Generator:
         elif self.fits(name):
             yield self.say(name)
 
+    def recall(self) -> Iterator[Sentence]:
+        """Gaps that are over end here."""
+        for fact, gap in self.gaps.over(self.told):
+            if gap.asked:
+                yield self.say(f"ask_{fact}")
+            self.gaps.end(fact, self.told)
+            self.unsaid = self.gaps.unsaid(self.told)
+            if gap.asked:
+                yield self.say(f"tell_{fact}")
+
     def fits(self, beat: str) -> bool:
         return any(map(self.may_say, BEATS[beat]))
 
     def may_say(self, form: Form) -> bool:
-        """Whether the form fits the world. The hero is named at least every third sentence, and is he or she only in
-        the sentence after the name or beside it.
+        """Whether the form fits the world, and says nothing that is in a gap.
+
+        Outside of gaps the hero is named at least every third sentence, and is he or she only in the sentence after the
+        name or beside it.
         """
-        if self.unnamed == 2 and not form.names or self.unnamed and form.only_pronouns:
+        if not self.unsaid.isdisjoint(form.variables):
+            return False
+        if "hero" not in self.unsaid and (
+            form.unnamed or self.unnamed >= 2 and not form.names or self.unnamed and form.only_pronouns
+        ):
             return False
         state = self.state
         for need in form.needs:
@@ -184,6 +210,8 @@ class _Generator:
         form.happen(bindings, self.state)
         if "Place" in bindings:
             self.before = here
+        self.told += 1
+        self.unsaid = self.gaps.unsaid(self.told)
         self.recent.append(form.number)
         self.unnamed = 0 if form.names else self.unnamed + 1
         return Sentence(form, bindings, Facts.of(self.state))
@@ -219,7 +247,7 @@ class _Generator:
 
 def _begin(seed: int) -> _Generator:
     rng = np.random.default_rng((0x57081, seed))
-    generator = _Generator(rng, Cast(*[NONE] * len(CAST)), {}, {})
+    generator = _Generator(rng, Cast(*[NONE] * len(CAST)), {}, {}, Gaps.of(seed))
     hero = generator.pick(list(world.HEROES))
     drawn = {name: generator.pick(list(SLOTS[name][1])) for name in CAST if name not in ("hero", "pronoun")}
     generator.cast = Cast(hero=hero, pronoun=world.HEROES[hero], **drawn)

@@ -9,13 +9,14 @@ A file has one line a form, under the header of its beat; a line that begins wit
 A form that recalls needs what it recalls to be known. Besides (unless the header speaks of it) `{companion}` needs
 company=with, `{thing}` keepsake=held, `{promise}` vow=open. In a header `a=b|c` is either, `a!=b` is not,
 and `{near}` stands for what the variable `near` holds. A beat with several headers takes the forms that fit the world.
+A form of a day that says `{hero}` has a twin that says he or she, for the gaps in which a story does not name its hero.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +24,20 @@ from typing import NamedTuple
 from lab.corpora.storyworld import world
 
 _FOLDER = Path(__file__).parent / "forms"
-_FILES = ("opening", "journey", "events", "ending")  # in the order that numbers forms
+_FILES = ("opening", "journey", "events", "ending", "recall")  # in the order that numbers forms
+_PRONOUNS = (  # how the hero's name is taken out of a form, one after the other
+    (r" named \{hero\}", ""),
+    (r", \{hero\}(?=[,.])", ""),
+    (r'" (said|asked|cried|whispered|shouted) \{hero\}', r'" {he} \1'),
+    (r"the (\w+(?: \w+)?|\{colour\} \{thing\}) of \{hero\}", r"{his} \1"),
+    (
+        r"\b(to|of|for|with|from|at|on|under|behind|around|told|gave|showed|brought|woke|wished|thanked|made|let|left|led"
+        r"|hugged|have|asked) \{hero\}",
+        r"\1 {him}",
+    ),
+    (r"\{hero\}", "{he}"),
+)
+_BY_NAME = r"\b(a \w+|is|was) \{hero\}"  # a hungry Tom, my name is Tom, it was Tom
 
 # What holds: variable -> value, "none" where there is none; a variable that is not in it is unknown.
 # "lives baker" is where the baker lives, "met baker" whether hero and baker met.
@@ -89,6 +103,7 @@ class Form:
     text: str
     needs: tuple[Need, ...]
     effects: tuple[tuple[str, str], ...]  # variable, value
+    unnamed: bool = False  # a twin that says he or she in place of a name
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
@@ -112,6 +127,11 @@ class Form:
     def recalls(self) -> tuple[str, ...]:
         """Variables that must be known for this to be said."""
         return tuple(variable for slot in self.slots if slot.islower() and (variable := speaks_of(slot)[0]))
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Variables that its slots speak of."""
+        return frozenset(speaks_of(slot)[0] for slot in self.slots)
 
     @cached_property
     def words(self) -> tuple[str, ...]:
@@ -210,7 +230,24 @@ def _pairs(text: str) -> list[tuple[str, str, str]]:
     return re.findall(r"(\w+)(!?)=(\S+)", text)
 
 
-FORMS = _read_forms("\n".join(read_lines(name) for name in _FILES))
+def _daily() -> set[str]:
+    """Beats of days, in which there may be gaps."""
+    scenes = re.findall(r"^(\w+).*?:(.*)$", read_lines("scenes"), re.MULTILINE)
+    return {item.rstrip("?+") for name, items in scenes if name not in ("opening", "ending") for item in items.split()}
+
+
+def _twins(forms: Sequence[Form]) -> Iterator[Form]:
+    daily = _daily()
+    for form in forms:
+        if form.beat in daily and "hero" in form.slots and not re.search(_BY_NAME, form.text):
+            text = form.text
+            for name, pronoun in _PRONOUNS:
+                text = re.sub(name, pronoun, text)
+            yield replace(form, number=len(forms) + form.number, text=text, unnamed=True)
+
+
+_NAMED = _read_forms("\n".join(read_lines(name) for name in _FILES))
+FORMS = (*_NAMED, *_twins(_NAMED))
 
 
 class Parse(NamedTuple):
