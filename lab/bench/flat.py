@@ -10,12 +10,12 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lab.bench import limits, throughput
 from lab.bench.report import Asked, Row
 from lab.bench.timing import each, exactly, in_turn, timer
-from lab.language import generate, sample
+from lab.language import generate
 from lab.language.lean import Stepper
 from lab.language.packed import pack
 
@@ -46,7 +46,8 @@ def rows(
             memory, before = [_resident()], time.perf_counter()
             continue
         if position in kept:
-            _write(kept[position], story.state)
+            for held, new in zip(tree_leaves(kept[position]), tree_leaves(story.state), strict=True):
+                held.copy_(new)
         if memory and (position % every == 0 or position == tokens):
             memory.append(_resident())
     took = (time.perf_counter() - before) / (tokens - marks[0])
@@ -54,7 +55,7 @@ def rows(
     packed = pack(model)
     read = limits.matvec(packed.weights, model.config.width)
     works: dict[Any, dict[int, Callable[[], None]]] = {
-        model: {mark: _from(Stepper(packed, kept[mark]), window) for mark in marks},
+        model: {mark: throughput.drawing(Stepper(packed, kept[mark]), 1, window) for mark in marks},
         transformer: {
             mark: throughput.sampling(transformer, 1, mark, window)
             for mark in marks
@@ -79,28 +80,6 @@ def rows(
         Row(f"tokens a second, {marks[0]} to {tokens}", "tokens/s", exactly(speed)),
         read.row(seconds["read"]),
     ]
-
-
-def _from(stepper: Stepper, window: int) -> Callable[[], None]:
-    """The next `window` tokens of a story."""
-    generator = torch.Generator().manual_seed(0)
-
-    @torch.inference_mode()
-    def run() -> None:
-        tokens = torch.zeros(1, dtype=torch.int64)
-        for _ in range(window):
-            tokens = sample(stepper.step(tokens), 1.0, generator)
-
-    return run
-
-
-def _write(held: Any, state: Any) -> None:
-    """The tensors of a state into those that are held, in place."""
-    if isinstance(held, Tensor):
-        held.copy_(state)
-        return
-    for part, new in zip(held, state, strict=True):
-        _write(part, new)
 
 
 def _resident() -> int:

@@ -18,7 +18,7 @@ FULL: dict[str, Any] = dict(
     device="cuda", shape=(8, 16384, 2560), preset="2b", lengths=(2048, 16384), budget=16e9, rounds=9, product=8192
 )
 DRY: dict[str, Any] = dict(
-    device="cpu", shape=(2, 64, 32), preset="tiny", lengths=(32,), budget=4e4, rounds=3, product=64
+    device="cpu", shape=(2, 16, 32), preset="tiny", lengths=(32,), budget=4e4, rounds=3, product=64
 )
 
 

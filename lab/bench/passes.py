@@ -20,7 +20,7 @@ CONV = 2  # arrays of (B, T, L) that the causal convolution reads and writes
 def prefill(preset: str = "lab", T: int = 2048, rounds: int = 5) -> list[Row]:
     """A prompt of T tokens up to the logits of the next, and no others, as both compute it for `generate`."""
     pair = peers.pair(GriffinConfig.preset(preset, rope=True))
-    given = _tokens(pair, 1, T)
+    given = pair.tokens(1, T)
 
     @torch.inference_mode()
     def ours() -> None:
@@ -37,7 +37,7 @@ def prefill(preset: str = "lab", T: int = 2048, rounds: int = 5) -> list[Row]:
 def train(preset: str = "lab", B: int = 4, T: int = 2048, rounds: int = 3) -> list[Row]:
     """Forward, cross-entropy and backward of B sequences of T tokens; no optimizer on either side."""
     pair = peers.pair(GriffinConfig.preset(preset, rope=True))
-    given = _tokens(pair, B, T)
+    given = pair.tokens(B, T)
 
     @torch.enable_grad()
     def step(model: Any, forward: Callable[[], Tensor]) -> None:
@@ -56,10 +56,6 @@ def train(preset: str = "lab", B: int = 4, T: int = 2048, rounds: int = 3) -> li
         rounds,
         Asked("at least", 3, 5),
     )
-
-
-def _tokens(pair: peers.Pair, B: int, T: int) -> Tensor:
-    return torch.randint(pair.ours.config.vocabulary, (B, T), generator=torch.Generator().manual_seed(0))
 
 
 def floor(model: Griffin, B: int, T: int, products: int, moved: int, peak: float, bandwidth: float) -> float:

@@ -29,6 +29,10 @@ class Pair:
     theirs: Any
     note: str
 
+    def tokens(self, *shape: int) -> Tensor:
+        """Some that both know."""
+        return torch.randint(self.ours.config.vocabulary, shape, generator=torch.Generator().manual_seed(0))
+
 
 def pair(config: GriffinConfig, seed: int = 0) -> Pair:
     """Both with RoPE, at random weights, and seeing the same tokens. The note tells by how much their logits differ."""

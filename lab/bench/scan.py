@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from torch import Tensor
 
 from lab.bench import limits, peers
 from lab.bench.report import Asked, Row
 from lab.bench.timing import in_turn, rate, timer
-from lab.recurrence import cpu, rg_lru
+from lab.recurrence import rg_lru
 
 FORWARD = 4  # arrays of (B, T, L): read x and both gates, write y
 BACKWARD = 8  # read x, both gates, y and its gradient, write the gradients of x and of both gates
@@ -31,37 +30,22 @@ def rows(T: int = 16384, widths: tuple[int, ...] = (512, 2560), rounds: int = 15
 @torch.enable_grad()
 def _bandwidth(T: int, L: int, rounds: int) -> list[Row]:
     given = inputs(1, T, L)
-    x = given[0]
-    forward, backward = FORWARD * x.nbytes, BACKWARD * x.nbytes
-    y, state, reset = torch.empty_like(x), torch.zeros(1, L), torch.zeros(1, T, dtype=torch.bool)
-    grad, leaves = torch.randn_like(x), [tensor.clone().requires_grad_() for tensor in given]
-    add = limits.add(x.shape)
+    add, grad = limits.add(given[0].shape), torch.randn_like(given[0])
+    x, i, r, decay = leaves = [tensor.clone().requires_grad_() for tensor in given]
 
-    def both() -> Any:
-        y, _ = rg_lru(leaves[0], leaves[1], leaves[2], leaves[3])
-        return torch.autograd.grad(y, leaves, grad)
+    def both() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(rg_lru(x, i, r, decay)[0], leaves, grad)
 
-    seconds = in_turn(
-        {
-            "add": add.timer,
-            "forward": timer(lambda: rg_lru(*given)),
-            "kernel": timer(lambda: cpu._run(cpu._scan, *given, state, reset, y)),
-            "both": timer(both),
-        },
-        rounds,
-        warmup=5,
-    )
-    peak = rate(seconds["add"], add.work / 1e9)
-
-    def row(name: str, part: str, moved: float, asked: Asked | None) -> Row:
-        ours = rate(seconds[part], moved / 1e9)
-        return Row(f"{name}, T={T}, L={L}", "GB/s", ours, add.name, peak, asked, predicted=peak.median)
-
-    return [
-        row("scan forward", "forward", forward, Asked("at least", 0.75, 0.9)),
-        row("scan forward, the kernel into a given output", "kernel", forward, None),
-        row("scan forward and backward", "both", forward + backward, Asked("at least", 0.5, 0.75)),
-    ]
+    timers = {"forward": timer(lambda: rg_lru(*given)), "forward and backward": timer(both)}
+    seconds = in_turn(timers | {"add": add.timer}, rounds, warmup=5)
+    peak, rows = rate(seconds["add"], add.work / 1e9), []
+    for part, arrays, asked in (
+        ("forward", FORWARD, Asked("at least", 0.75, 0.9)),
+        ("forward and backward", FORWARD + BACKWARD, Asked("at least", 0.5, 0.75)),
+    ):
+        ours = rate(seconds[part], arrays * x.nbytes / 1e9)
+        rows.append(Row(f"scan {part}, T={T}, L={L}", "GB/s", ours, add.name, peak, asked, predicted=peak.median))
+    return rows
 
 
 @torch.inference_mode()

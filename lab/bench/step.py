@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lab.bench import limits, peers
+from lab.bench import limits, peers, throughput
 from lab.bench.report import Asked, Row
 from lab.bench.timing import Timer, each, exactly, in_turn, rate, timer
 from lab.language import Griffin, GriffinConfig, generate, state_bytes
@@ -34,7 +33,7 @@ def rows(
 ) -> list[Row]:
     """tokens: a round. batches: of stories side by side. stories, most: held-out ones for the loss, tokens of each."""
     pair = peers.pair(GriffinConfig.preset(preset, rope=True))
-    return [*_alone(pair, tokens, rounds), *_batches(pair.ours, batches, tokens, rounds), *_loss(stories, most)]
+    return [*_alone(pair, tokens, rounds), *_batches(pair, batches, tokens, rounds), *_loss(stories, most)]
 
 
 @torch.inference_mode()
@@ -42,7 +41,7 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int) -> list[Row]:
     """One story, its window full from the first token on."""
     model = pair.ours
     config = model.config
-    prompt, given = _tokens(config.vocabulary, config.window), _tokens(config.vocabulary, tokens, 1)
+    prompt, given = pair.tokens(config.window), pair.tokens(tokens, 1)
     state = model(prompt[None])[1]
     packed = {kind: pack(model, kind) for kind in KINDS}
     reads = {kind: limits.matvec(packed[kind].weights, config.width) for kind in KINDS}
@@ -72,10 +71,6 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int) -> list[Row]:
     return rows
 
 
-def _tokens(vocabulary: int, *shape: int) -> Tensor:
-    return torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(0))
-
-
 def _sampling(model: Griffin, prompt: Tensor, tokens: int, weights: Weights) -> float:
     """Seconds a token as `generate` is called, from the first new one on: as `peers.seconds_a_token`."""
     story = generate(model, prompt, generator=torch.Generator().manual_seed(0), weights=weights)
@@ -97,34 +92,24 @@ def _steps(decoder: Stepper | Forward, tokens: Tensor) -> Callable[[], None]:
 
 
 @torch.inference_mode()
-def _batches(model: Griffin, batches: tuple[int, ...], tokens: int, rounds: int) -> list[Row]:
+def _batches(pair: peers.Pair, batches: tuple[int, ...], tokens: int, rounds: int) -> list[Row]:
     """Where one matrix product for all stories begins to beat a walk over the weights for each: MAX_ROWS."""
-    packed, state = pack(model), model(_tokens(model.config.vocabulary, 1, model.config.window))[1]
+    model, packed, window = pair.ours, pack(pair.ours), pair.ours.config.window
     read, product = limits.matvec(packed.weights, model.config.width), limits.matmul(1024)
     timers, steps = {"read": read.timer, "product": product.timer}, max(1, tokens // 4)
     for B in batches:
-        many = _repeated(state, B)
-        given = _tokens(model.config.vocabulary, steps, B)
-        timers[f"step {B}"] = timer(_steps(Stepper(packed, many), given), steps=steps)
-        timers[f"forward {B}"] = timer(_steps(Forward(model, many), given), steps=steps)
+        state, given = throughput.filled(model, B, window), pair.tokens(steps, B)
+        timers[f"step {B}"] = timer(_steps(Stepper(packed, state), given), steps=steps)
+        timers[f"forward {B}"] = timer(_steps(Forward(model, state), given), steps=steps)
     seconds = in_turn(timers, rounds, warmup=1)
     bandwidth, peak = read.found(seconds["read"]), product.found(seconds["product"])
     rows = []
     for B in batches:
-        reading = (packed.weights.nbytes + B * state_bytes(state)) / bandwidth
-        predicted = B / max(reading, limits.flops(model, B, model.config.window + 1) / peak)
+        predicted = B / throughput.floor(model, B, window, bandwidth, peak)
         name, note = f"step of a batch of {B}", f"up to {MAX_ROWS} rows the lean step is chosen"
         ours, theirs = rate(seconds[f"step {B}"], B), rate(seconds[f"forward {B}"], B)
         rows.append(Row(name, "tokens/s", ours, "Griffin.forward", theirs, None, predicted, note))
     return [*rows, product.row(seconds["product"])]
-
-
-def _repeated(state: Any, batch: int) -> Any:
-    """The state of one story as that of many."""
-    if isinstance(state, Tensor):
-        return state.repeat(batch, *[1] * (state.ndim - 1))
-    parts = (_repeated(part, batch) for part in state)
-    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 @torch.inference_mode()
@@ -136,10 +121,9 @@ def _loss(stories: int, most: int) -> list[Row]:
 
     griffin, tokenizer = (bundle.load(bundle.folder(), name) for name in ("griffin", "tokenizer"))
     assert isinstance(griffin, Griffin) and isinstance(tokenizer, Tokenizer)
-    told = [tokenizer.encode(narration.held_out_story(number).samples())[:most] for number in range(stories)]
-    losses = (cross_entropy(griffin, kind, told) for kind in KINDS)
-    whole, rounded = map(exactly, losses)
-    count = sum(map(len, told)) - 2 * stories
+    held_out = [tokenizer.encode(narration.held_out_story(number).samples())[:most] for number in range(stories)]
+    whole, rounded = (exactly(cross_entropy(griffin, kind, held_out)) for kind in KINDS)
+    count = sum(map(len, held_out)) - 2 * stories
     note = f"the bundle's Griffin on {count:,} tokens of {stories} held-out stories"
     return [Row("cross-entropy with int8 weights", "nats a token", rounded, "float32", whole, note=note)]
 

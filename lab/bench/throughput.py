@@ -25,7 +25,7 @@ from lab.language import (
     sample,
     state_bytes,
 )
-from lab.language.decode import Cache, Forward, decoder
+from lab.language.decode import Cache, Decoder, Forward, decoder
 
 Model = Griffin | SpeechTransformer
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -58,17 +58,27 @@ def filled(model: Model, batch: int, position: int) -> Any:
 def sampling(model: Model, batch: int, position: int, steps: int) -> Callable[[], None]:
     """`steps` tokens of each story, drawn and fed back, from `position` on; a cache begins there each time."""
     device = model.embedding.device
-    generator = torch.Generator(device).manual_seed(0)
     going = decoder(model, filled(model, batch, position))
+    draw = drawing(going, batch, steps, device)
 
-    @torch.inference_mode()
     def run() -> None:
         for layer in going._state.layers if isinstance(going, Forward) else ():
             if isinstance(layer, Cache):
                 layer.keys, layer.values = layer.keys[:, :position], layer.values[:, :position]
+        draw()
+
+    return run
+
+
+def drawing(decoder: Decoder, batch: int, steps: int, device: Any = "cpu") -> Callable[[], None]:
+    """The next `steps` tokens of each story, drawn and fed back."""
+    generator = torch.Generator(device).manual_seed(0)
+
+    @torch.inference_mode()
+    def run() -> None:
         tokens = torch.zeros(batch, dtype=torch.int64, device=device)
         for _ in range(steps):
-            tokens = sample(going.step(tokens), 1.0, generator)
+            tokens = sample(decoder.step(tokens), 1.0, generator)
 
     return run
 
