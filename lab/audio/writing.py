@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
-from contextlib import suppress
+import struct
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -16,11 +16,12 @@ import soundfile as sf
 
 from lab.audio.levels import SAMPLE_RATE, as_waveform
 from lab.errors import LabError
+from lab.files import replacing
 
 BLOCK = 65_536  # samples written at once; libsndfile 1.2 crashes on minutes of OGG in one write
 ENCODINGS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".ogg": ("OGG", "VORBIS")}
 HEADER = 80  # bytes of a WAV before its samples
-LONGEST_NAME = 255  # bytes, of every file system in use
+UNKNOWN = 2**32 - 1  # a length that does not fit, or is not known
 
 
 def save(path: str | Path, waveform: np.ndarray) -> None:
@@ -62,28 +63,16 @@ class WavStream:
         self.file.flush()
 
     def _header(self) -> None:
-        length = self.bytes if self.seekable else 2**32 - 1
-        wide = self.seekable and length + HEADER - 8 >= 2**32
-        sizes = (
-            (length + HEADER - 8).to_bytes(8, "little")
-            + length.to_bytes(8, "little")
-            + (length // 2).to_bytes(8, "little")
-        )
-        form = b"".join(n.to_bytes(w, "little") for n, w in ((1, 2), (1, 2), (SAMPLE_RATE, 4), (2 * SAMPLE_RATE, 4)))
-        riff = min(length + HEADER - 8, 2**32 - 1).to_bytes(4, "little")
+        data = self.bytes if self.seekable else UNKNOWN
+        riff = data + HEADER - 8
+        wide = self.seekable and riff >= 2**32
+        sizes = (riff, data, data // 2) if wide else (0, 0, 0)
+        names = (b"RF64", b"ds64") if wide else (b"RIFF", b"JUNK")
+        head = struct.pack("<4sI4s4sI3QI", names[0], min(riff, UNKNOWN), b"WAVE", names[1], 28, *sizes, 0)
+        form = struct.pack("<4sI2H2I2H", b"fmt ", 16, 1, 1, SAMPLE_RATE, 2 * SAMPLE_RATE, 2, 16)  # PCM, mono, 16 bits
         if self.seekable:
             self.file.seek(0)
-        self.file.write(
-            (b"RF64\xff\xff\xff\xffWAVEds64" if wide else b"RIFF" + riff + b"WAVEJUNK")
-            + (28).to_bytes(4, "little")
-            + (sizes if wide else bytes(24))
-            + bytes(4)
-            + b"fmt "
-            + (16).to_bytes(4, "little")
-            + form
-            + b"\x02\x00\x10\x00data"
-            + (b"\xff\xff\xff\xff" if wide else length.to_bytes(4, "little"))
-        )
+        self.file.write(head + form + struct.pack("<4sI", b"data", UNKNOWN if wide else data))
 
     def close(self) -> None:
         with suppress(OSError):
@@ -122,23 +111,18 @@ class Writer:
         if self.path.is_dir():
             raise LabError(f"cannot write {self.path}: it is a folder; give a file name")
         container, subtype = ENCODINGS[self.path.suffix.lower()]
-        self._temporary = self.path.with_name(f".{self.path.stem[:100]}.{uuid.uuid4().hex[:8]}.part")
         self._sound: _Sink
-        try:
-            if len(os.fsencode(self.path.name)) > LONGEST_NAME:
-                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-            file = self._temporary.open("xb", buffering=0)  # libsndfile would not say why it cannot
+        with ExitStack() as stack:
+            self._part = stack.enter_context(replacing(self.path))
             if container == "WAV":
-                self._sound = WavStream(file)
+                self._sound = WavStream(self._part.open("wb", buffering=0))
             else:
-                file.close()
-                name = os.fsencode(self._temporary)  # bytes: a name need not be text
-                self._sound = sf.SoundFile(name, "w", SAMPLE_RATE, channels=1, format=container, subtype=subtype)
-        except (OSError, ValueError, sf.SoundFileError) as error:  # ValueError: a name that cannot be encoded
-            with suppress(OSError, ValueError):
-                self._temporary.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise LabError(f"cannot write {str(self.path)!r}: {reason}; give a folder you can write to") from error
+                name = os.fsencode(self._part)  # bytes: a name need not be text
+                try:
+                    self._sound = sf.SoundFile(name, "w", SAMPLE_RATE, channels=1, format=container, subtype=subtype)
+                except sf.SoundFileError as error:
+                    raise self._refused(error) from error
+            self._replacing = stack.pop_all()
         return self
 
     def append(self, waveform: np.ndarray) -> None:
@@ -159,14 +143,11 @@ class Writer:
         kept = self._close(written)
         complete = kind is None and kept >= written
         welcome = self._keep_partial and isinstance(error, KeyboardInterrupt | LabError | None)
-        try:
-            if kept and (complete or welcome):
-                os.replace(self._temporary, self.path)
-                self.samples = kept
-        except OSError as failure:
-            raise LabError(f"cannot write {self.path}: {failure.strerror}; give another path") from failure
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        if kept and (complete or welcome):
+            self._replacing.close()
+            self.samples = kept
+        else:
+            self._replacing.__exit__(LabError, LabError("nothing to keep"), None)  # removes what was written
         if kind is None and not complete:
             raise self._refused(None)
 
@@ -175,7 +156,7 @@ class Writer:
         with suppress(sf.SoundFileError, OSError):
             self._sound.close()
         try:
-            frames = sf.info(os.fsencode(self._temporary)).frames
+            frames = sf.info(os.fsencode(self._part)).frames
         except sf.SoundFileError:
             return 0
         # after a full disk some of the refused block may be there; a FLAC then claims to be endless
