@@ -11,7 +11,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO
 
 TAIL = 2**21  # bytes at the end in which the last frame or page begins: frames of FLAC reach some 400 kB
 UNKNOWN = b"\xff\xff\xff\xff"  # libsndfile then takes what is there
@@ -57,43 +57,37 @@ class _View(io.RawIOBase):
         return len(data)
 
 
-class Mended(NamedTuple):
-    file: _View
-    complaint: str  # what was wrong with the header; "" where nothing was
+def mend(file: IO[bytes], max_seconds: float | None = None) -> tuple[_View, str]:
+    """A view of the file that tells its true length, and what was wrong with its header, "" where nothing was.
 
-
-def mend(file: IO[bytes], max_seconds: float | None = None) -> Mended:
-    """A view of the file that tells its true length. max_seconds: how much has to be countable at least."""
-    size = file.seek(0, os.SEEK_END)
+    max_seconds: how much has to be countable at least.
+    """
+    end = size = file.seek(0, os.SEEK_END)
     file.seek(0)
     head = file.read(12)
-    if head[:4] == b"RIFF":
-        found = _chunks(file, size, "<I", b"data", 12)
-    elif head[:4] == b"FORM":
-        found = _chunks(file, size, ">I", b"SSND", 12)
-    elif head[:4] == b"caff":
-        found = _chunks(file, size, ">q", b"data", 8)
-    elif head[:4] == b".snd":
-        found = ({8: UNKNOWN}, "") if head[8:12] == bytes(4) else ({}, "")
+    patches: dict[int, bytes] = {}
+    complaint = ""
+    if head[:4] in CHUNKS:
+        patches, complaint = _chunks(file, size, *CHUNKS[head[:4]])
+    elif head[:4] == b".snd" and head[8:12] == bytes(4):
+        patches = {8: UNKNOWN}
     elif head[:4] == b"fLaC":
-        found = _flac(file, size)
+        patches, complaint = _flac(file, size)
     elif head[:4] == b"OggS":
         end = _last_page(file, size)
-        file.seek(0)
-        cut = "it is cut off in the middle of a page" if end < size else ""
-        return Mended(_View(file, 0, end, {}), cut)
+        complaint = "it is cut off in the middle of a page" if end < size else ""
     elif head[:3] == b"ID3" or len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return _mp3(file, size, max_seconds)
-    else:
-        found = {}, ""
-    patches, complaint = found
-    return Mended(_View(file, 0, size, patches), complaint)
+    return _View(file, 0, end, patches), complaint
 
 
-def _chunks(file: IO[bytes], size: int, form: str, wanted: bytes, start: int) -> tuple[dict[int, bytes], str]:
-    """WAV, AIFF and CAF are chunks of a name, a length and so many bytes."""
+# WAV, AIFF and CAF are chunks of a name, a length and so many bytes: the form of a length, the name of the chunk with
+# the sound, and where the first begins.
+CHUNKS = {b"RIFF": ("<I", b"data", 12), b"FORM": (">I", b"SSND", 12), b"caff": (">q", b"data", 8)}
+
+
+def _chunks(file: IO[bytes], size: int, form: str, wanted: bytes, place: int) -> tuple[dict[int, bytes], str]:
     width = struct.calcsize(form)
-    place = start
     while place + 4 + width <= size:
         name, length = _chunk(file, place, form)
         begin = place + 4 + width
@@ -108,8 +102,8 @@ def _chunks(file: IO[bytes], size: int, form: str, wanted: bytes, start: int) ->
             cut = f"it is cut off: {length} bytes of sound are promised, {there} are there" if length > there else ""
             return {}, cut
         true = struct.pack(form, there) if width == 8 else UNKNOWN
-        told = "" if unknown else f"its header tells of {length} bytes of sound, {there} are there"
-        return {place + 4: true}, told
+        complaint = "" if unknown else f"its header tells of {length} bytes of sound, {there} are there"
+        return {place + 4: true}, complaint
     return {}, ""
 
 
@@ -140,10 +134,10 @@ def _flac(file: IO[bytes], size: int) -> tuple[dict[int, bytes], str]:
     tail = file.read()
     if len(info) < 42 or not (count := _last_sample(tail, int.from_bytes(info[8:10], "big"))):
         return {}, ""
-    told = (info[21] & 15) << 32 | int.from_bytes(info[22:26], "big")
-    if told == count:
+    claimed = (info[21] & 15) << 32 | int.from_bytes(info[22:26], "big")
+    if claimed == count:
         return {}, ""
-    complaint = f"its header tells of {told} samples, {count} are there" if told else ""
+    complaint = f"its header tells of {claimed} samples, {count} are there" if claimed else ""
     return {21: bytes([info[21] & 0xF0 | count >> 32]) + (count & 0xFFFFFFFF).to_bytes(4, "big")}, complaint
 
 
@@ -243,39 +237,36 @@ def _mp3_frame(head: bytes) -> tuple[int, float, int] | None:
     return length, (1152 if first else 576) / rate, 4 + ((17 if mono else 32) if first else (9 if mono else 17))
 
 
-def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> Mended:
+def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> tuple[_View, str]:
     """Frames are counted and the count written where a Xing header has it, or into one of our own before them."""
     file.seek(0)
     data = file.read()
     begin = 0
     if data[:3] == b"ID3" and len(data) > 10:
         begin = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True))
-    places = []
-    seconds = 0.0
+    places, seconds = [], 0.0
     for place, frame in _mp3_frames(data, begin):
         places.append(place)
         seconds += frame[1]
         if max_seconds is not None and seconds > 2 * max_seconds + 60:
             break  # as much as anybody asks for
+    whole = _View(file, 0, size, {}), ""
     if len(places) < 2:
-        return Mended(_View(file, 0, size, {}), "")
+        return whole
     first = places[0]
     _, duration, at = _mp3_frame(data[first : first + 4]) or (0, 0.0, 0)
     tag = data[first + at : first + at + 4]
     if tag in (b"Xing", b"Info"):
-        told = int.from_bytes(data[first + at + 8 : first + at + 12], "big")
-        enough = max_seconds is not None and told * duration > max_seconds + 1
-        if not data[first + at + 7] & 1 or abs(told - (len(places) - 1)) <= 1 or enough:
-            return Mended(_View(file, 0, size, {}), "")
-        patch = {first + at + 8: (len(places) - 1).to_bytes(4, "big")}
-        complaint = f"its header tells of {told * duration:.1f} s, {(len(places) - 1) * duration:.1f} s are there"
-        return Mended(_View(file, 0, size, patch), complaint)
+        claimed, count = int.from_bytes(data[first + at + 8 : first + at + 12], "big"), len(places) - 1
+        enough = max_seconds is not None and claimed * duration > max_seconds + 1
+        if not data[first + at + 7] & 1 or abs(claimed - count) <= 1 or enough:
+            return whole
+        complaint = f"its header tells of {claimed * duration:.1f} s, {count * duration:.1f} s are there"
+        return _View(file, 0, size, {first + at + 8: count.to_bytes(4, "big")}), complaint
     head = bytes([data[first], data[first + 1] | 1, data[first + 2] & 0xFD, data[first + 3]])
     length, _, at = _mp3_frame(head) or (0, 0.0, 0)
-    info = (head + bytes(at - 4) + b"Xing" + (1).to_bytes(4, "big") + len(places).to_bytes(4, "big")).ljust(
-        length, b"\0"
-    )
-    return Mended(_View(file, first, size, {}, info), "")
+    info = head + bytes(at - 4) + b"Xing" + struct.pack(">2I", 1, len(places))
+    return _View(file, first, size, {}, info.ljust(length, b"\0")), ""
 
 
 def _mp3_frames(data: bytes, place: int) -> Iterator[tuple[int, tuple[int, float, int]]]:
