@@ -1,4 +1,4 @@
-"""The whole road in one object: speech in, minutes of new speech out.
+"""All models in one object: speech in, minutes of new speech out.
 
 waveform -> tokens -> more tokens -> waveform, in the voice of 3 s of somebody
 """
@@ -148,11 +148,11 @@ class SpeechSSM:
             raise LabError(f"{counts} are no stories; give one speaker and seed, or one for each prompt")
         began = time.perf_counter()
         rows = [self._prepare(*pair) for pair in zip(prompts, speakers, strict=True)]
-        heard = time.perf_counter()
+        prepared = time.perf_counter()
         generators = [generator_of(each, device=self.device) for each in seeds]
         new = self._continue([tokens for tokens, _ in rows], seconds, generators, **sampling)
         made = torch.stack(list(new), 1).cpu()  # (B, new tokens)
-        timings = {"prompt": heard - began, "language": time.perf_counter() - heard}
+        timings = {"prompt": prepared - began, "language": time.perf_counter() - prepared}
         stories = []
         for (prompt, voice), continuation, number in zip(rows, made, seeds, strict=True):
             began, tokens = time.perf_counter(), torch.cat([prompt, continuation])
@@ -188,10 +188,10 @@ class SpeechSSM:
     @torch.inference_mode()
     def _prepare(self, prompt: Source, speaker: Source | None) -> tuple[Tensor, VoicePrompt]:
         """The tokens (T,) of a prompt, and whose voice goes on."""
-        heard = self.prepare_prompt(prompt)
-        tokens = self.tokenizer.encode(heard)
+        waveform = self.prepare_prompt(prompt)
+        tokens = self.tokenizer.encode(waveform)
         if speaker is None:
-            return tokens.cpu(), self.voice.prompt(heard, tokens)
+            return tokens.cpu(), self.voice.prompt(waveform, tokens)
         reference = self.prepare_prompt(speaker, "the speaker")
         return tokens.cpu(), self.voice.prompt(reference, self.tokenizer.encode(reference))
 

@@ -1,4 +1,4 @@
-"""What the state holds: looked at, poked, probed, drawn."""
+"""What the state holds: traced, patched, probed, drawn."""
 
 from __future__ import annotations
 
@@ -94,25 +94,25 @@ def test_initialisations_differ_by_the_exponent():
         assert ends[0] <= found.min() < 1.02 * ends[0] and 0.8 * ends[1] < found.max() <= ends[1] * 1.001
 
 
-def test_poke_exchanges_h_and_nothing_else(model, tokens):
+def test_patching_exchanges_h_and_nothing_else(model, tokens):
     state, other = state_after(model, tokens[:60]), state_after(model, tokens[60:])
     before = [layer.hidden.clone() for layer in state.layers[:2]]
     masks = [torch.arange(32) < 10, torch.arange(32) >= 30]
-    for poked, wanted in (
-        (measure.poke(state), [torch.zeros(1, 32)] * 2),
-        (measure.poke(state, other), [layer.hidden for layer in other.layers[:2]]),
+    for patched, wanted in (
+        (measure.patch_hidden(state), [torch.zeros(1, 32)] * 2),
+        (measure.patch_hidden(state, other), [layer.hidden for layer in other.layers[:2]]),
         (
-            measure.poke(state, other, masks),
+            measure.patch_hidden(state, other, masks),
             [torch.where(m, b.hidden, a) for m, a, b in zip(masks, before, other.layers[:2], strict=True)],
         ),
     ):
-        assert all(torch.equal(layer.hidden, h) for layer, h in zip(poked.layers[:2], wanted, strict=True))
-        assert all(torch.equal(a.conv, b.conv) for a, b in zip(poked.layers[:2], state.layers[:2], strict=True))
-        assert poked.layers[2] is state.layers[2] and torch.equal(poked.length, state.length)
+        assert all(torch.equal(layer.hidden, h) for layer, h in zip(patched.layers[:2], wanted, strict=True))
+        assert all(torch.equal(a.conv, b.conv) for a, b in zip(patched.layers[:2], state.layers[:2], strict=True))
+        assert patched.layers[2] is state.layers[2] and torch.equal(patched.length, state.length)
     assert all(torch.equal(layer.hidden, h) for layer, h in zip(state.layers[:2], before, strict=True))
 
 
-def test_poke_refuses_another_model_or_batch(model, tokens):
+def test_patching_refuses_another_model_or_batch(model, tokens):
     state = state_after(model, tokens)
     _, two = model(tokens.view(2, 60), last=True)
     deeper = Griffin(GriffinConfig.preset("tiny", vocabulary=32, layers=4))
@@ -120,9 +120,9 @@ def test_poke_refuses_another_model_or_batch(model, tokens):
         _, stranger = deeper(tokens[None], last=True)
     for other in (two, stranger):
         with pytest.raises(LabError, match="cannot be exchanged"):
-            measure.poke(state, other)
+            measure.patch_hidden(state, other)
     with pytest.raises(LabError, match="cannot be exchanged"):
-        measure.poke(state, channels=[torch.ones(32, dtype=torch.bool), torch.ones(8, dtype=torch.bool)])
+        measure.patch_hidden(state, channels=[torch.ones(32, dtype=torch.bool), torch.ones(8, dtype=torch.bool)])
 
 
 def test_forgotten_windows_are_not_seen(model, tokens):
@@ -145,9 +145,9 @@ def test_forgotten_windows_are_not_seen(model, tokens):
 def test_divergence_of_predictions(model, tokens):
     state, rest = state_after(model, tokens[:60]), tokens[60:90]
     assert measure.divergence(model, state, state, rest).max() == 0
-    poked = measure.poke(state)
-    found = measure.divergence(model, state, poked, rest)
-    p, q = (model(rest[None], each)[0][0].softmax(-1).double() for each in (state, poked))
+    patched = measure.patch_hidden(state)
+    found = measure.divergence(model, state, patched, rest)
+    p, q = (model(rest[None], each)[0][0].softmax(-1).double() for each in (state, patched))
     np.testing.assert_allclose(found, (p * (p / q).log2()).sum(-1), rtol=1e-3, atol=1e-6)
     assert found.shape == (30,) and found[0] > found[-1] > 0
 

@@ -218,14 +218,14 @@ def end_is_known(ends: Sequence[Tensor], elsewhere: Sequence[Tensor], tokens: in
 
 def quiet_tokens(tokenizer: Tokenizer, waveforms: Iterable[np.ndarray], dbfs: float = QUIET) -> Tensor:
     """Which tokens (V,) mean a pause: those whose 40 ms lie below `dbfs` more often than not; unheard ones do not."""
-    heard, below = (torch.zeros(tokenizer.vocabulary) for _ in range(2))
+    count, below = (torch.zeros(tokenizer.vocabulary) for _ in range(2))
     for waveform in waveforms:
         whole = audio.as_waveform(waveform)[: len(waveform) // TOKEN_HOP * TOKEN_HOP]
         tokens = tokenizer.encode(whole).cpu()
         power = np.square(audio.without_offset(whole).reshape(-1, TOKEN_HOP), dtype=np.float64).mean(1)
-        heard += torch.bincount(tokens, minlength=len(heard))
-        below += torch.bincount(tokens[torch.from_numpy(power < 10 ** (dbfs / 10))], minlength=len(heard))
-    return below > heard / 2
+        count += torch.bincount(tokens, minlength=len(count))
+        below += torch.bincount(tokens[torch.from_numpy(power < 10 ** (dbfs / 10))], minlength=len(count))
+    return below > count / 2
 
 
 def quiet_probability(

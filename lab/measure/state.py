@@ -1,10 +1,11 @@
-"""What Griffin's state holds, and for how long: looked at, poked, and read by a probe."""
+"""What Griffin's recurrent state holds, and for how long: traces, state patching and linear probes."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,12 +26,12 @@ from lab.recurrence import rg_lru
 from lab.recurrence.reference import DECAY_POWER
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 
-# Looking
+# Traces
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What one recurrent layer met and held: (T, L) float32 each, but decay (L,), which is softplus(Lambda)."""
+    """Inputs, gates and h of one recurrent layer: (T, L) float32 each, but decay (L,), which is softplus(Lambda)."""
 
     layer: int  # among all layers of the model, from 0
     x: Tensor
@@ -69,25 +70,19 @@ def _from_a_beginning(x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, de
 
 
 def trace(model: Griffin, tokens: Tensor) -> list[Trace]:
-    """Read tokens (T,) from a beginning, and tell what each recurrent layer met and held on the way."""
-    met: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
-    hooks = []
-    for layer, block in enumerate(model.blocks):
-        mix = block.mix
-        if isinstance(mix, RecurrentBlock):
+    """One of each recurrent layer, as the model reads tokens (T,) from a beginning."""
+    seen: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
+    with ExitStack() as hooks, torch.no_grad():
+        for layer, block in enumerate(model.blocks):
+            if isinstance(mix := block.mix, RecurrentBlock):
 
-            def look(_gates, branch, logits, layer=layer, mix=mix):
-                i, r = (each[0].float().sigmoid() for each in logits)  # (T, L)
-                met.append((layer, branch[0][0].float(), i, r, F.softplus(mix.lambda_.float())))
+                def record(_gates, branch, logits, layer=layer, mix=mix):
+                    i, r = (each[0].float().sigmoid() for each in logits)  # (T, L)
+                    seen.append((layer, branch[0][0].float(), i, r, F.softplus(mix.lambda_.float())))
 
-            hooks.append(mix.gates.register_forward_hook(look))
-    try:
-        with torch.no_grad():
-            model(tokens[None], last=True)
-            return [Trace(*parts, _from_a_beginning(*parts[1:])) for parts in met]
-    finally:
-        for hook in hooks:
-            hook.remove()
+                hooks.callback(mix.gates.register_forward_hook(record).remove)
+        model(tokens[None], last=True)
+        return [Trace(*parts, _from_a_beginning(*parts[1:])) for parts in seen]
 
 
 def half_life(decay: Tensor, recurrence_gate: Tensor | float) -> Tensor:
@@ -102,19 +97,19 @@ def initial_half_lives(kind: str, width: int = 10_000, seed: int = 0) -> Tensor:
         return half_life(F.softplus(initial_lambda(width, kind)), 0.5)
 
 
-# Poking
+# Patching
 
 
-def poke(
+def patch_hidden(
     state: GriffinState, other: GriffinState | None = None, channels: Sequence[Tensor] | None = None
 ) -> GriffinState:
-    """`state` with h of the recurrent layers from `other`, or 0 if None. All else stays: the windows of attention and
-    the taps of the convolutions.
+    """`state` with h of the recurrent layers from `other`, or 0 if None, as in activation patching. All else stays: the
+    windows of attention and the taps of the convolutions.
 
     channels: (L,) bool for each recurrent layer, True where h is exchanged; None: all. Raises LabError for states that
     do not belong to one model and one batch.
     """
-    mine = [layer.hidden for layer in state.layers if isinstance(layer, RecurrentState)]
+    mine = _hidden(state)
     theirs = [torch.zeros_like(h) for h in mine] if other is None else _hidden(other)
     masks = [torch.ones(h.shape[-1], dtype=torch.bool) for h in mine] if channels is None else list(channels)
     shapes = [tuple(h.shape) for h in mine]
@@ -160,7 +155,7 @@ def _hidden(state: GriffinState) -> list[Tensor]:
     return [layer.hidden for layer in state.layers if isinstance(layer, RecurrentState)]
 
 
-# Reading
+# Probes
 
 
 @dataclass(frozen=True)
@@ -179,11 +174,11 @@ def held_out_stories(each: int, sentences: int) -> list[storyworld.Story]:
     found: dict[str, list[storyworld.Story]] = {hero: [] for hero in HEROES}
     number = 6000  # no other measure comes here
     while min(map(len, found.values())) < each:
-        told = storyworld.story(narration.held_out_seed(number), sentences)
-        if len(found[told.cast.hero]) < each:
-            found[told.cast.hero].append(told)
+        story = storyworld.story(narration.held_out_seed(number), sentences)
+        if len(found[story.cast.hero]) < each:
+            found[story.cast.hero].append(story)
         number += 1
-    return [told for stories in zip(*found.values(), strict=True) for told in stories]
+    return [story for stories in zip(*found.values(), strict=True) for story in stories]
 
 
 def sentence_ends(
@@ -195,34 +190,33 @@ def sentence_ends(
     Sentences are read one by one, so that where they end is known; the held-out narrators take turns.
     """
     hidden, facts, numbers, unnamed, held_out = [], [], [], [], []
-    told_of: Counter[str] = Counter()
+    heroes: Counter[str] = Counter()
     for number, story in enumerate(stories):
         narrator = narrators.HELD_OUT[number % len(narrators.HELD_OUT)]
         spoken = [narrator.read(sentence) for sentence in story.sentences]
         ends = -(-np.cumsum([len(waveform) for waveform in spoken]) // TOKEN_HOP)
         tokens = tokenizer.encode(np.concatenate(spoken))
         state, since = None, 0
-        told_of[story.cast.hero] += 1
-        for k, heard in enumerate(tokens.split(np.diff(ends, prepend=0).tolist())):
+        heroes[story.cast.hero] += 1
+        for k, sentence in enumerate(tokens.split(np.diff(ends, prepend=0).tolist())):
             with torch.no_grad():
-                state = model(heard[None], state, last=True)[1]
+                state = model(sentence[None], state, last=True)[1]
             since = 0 if story.parsed[k].form.names else since + 1
             if k >= after:
                 hidden.append(torch.cat(_hidden(state)).numpy())  # (layers, L)
                 facts.append(story.facts[k])
                 numbers.append(number)
                 unnamed.append(since)
-                held_out.append(told_of[story.cast.hero] % 3 == 0)
+                held_out.append(heroes[story.cast.hero] % 3 == 0)
     if not any(held_out):
-        raise LabError(
-            f"{len(stories)} stories give no state to test with; give 3 of each hero, of over {after} sentences"
-        )
+        wanted = f"give 3 of each hero, of over {after} sentences"
+        raise LabError(f"{len(stories)} stories give no state to test with; {wanted}")
     return SentenceEnds(np.stack(hidden, 1), facts, *map(np.array, (numbers, unnamed, held_out)))
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a linear probe makes of states that it has not learnt from."""
+    """A linear probe on states that it was not fitted to."""
 
     right: np.ndarray  # (N,) bool, of the held-out states
     stories: np.ndarray  # (N,) where they come from
@@ -247,7 +241,7 @@ def probe(ends: SentenceEnds, layer: int, labels: Sequence[str], channels: np.nd
     """
     hidden = ends.hidden[layer] if channels is None else ends.hidden[layer][:, channels]
     wanted, test = np.array(labels), ends.held_out
-    reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    reader.fit(hidden[~test], wanted[~test])
-    weights = np.sqrt(np.square(reader[-1].coef_).mean(0))
-    return Probe(reader.predict(hidden[test]) == wanted[test], ends.stories[test], weights)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    classifier.fit(hidden[~test], wanted[~test])
+    weights = np.sqrt(np.square(classifier[-1].coef_).mean(0))
+    return Probe(classifier.predict(hidden[test]) == wanted[test], ends.stories[test], weights)

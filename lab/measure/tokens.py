@@ -24,20 +24,21 @@ from lab.tokens.mel import LogMel
 PIECE = 10 * TOKEN_RATE  # tokens from which the probe tells the narrator
 
 
-def character_error_rate(truth: Sequence[str], heard: Sequence[str]) -> float:
+def character_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> float:
     """Edits over characters of the truth, all texts taken together.
 
     Raises LabError where the texts are not as many, or the truth has no character.
     """
-    if len(truth) != len(heard) or not any(truth):
-        raise LabError(f"{len(heard)} transcripts of {len(truth)} texts; give as many of both, with words in the texts")
-    return float(jiwer.cer(list(truth), list(heard)))
+    if len(truth) != len(transcripts) or not any(truth):
+        counts = f"{len(transcripts)} transcripts of {len(truth)} texts"
+        raise LabError(f"{counts}; give as many of both, with words in the texts")
+    return float(jiwer.cer(list(truth), list(transcripts)))
 
 
 def transcription(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> float:
     """Character error rate of waveform -> tokens -> text."""
-    heard = [tokenizer.transcribe(tokenizer.encode(utterance.samples())) for utterance in utterances]
-    return character_error_rate([utterance.text for utterance in utterances], heard)
+    transcripts = [tokenizer.transcribe(tokenizer.encode(utterance.samples())) for utterance in utterances]
+    return character_error_rate([utterance.text for utterance in utterances], transcripts)
 
 
 def unit_edit_distance(first: Tensor, second: Tensor) -> float:
@@ -89,9 +90,9 @@ def narrator_identified(tokenizer: Tokenizer, utterances: Iterable[Utterance]) -
     log_mel, tokens, spectra, narrators, texts = LogMel(), [], [], [], []
     for utterance in utterances:
         waveform = utterance.samples()
-        heard = tokenizer.encode(waveform)
+        encoded = tokenizer.encode(waveform)
         for start in range(0, len(waveform) // TOKEN_HOP - PIECE + 1, PIECE):
-            tokens.append(heard[start : start + PIECE].cpu().numpy())
+            tokens.append(encoded[start : start + PIECE].cpu().numpy())
             piece = torch.from_numpy(waveform[TOKEN_HOP * start : TOKEN_HOP * (start + PIECE)])
             frames = log_mel(piece[None])[0]  # (4 T, 80)
             spectra.append(torch.cat([frames.mean(0), frames.std(0)]).numpy())
@@ -144,10 +145,11 @@ def phones_and_tokens(
     """
     phones, tokens = [np.zeros(0, str)], [np.zeros(0, np.int64)]
     for utterance, intervals in aligned:
-        heard = tokenizer.encode(utterance.samples()).cpu().numpy()
-        said = np.array(labels(intervals, len(heard), TOKEN_RATE))
-        phones.append(said[said != UNKNOWN])
-        tokens.append(heard[said != UNKNOWN])
+        encoded = tokenizer.encode(utterance.samples()).cpu().numpy()
+        aligned_phones = np.array(labels(intervals, len(encoded), TOKEN_RATE))
+        known = aligned_phones != UNKNOWN
+        phones.append(aligned_phones[known])
+        tokens.append(encoded[known])
     return np.concatenate(phones), np.concatenate(tokens)
 
 
