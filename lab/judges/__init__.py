@@ -1,0 +1,30 @@
+"""Outside judges, each behind a protocol of one method, chosen by name: `load("whisper:base.en")`.
+
+    protocols.py     what judges offer, and the verdict of one
+    checkpoints.py   what a result tells of the weights that judged it
+
+A spec is a kind, or kind:checkpoint with the id of a model on its hub or a local path.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from lab.errors import LabError
+
+KINDS: dict[str, str] = {}  # kind -> module and class, which is made from the checkpoint, "" where none is given
+
+
+def load(spec: str) -> Any:
+    """The judge of a spec. Raises LabError for a kind that there is not, and for a missing package or checkpoint."""
+    kind, _, checkpoint = spec.partition(":")
+    if kind not in KINDS:
+        raise LabError(f"there is no judge {spec!r}; kinds are {', '.join(KINDS)}, as in kind:checkpoint")
+    module, name = KINDS[kind].split(":")
+    try:
+        return getattr(import_module(f"lab.judges.{module}"), name)(checkpoint)
+    except ImportError as error:
+        raise LabError(f"judge {spec!r} lacks a package ({error}); `pip install speechssm-lab[judges]`") from error
+    except LabError as error:
+        raise LabError(f"judge {spec!r}: {error}") from error
