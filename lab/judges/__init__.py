@@ -13,7 +13,12 @@ from typing import Any
 
 from lab.errors import LabError
 
-KINDS: dict[str, str] = {}  # kind -> module and class, which is made from the checkpoint, "" where none is given
+KINDS = {  # kind -> module and class, which is made from the checkpoint, "" where none is given
+    "lm": "causal_lm:TransformersLM",
+    "minilm": "sentences:SentenceEncoder",
+    "sbert": "sentences:SentenceEncoder",
+    "likelihood": "likelihood:LikelihoodJudge",
+}
 
 
 def load(spec: str) -> Any:

@@ -22,9 +22,9 @@ from lab.audio import SAMPLE_RATE
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.files import made, replacing
+from lab.judges.protocols import TextEncoder
 from lab.language import generate
 from lab.language.decode import MAX_ROWS
-from lab.measure.embedding import Embed
 from lab.measure.text import auto_bleu, repetition
 from lab.nn.sampling import generator_of
 from lab.paths import data_folder
@@ -154,7 +154,7 @@ def by_minute(
 
 
 def by_span(
-    words: Words, embed: Embed, size: int = SPAN, hop: int | None = None, prompt_seconds: float = PROMPT_SECONDS
+    words: Words, encoder: TextEncoder, size: int = SPAN, hop: int | None = None, prompt_seconds: float = PROMPT_SECONDS
 ) -> tuple[Span, ...]:
     """SC-L (Park et al. 2025): the cosine of the prompt and each span of `size` words after it, `hop` words apart.
 
@@ -165,7 +165,7 @@ def by_span(
     if not spans:
         return ()
     prompt = _text(words[: len(words) - len(new)])
-    vectors = embed([prompt, *openings(), *map(_text, spans)])
+    vectors = encoder.embed_text([prompt, *openings(), *map(_text, spans)])
     others = len(openings())
     cosines = vectors[1 + others :] @ vectors[: 1 + others].T  # (spans, 1 + others)
     return tuple(
@@ -174,10 +174,10 @@ def by_span(
     )
 
 
-def story_scores(number: int, words: Words, embed: Embed, minutes: int = MINUTES) -> StoryScores:
+def story_scores(number: int, words: Words, encoder: TextEncoder, minutes: int = MINUTES) -> StoryScores:
     """Of a continuation of the opening of held-out story `number`, or of that story itself, prompt and all."""
     cast = cast_of(number)
-    return StoryScores(number, cast.hero, by_minute(words, cast, minutes), by_span(words, embed))
+    return StoryScores(number, cast.hero, by_minute(words, cast, minutes), by_span(words, encoder))
 
 
 def cast_of(number: int) -> storyworld.Cast:
@@ -237,7 +237,7 @@ def measure(
     tokenizer: Tokenizer,
     languages: Mapping[str, LanguageModel],
     numbers: Sequence[int],
-    embed: Embed,
+    encoder: TextEncoder,
     minutes: int = MINUTES,
 ) -> Report:
     """Every language model goes on from the first 10 s of the same held-out stories, beside those stories."""
@@ -248,12 +248,12 @@ def measure(
     told |= {name: continued(language, prompts, minutes) for name, language in languages.items()}
     scores = {
         name: tuple(
-            story_scores(number, tokenizer.words(tokens), embed, minutes)
+            story_scores(number, tokenizer.words(tokens), encoder, minutes)
             for number, tokens in zip(numbers, streams, strict=True)
         )
         for name, streams in told.items()
     }
-    return Report(minutes, embed.name, scores)
+    return Report(minutes, encoder.name, scores)
 
 
 def published() -> dict[str, dict[int, float]]:

@@ -19,7 +19,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from lab import audio, bundle
+from lab import audio, bundle, judges
 from lab.corpora import Utterance, librispeech, narration, narrators, phones, storyworld
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
@@ -29,7 +29,6 @@ from lab.measure import speaker as speaker_measures
 from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
 from lab.measure.coherence import PROMPT_SECONDS
-from lab.measure.embedding import embedder
 from lab.speech import TEMPERATURE, SpeechSSM
 
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
@@ -195,7 +194,7 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
     """Held-out stories that each language model of the bundle in use goes on with: is the hero still right?"""
     root = bundle.folder()
     models = {name: bundle.load(root, name) for name in bundle.index(root) if name in LANGUAGES}
-    report = coherence.measure(ssm.tokenizer, models, range(count), embedder(), minutes)  # type: ignore[arg-type]
+    report = coherence.measure(ssm.tokenizer, models, range(count), judges.load("minilm"), minutes)  # type: ignore[arg-type]
     figures = []
     for model, scores in report.scores.items():
         shares = coherence.curve(scores, "hero").value
