@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from lab import bundle, cards
+from lab import bundle
 from lab.corpora import narration, storyworld
 from lab.corpora.prompts import prompts
+from lab.evaluate import report
 from lab.language import generate
 from lab.measure import audio as audio_measures
 from lab.measure import tokens as token_measures
 from lab.speech import SpeechSSM
+from tests.commands import lab
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "data" / "bundle"
@@ -32,9 +34,14 @@ def test_bundle_is_small_and_every_model_has_a_card():
         assert {"data", "steps", "minutes", "machine", "command", "parameters"} <= set(entry["card"]), name
 
 
-def test_readme_shows_the_figures_of_the_cards():
-    shown = (ROOT / "README.md").read_text().split("<!-- lab card -->\n")[1].split("\n<!-- end -->")[0]
-    assert shown == cards.table(cards.checked(bundle.index(SHIPPED), bundle.digests(SHIPPED)))
+@pytest.mark.parametrize("what", ["headlines", "differences"])
+def test_readme_shows_what_lab_card_prints(what: str):
+    shown = (ROOT / "README.md").read_text().split(f"<!-- lab card {what} -->\n")[1].split("<!-- end -->")[0]
+    assert shown == lab("card", what, "--bundle", SHIPPED).stdout
+
+
+def test_page_of_all_figures_is_that_of_the_bundle():
+    assert report.PAGE.read_text() == lab("card", "page", "--bundle", SHIPPED).stdout
 
 
 def test_prompts_are_about_ten_seconds_and_understood(ssm: SpeechSSM):

@@ -19,6 +19,7 @@ Measure = Literal[
     "tokens", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "seams", "making", "speed",
     "memory", "all",
 ]  # fmt: skip
+Card = Literal["figures", "headlines", "differences", "page"]
 Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "gpu", "all", "card"]
 
 
@@ -77,12 +78,32 @@ def bench(
 
 
 @command
-def card() -> None:
-    """The figures in bundle.json as a table in markdown, those alone whose weights are still the bundle's."""
+def card(
+    what: Annotated[
+        Card, typer.Argument(help="figures: by `lab measure`; the others stand in the README.")
+    ] = "figures",
+) -> None:
+    """What was measured on this bundle, in markdown, but nothing that was measured with other weights.
+
+    headlines and differences stand in the README; page is all there is: data/measured/FIGURES.md.
+    """
     from lab import bundle, cards
 
-    entries = cards.checked(bundle.index(bundle.folder()), bundle.digests(bundle.folder()))
-    answer(entries, cards.table(entries))
+    digests = bundle.digests(bundle.folder())
+    entries = cards.checked(bundle.index(bundle.folder()), digests)
+    if what == "figures":
+        answer(entries, cards.table(entries))
+        return
+    from lab.evaluate import report
+    from lab.evaluate.results import Results
+
+    results, stale = report.fresh(Results.load(report.RESULTS), digests)
+    shown = {
+        "headlines": lambda: report.headlines(results),
+        "differences": lambda: report.differences(entries),
+        "page": lambda: report.page(entries, results, stale),
+    }[what]()
+    answer({what: shown}, shown)
 
 
 @command

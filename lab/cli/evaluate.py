@@ -1,0 +1,121 @@
+"""lab evaluate: systems over sets of prompts, judged by outside ears."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import typer
+
+from lab.cli.app import answer, command
+from lab.console import console
+from lab.errors import LabError
+
+Set = Literal["stories", "librispeech", "librispeech-long"]
+
+
+class Table(StrEnum):
+    SHORT = "2"
+    MINUTES_4 = "3"
+    MINUTES_16 = "4"
+
+
+@command
+def evaluate(
+    source: Annotated[
+        Path | None, typer.Argument(help="prompts/, continuations/, references/, texts/ in a folder, or JSON lines.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option(help="In place of a source: griffin, transformer+3s, codec, voice, ...")
+    ] = None,
+    set_: Annotated[Set, typer.Option("--set", help="The prompts that it goes on from.")] = "stories",
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Of prompt and continuation together; 4, or 10 s for librispeech.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many samples of the set.")] = 16,
+    ears: Annotated[str, typer.Option(help="Judges: whisper:PATH,ge2e:PATH,distillmos,lm:PATH,sbert:ID,...")] = "ctc",
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the first sample; the next one's is one more.")] = 0,
+    speech: Annotated[
+        Path | None, typer.Option(help="A folder in the layout of LibriSpeech or LibriSpeech-Long.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps: where the system computes.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="A folder for all that is heard, for listening tests.")] = None,
+    table: Annotated[list[Table] | None, typer.Option(help="Print this table of the paper with our rows.")] = None,
+    figure: Annotated[Literal["5"] | None, typer.Option(help="Print this figure of the paper as a table.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file of results, which more runs add to.")] = Path(
+        "evaluation.json"
+    ),
+) -> None:
+    """Score continuations of spoken prompts: recognized text, speaker, naturalness, coherence, by minute.
+
+    Without a source or a system it prints the tables of what the file holds. A run that was stopped goes on.
+    """
+    from lab import bundle
+    from lab.corpora import librispeech
+    from lab.evaluate import contest, examples, run, sets, systems, tables
+    from lab.evaluate import ears as judges
+    from lab.evaluate.results import Results, Row
+    from lab.evaluate.summary import summarize
+
+    if source and system:
+        raise LabError(f"both {source} and --system {system} are given; a source has its continuations already")
+    results = Results.load(output)
+    shown: list[str] = []
+    if source or system:
+        root, seconds = bundle.folder(), None
+        if system:
+            seconds = 60 * minutes if minutes else sets.SECONDS[set_]
+            samples = sets.examples(set_, count, seconds, speech or librispeech.find(), seed)
+        else:
+            samples = examples.read(cast(Path, source))
+        speaks = systems.load(system, root, temperature, device) if system else None
+        listens = judges.load(ears, root)
+        if lacking := listens.lacking():
+            console.print(f"nobody judges {'; '.join(lacking)}: give more --ears, `pip install speechssm-lab[judges]`")
+        asked = Row(
+            system or "continuations",
+            samples.name,
+            seconds,
+            speaks.temperature if speaks else None,
+            seed,
+            speaks.weights if speaks else {},
+            listens.provenance(),
+            _command(source, system, set_, seconds, count, ears, temperature, seed),
+        )
+        row = run.run(results, listens, samples, asked, speaks, keep)
+        for judge in listens.judges:
+            contest.hold(results, row, judge, listens.recognizers[0].name)
+        for each in results.rows:
+            each.summary = summarize(each)
+        results.save()
+        shown.append(tables.by_minute(row))
+    elif not results.rows:
+        raise LabError(f"there are no results in {output}; give a folder, a manifest or --system")
+    shown += [tables.table(results, number) for number in table or ()]
+    shown += [tables.figure(results)] if figure else []
+    found: Any = {"path": str(output), "rows": [each.summary | {"system": each.system} for each in results.rows]}
+    answer(found, "\n\n".join(shown))
+
+
+def _command(
+    source: Path | None,
+    system: str | None,
+    set_: str,
+    seconds: float | None,
+    count: int,
+    ears: str,
+    temperature: float,
+    seed: int,
+) -> str:
+    """What was asked with all that was left out, and without the folders of this machine."""
+    from lab.evaluate.ears import shown
+
+    if source:
+        words = [source.name]
+    else:
+        words = ["--system", str(system), "--set", set_, "--minutes", f"{(seconds or 0) / 60:g}", "--count", str(count)]
+        words += ["--temperature", f"{temperature:g}", "--seed", str(seed)]
+    return shlex.join(["lab", "evaluate", *words, "--ears", shown(ears)])

@@ -1,0 +1,16 @@
+"""The paper's evaluation: systems over sets of prompts, judged by outside ears, in one file of results.
+
+examples.py   a prompt, how a system went on, how it really goes on: from a folder or a manifest
+sets.py       named sets of prompts
+systems.py    who goes on: language models of the bundle, with and without restart, and the stages of the voice
+ears.py       judges by their specs, and what they lack
+scoring.py    one sample's values, by minute
+results.py    one JSON with every sample's values
+run.py        all samples of a row, one by one, and who wins against whom
+summary.py    means with intervals, by minute, and what decays
+tables.py     Tables 2 to 4 and Fig. 5, the published rows beside ours
+"""
+
+from lab.extras import require
+
+require("train")

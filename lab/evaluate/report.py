@@ -1,0 +1,143 @@
+"""Figures for readers, in markdown: some rows that matter for the README, and a page with all there are.
+
+The results are those of data/measured/evaluation.json. A row whose weights are no longer the bundle's is not printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lab import cards
+from lab.evaluate import tables
+from lab.evaluate.results import Results, Row
+from lab.evaluate.systems import TRUTH
+from lab.measure import coherence
+from lab.speech import TEMPERATURE
+from lab.tokens import TOKEN_RATE
+
+RESULTS, PAGE = coherence.FOLDER / "evaluation.json", coherence.FOLDER / "FIGURES.md"
+_SET, _SECONDS = "stories", 240.0
+_SYSTEMS = (TRUTH, "griffin", "transformer")
+_PUBLISHED = ("ground truth", "SpeechSSM-2B", "Transformer")
+_ROWS = {  # what is shown: the measure, and of which minute or 100 words, None for the whole
+    "ASR-PPL, nats a token": ("ASR-PPL", None),
+    "SpkrSim, prompt and continuation": ("SpkrSim", None),
+    "MOS, minute 1": ("MOS", 0),
+    "MOS, minute 4": ("MOS", 3),
+    "SC-L, first 100 words": ("SC-L", 0),
+    "SC-L, 100 words from the 400th on": ("SC-L", 4),
+    "words of the story world that parse, minute 4": ("words that parse", 3),
+    "hero right, minute 4": ("hero right", 3),
+}
+
+
+def fresh(results: Results, digests: Mapping[str, str]) -> tuple[Results, list[str]]:
+    """The rows whose weights are those of `bundle.digests`, and a line about each of the others."""
+    kept, lines = Results(results.path), []
+    for row in results.rows:
+        if changed := [name for name, digest in row.weights.items() if digests.get(name) != digest]:
+            lines.append(f"{row.system} on {row.set}: measure it again, {', '.join(changed)} changed since")
+        else:
+            kept.rows.append(row)
+    return kept, lines
+
+
+def headlines(results: Results) -> str:
+    """Eight rows that matter of 4-minute stories, the paper's values of its 4-minute readings beside them."""
+    rows = [row for row in results.rows if (row.set, row.seconds) == (_SET, _SECONDS) and row.system in _SYSTEMS]
+    rows.sort(key=lambda row: (_SYSTEMS.index(row.system), -(row.temperature or 0)))
+    head = ["stories of 4 minutes, mean (95 %)", *map(_title, rows), *(f"{name}, published" for name in _PUBLISHED)]
+    body = [
+        [label, *(_ours(row, *asked) for row in rows), *(_theirs(name, *asked) for name in _PUBLISHED)]
+        for label, asked in _ROWS.items()
+    ]
+    return "\n".join(tables.markdown(head, body))
+
+
+def page(entries: Mapping[str, Any], results: Results, stale: list[str]) -> str:
+    """All figures: the evaluation by table and by minute, then those in the cards of `cards.checked` entries."""
+    parts = ["# Figures", _HOW, *_evaluation(results), *stale, "## By `lab measure`", cards.table(entries)]
+    return "\n\n".join(parts)
+
+
+_HOW = (
+    "Written by `lab card page`. Figures of other weights than the bundle's are left out, those that do not tell of "
+    "their weights are not verified. What is called published is the paper's, by other judges and on other prompts."
+)
+
+
+def differences(entries: dict[str, Any]) -> str:
+    """How the models of `index` differ from the paper's: sizes by their configs, corpora by their cards."""
+    config = {name: entry["config"] for name, entry in entries.items()}
+    size = {name: f"{parameters / 1e6:.1f} M parameters" for name, parameters, _ in cards.describe(entries)}
+    codec, voice = config["codec"], config["soundstorm"]
+    window, length = config["griffin"]["window"] / TOKEN_RATE, config["transformer"]["context"] / TOKEN_RATE
+    rows = {
+        "semantic codes, 25 Hz": ("32k", str(config["tokenizer"]["codes"])),
+        "tokenizer": (
+            "USM-v2, 2B: BEST-RQ on untranscribed speech, then an auxiliary loss of recognition",
+            f"{size['tokenizer']}; supervised by text alone: CTC, and one narrator's reading of the same words",
+        ),
+        "language model": (
+            "Griffin of 2B and 9B, attention to 82 s, begun from RecurrentGemma",
+            f"Griffin of {size['griffin']}, attention to {window:.0f} s, begun from nothing",
+        ),
+        "segments it learns from": ("30 s, 4 min (default), 16 min", f"{length:.0f} s; griffin30: 30 s"),
+        "temperature": ("1", f"{TEMPERATURE:g} by default; figures at 1, too"),
+        "voice": ("SoundStorm, 24 layers, 600 M", f"SoundStorm, {voice['layers']} layers, {size['soundstorm']}"),
+        "codec, 50 Hz": (
+            "SoundStream, 12 levels of 1024 codes",
+            f"{codec['levels']} levels of {codec['codes']} codes, {voice['levels']} of them spoken; {size['codec']}",
+        ),
+        "seams": ("a cut", "an equal-power cross-fade of 20 ms"),
+        **{
+            f"corpus of {name}": (theirs, entries[name]["card"].get("data", ""))
+            for name, theirs in (
+                ("tokenizer", "12M h in 300 languages"),
+                ("griffin", "LibriLight, 60k h"),
+                ("soundstorm", "Common Voice, Multilingual LibriSpeech, VoxPopuli"),
+            )
+        },
+        "prompts of the figures": (
+            "LibriSpeech and LibriSpeech-Long, test-clean",
+            "held-out stories by held-out narrators",
+        ),
+        "judges": ("Gemini 2.0 Flash, Gemma-2B, people", "named in each figure; MOS is predicted"),
+    }
+    return "\n".join(tables.markdown(["", "the paper", "this bundle"], [[name, *both] for name, both in rows.items()]))
+
+
+def _evaluation(results: Results) -> Iterator[str]:
+    if results.rows:
+        yield "## The paper's tables"
+        yield from (tables.table(results, number) for number in tables.TABLES)
+        yield tables.figure(results)
+        yield "## By minute"
+        for row in results.rows:
+            yield tables.by_minute(row)
+            yield f"`{row.command}`, {row.machine}, {row.date}"
+
+
+def _title(row: Row) -> str:
+    drawn = "" if row.temperature is None else f", temperature {row.temperature:g}"
+    return f"{row.system}{drawn}, n = {len(row.samples)}"
+
+
+def _ours(row: Row, measure: str, at: int | None) -> str:
+    if measure == "SC-L":
+        means: list[Any] = next((means for key, means in row.summary["spans"].items() if key.startswith(measure)), [])
+        return tables.estimate(means[at]) if at is not None and at < len(means) else ""
+    minutes = row.summary["minutes"]
+    values = row.summary["values"] if at is None else minutes[at] if at < len(minutes) else {}
+    return tables.first(values, measure)
+
+
+def _theirs(name: str, measure: str, at: int | None) -> str:
+    if measure == "SC-L":
+        return f"{coherence.published()[name][100 * (at or 0)]:g}"
+    row = next(row for row in tables.published()["tables"]["3"]["rows"] if row["system"] == name)
+    if measure == "MOS":
+        value, half = row["MOS by minute"][at]
+        return f"{value} +- {half}"
+    return str(row.get(measure, ""))

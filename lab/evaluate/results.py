@@ -1,0 +1,103 @@
+"""One file of results: rows, each a system over a set, and in each every sample's values.
+
+A row is written anew after each sample, whole or not at all, so that a kill loses one sample at most. A row says all
+that it takes to get it again: the command, the weights and the judges, n, seed, temperature, machine and date.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from lab import __version__, machine
+from lab.errors import LabError
+from lab.files import made, replacing
+
+FORMAT = 1
+_SETTINGS = ("seed", "weights", "judges")  # that all samples of a row have in common
+
+
+@dataclass
+class Row:
+    """What was measured of one system. `samples`: of `scoring.score`, with the verdicts of `contest.judge`."""
+
+    system: str
+    set: str
+    seconds: float | None  # of prompt and continuation; None for a folder, where each has its own
+    temperature: float | None  # None where nothing was sampled here
+    seed: int
+    weights: dict[str, str]  # `bundle.digests` of the models that were heard
+    judges: dict[str, dict[str, str]]  # the provenance of each
+    command: str
+    machine: str = field(default_factory=machine.name)
+    date: str = field(default_factory=lambda: date.today().isoformat())
+    version: str = __version__
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, float | None, float | None]:
+        return self.system, self.set, self.seconds, self.temperature
+
+    def sample(self, name: str) -> dict[str, Any] | None:
+        return next((sample for sample in self.samples if sample["name"] == name), None)
+
+
+@dataclass
+class Results:
+    """The rows of one file."""
+
+    path: Path
+    rows: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """None yet where there is no file. Raises LabError for one that is damaged or something else."""
+        try:
+            told = json.loads(path.read_text())
+            if told["format"] != FORMAT:
+                raise ValueError(f"format {told['format']}, not {FORMAT}")
+            return cls(path, [Row(**row) for row in told["rows"]])
+        except FileNotFoundError:
+            return cls(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(f"{path} is no file of `lab evaluate` ({error}); give another -o") from None
+
+    def save(self) -> None:
+        """Raises LabError where it cannot be written: the old file stays."""
+        rows = [_plain(asdict(row)) for row in self.rows if row.samples]
+        made(self.path.parent)
+        with replacing(self.path) as part:
+            part.write_text(json.dumps({"format": FORMAT, "rows": rows}, indent=1, allow_nan=False) + "\n")
+
+    def row(self, asked: Row) -> Row:
+        """The one that `asked` goes on, or `asked`, added. Raises LabError where the old one was measured otherwise."""
+        for row in self.rows:
+            if row.key == asked.key:
+                changed = next((name for name in _SETTINGS if getattr(row, name) != getattr(asked, name)), None)
+                if changed:
+                    raise LabError(f"{self.path} has {row.system} with other {changed}; give another file with -o")
+                return row
+        self.rows.append(asked)
+        return asked
+
+    def find(self, system: str, like: Row) -> Row | None:
+        """The row of another system over the same set and length, of `like`'s temperature where it has one."""
+        alike = [row for row in self.rows if (row.system, row.set, row.seconds) == (system, like.set, like.seconds)]
+        return next((row for row in alike if row.temperature in (like.temperature, None)), None)
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: numbers to five digits, none where they are not finite."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,193 @@
+"""One sample's values: of the whole, by minute, and by spans of 100 words.
+
+Minutes are those of prompt and continuation together, as in the paper, so that the first lacks the prompt. They are cut
+where it is quietest within 1 s of the mark, so that no word is, and each is heard alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+from lab import audio
+from lab.audio import SAMPLE_RATE, Waveform
+from lab.corpora import storyworld
+from lab.errors import LabError
+from lab.evaluate.ears import Ears
+from lab.evaluate.examples import Example, Sound, silent
+from lab.measure import coherence
+from lab.measure.text import auto_bleu
+
+SPAN_SECONDS = 5.0  # of each minute a predictor of MOS hears one such span: the paper's N-MOS-T
+SPAN_WORDS = 100  # about 30 s: the paper's SC-L
+_MINUTE = 60 * SAMPLE_RATE
+_REST = 15.0  # seconds: less at the end belongs to the minute before
+_REACH, _QUIET = SAMPLE_RATE, SAMPLE_RATE // 50  # samples: how far a cut may move, and what it looks for
+
+Values = dict[str, float]
+
+
+def score(
+    ears: Ears, example: Example, sound: Sound, spoken: Waveform, truth: Mapping[str, Any] | None, *, respoken: bool
+) -> dict[str, Any]:
+    """What `spoken` (N,), which follows the prompt of `sound`, is like, for JSON.
+
+    truth: what this function found of the reference, None for the reference itself, or where there is none. respoken:
+    `spoken` says what the reference says, so that its words can be counted wrong.
+    """
+    pieces = minutes(spoken, len(sound.prompt))
+    heard = {each.name: [_hear(each.transcribe, piece) for piece in pieces] for each in ears.recognizers}
+    texts = next(iter(heard.values()), [""] * len(pieces))
+    prompt_text = (
+        truth["prompt_text"] if truth else _hear(ears.recognizers[0].transcribe, sound.prompt) if heard else ""
+    )
+    spans = mos_spans(example.name, spoken, len(sound.prompt), sound.reference)
+    by_minute = [
+        _speakers(ears, sound.prompt, piece) | _mos(ears, span) | _of_text(ears, text)
+        for piece, span, text in zip(pieces, spans, texts, strict=True)
+    ]
+    whole = _of_text(ears, " ".join(texts)) | _speakers(ears, sound.prompt, spoken)
+    for each in ears.mos:
+        key = f"MOS ({each.name})"
+        whole[key] = float(np.mean([minute[key] for minute in by_minute]))
+    if heard and example.cast:
+        for values, more in zip(by_minute, _of_story(texts, example.cast), strict=True):
+            values |= more
+    if heard and truth:
+        whole |= _similarity(ears, " ".join(texts), " ".join(truth["texts"][ears.recognizers[0].name]))
+    record: dict[str, Any] = {"name": example.name, "seed": example.seed, "seconds": len(spoken) / SAMPLE_RATE}
+    record |= {"prompt_text": prompt_text, "texts": heard}
+    if heard and example.text and respoken:
+        record["said"] = truth["said"] if truth else part(example.text, prompt_text, " ".join(texts))
+        whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
+    likeness = _likeness(ears, prompt_text, " ".join(texts)) if heard else {}
+    whole |= {key: float(np.mean(cosines)) for key, cosines in likeness.items()}
+    return record | {"values": whole, "minutes": by_minute, "spans": likeness}
+
+
+def minutes(spoken: Waveform, before: int) -> list[Waveform]:
+    """Pieces of a waveform (N,) that follows `before` samples, cut near the full minutes of both."""
+    return np.split(spoken, [_quietest(spoken, mark) for mark in _marks(spoken, before)])
+
+
+def _marks(spoken: Waveform, before: int) -> list[int]:
+    marks = range(_MINUTE - before % _MINUTE, len(spoken), _MINUTE)
+    return [mark for mark in marks if len(spoken) - mark >= _REST * SAMPLE_RATE]
+
+
+def _quietest(spoken: Waveform, mark: int) -> int:
+    """The middle of the quietest 20 ms within 1 s of a mark."""
+    start = max(0, mark - _REACH)
+    power = audio.levels.frame_power(spoken[start : mark + _REACH])
+    return start + int(power.argmin()) * _QUIET + _QUIET // 2
+
+
+def mos_spans(name: str, spoken: Waveform, before: int, reference: Waveform | None) -> list[Waveform]:
+    """5 s of each minute of a waveform (N,) that follows `before` samples; the whole where it is under a minute.
+
+    Where, is decided by the name of the sample, the minute and the length of the reference: the same for all systems.
+    """
+    total, length = before + len(spoken), round(SPAN_SECONDS * SAMPLE_RATE)
+    if len(spoken) < _MINUTE:
+        return [spoken]
+    spans = []
+    for number in range(1 + len(_marks(spoken, before))):
+        low = max(before, number * _MINUTE)
+        known = before + len(reference) if reference is not None else 0
+        high = min((number + 1) * _MINUTE, known if known >= low + length else total)
+        chance = np.random.default_rng((zlib.crc32(name.encode()), number)).random()
+        start = low - before + round(chance * max(0, high - low - length))
+        spans.append(spoken[start : start + length])
+    return spans
+
+
+def _hear(transcribe: Any, waveform: Waveform) -> str:
+    return "" if silent(waveform) else " ".join(transcribe(waveform).split())
+
+
+def _mos(ears: Ears, span: Waveform) -> Values:
+    """Silence is as bad as can be."""
+    return {f"MOS ({each.name})": 1.0 if silent(span) else float(each.predict_mos(span)) for each in ears.mos}
+
+
+def _speakers(ears: Ears, prompt: Waveform, spoken: Waveform) -> Values:
+    """Silence is like nobody."""
+
+    def alike(embed: Any) -> float:
+        return 0.0 if silent(spoken) else float(embed(prompt) @ embed(spoken))
+
+    return {f"SpkrSim ({each.name})": alike(each.embed_speaker) for each in ears.speakers}
+
+
+def _of_text(ears: Ears, text: str) -> Values:
+    said = words(text)
+    found = {"words": float(len(said)), "auto-BLEU": auto_bleu(said)}
+    for each in ears.language_models:
+        likelihood, tokens = each.log_likelihood(text) if text else (0.0, 0)
+        if tokens:  # a text without a word has no perplexity; `words` tells of it
+            found[f"ASR-PPL ({each.name})"] = -likelihood / tokens
+    return found
+
+
+def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
+    """What each minute of a story keeps; one without a sentence of the world keeps nothing."""
+    times = [(60.0 * number, 60.0 * number + 1, word) for number, text in enumerate(texts) for word in words(text)]
+    return [
+        {
+            "words that parse": minute.parsed / max(1, minute.words),
+            "hero right": minute.hero_right / max(1, minute.hero_named),
+            "mentions": float(minute.hero_named),
+        }
+        for minute in coherence.by_minute(times, cast, len(texts), prompt_seconds=0)
+    ]
+
+
+def _similarity(ears: Ears, text: str, reference: str) -> Values:
+    found = {}
+    for each in ears.encoders:
+        one, other = each.embed_text([text, reference])
+        found[f"similarity ({each.name})"] = float(one @ other)
+    return found
+
+
+def _likeness(ears: Ears, prompt: str, text: str) -> dict[str, list[float]]:
+    """SC-L (Park et al. 2025): the cosine of the prompt and each 100 words; fewer at the end are left out."""
+    said = text.split()
+    spans = [" ".join(said[at : at + SPAN_WORDS]) for at in range(0, len(said) - SPAN_WORDS + 1, SPAN_WORDS)]
+    found = {}
+    for each in ears.encoders if spans else ():
+        first, *others = each.embed_text([prompt, *spans])
+        found[f"SC-L ({each.name})"] = [float(first @ other) for other in others]
+    return found
+
+
+def words(text: str) -> list[str]:
+    return storyworld.normalize(text).split()
+
+
+def words_wrong(text: str, heard: str) -> float:
+    """Word error rate: words changed, left out and put in, over those of the text."""
+    told = words(text)
+    if not told:
+        raise LabError("a text without a word has no words wrong")
+    return Levenshtein.distance(told, words(heard)) / len(told)
+
+
+def part(text: str, prompt: str, heard: str) -> str:
+    """What a text says after the prompt, up to where a recording of it was cut, by what was heard of both."""
+    told, first = words(text), words(prompt)
+    both = [*first, *words(heard)]
+    blocks = Levenshtein.opcodes(both, told)
+
+    def place(at: int) -> int:
+        """The word of the text at which the heard word `at` stands; those left out count to what comes after."""
+        block = next((each for each in blocks if each.src_start <= at < each.src_end), None)
+        return len(told) if block is None else min(block.dest_start + at - block.src_start, block.dest_end)
+
+    equal = [block for block in blocks if block.tag == "equal"]
+    end = min(len(told), equal[-1].dest_end + len(both) - equal[-1].src_end) if equal else len(told)
+    return " ".join(told[place(len(first)) : max(end, place(len(first)) + 1)])

@@ -1,0 +1,76 @@
+"""What the samples of a row come to: means with 95 % intervals over stories, by minute, and what decays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from lab.evaluate.contest import points
+from lab.evaluate.results import Row
+from lab.measure import statistics
+from lab.measure.statistics import Estimate
+
+_WORSE = {"ASR-PPL": 1, "auto-BLEU": 1, "words wrong": 1}  # where more is worse; elsewhere less is
+_NEUTRAL = ("words", "mentions")  # neither: beside the truth's they tell of a collapse
+
+
+def summarize(row: Row) -> dict[str, Any]:
+    """Estimates over the samples of a row, and two lines on what decays."""
+    values = [sample["values"] for sample in row.samples]
+    spans = [sample["spans"] for sample in row.samples]
+    verdicts = [sample.get("verdicts", {}) for sample in row.samples]
+    minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
+    wins = {key: [points(each[key]) for each in verdicts if key in each] for key in _keys(verdicts)}
+    return {
+        "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)},
+        "minutes": [{key: _mean(each.get(key) for each in minute) for key in _keys(minute)} for minute in minutes],
+        "spans": {
+            key: [_mean(cosines) for cosines in zip_longest(*(each.get(key, []) for each in spans))]
+            for key in _keys(spans)
+        },
+        "wins": {
+            key: _mean(sum(each) / len(each) for each in pairs if each) | {"unreadable": sum(2 - len(p) for p in pairs)}
+            for key, pairs in wins.items()
+        },
+        "decay": decay(row),
+    }
+
+
+def decay(row: Row) -> list[str]:
+    """Two lines: what is worse in the last minute (or 100 words) than in the first, beyond chance, and what is not."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    last = max((len(sample["minutes"]) for sample in row.samples), default=0)
+    for sample in row.samples:
+        ends = {key: (value, sample["minutes"][-1].get(key)) for key, value in sample["minutes"][0].items()}
+        ends = ends if len(sample["minutes"]) == last > 1 else {}
+        ends |= {key: (cosines[0], cosines[-1]) for key, cosines in sample["spans"].items() if len(cosines) > 1}
+        for key, (first, end) in ends.items():
+            if first is not None and end is not None:
+                pairs.setdefault(key, []).append((first, end))
+    worse: list[str] = []
+    kept: list[str] = []
+    for key, both in pairs.items():
+        measure = key.partition(" (")[0]
+        if measure in _NEUTRAL or len(both) < 2:
+            continue
+        sign = _WORSE.get(measure, -1)
+        change = statistics.mean([end - first for first, end in both])
+        start, end = (statistics.mean(side).value for side in zip(*both, strict=True))
+        told = f"{key} {start:.3g} -> {end:.3g} ({change.low:+.3g} to {change.high:+.3g})"
+        (worse if min(sign * change.low, sign * change.high) > 0 else kept).append(told)
+    if not worse and not kept:
+        return ["decays: too short, or too few samples, to tell", "holds: the same"]
+    return [f"decays: {', '.join(worse) or 'nothing'}", f"holds: {', '.join(kept) or 'nothing'}"]
+
+
+def _keys(tables: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for table in tables for key in table))
+
+
+def _mean(values: Iterable[float | None]) -> dict[str, Any]:
+    """An estimate over those that have a value, as JSON has it."""
+    known: Sequence[float] = [value for value in values if value is not None]
+    found = statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0)
+    return {key: value if math.isfinite(value) else None for key, value in found._asdict().items()}

@@ -1,0 +1,99 @@
+"""Who goes on from a prompt: a language model of the bundle, with or without restarts, or a stage of the voice.
+
+griffin             a language model of the bundle by its name; the Transformer as the paper's: without a restart,
+transformer         inside and beyond its training length
+transformer+3s      slide-and-prompt: where its training length is full it starts again from the newest 3 s
+transformer+10s     or 10 s
+transformer+window  or all that leaves room for 3 s of new speech
+codec               the reference through the codec alone
+voice               the tokens of the reference, spoken in the voice of the prompt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lab import bundle
+from lab.audio import Waveform
+from lab.errors import LabError
+from lab.evaluate.examples import Example, Sound
+from lab.speech import SpeechSSM
+from lab.tokens import TOKEN_RATE
+
+TRUTH = "ground truth"
+STAGES = ("codec", "voice")
+NEW = 3 * TOKEN_RATE  # tokens between two restarts from the whole window
+_RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
+
+
+@dataclass(frozen=True)
+class System:
+    """`go_on`: an example, its sound and how many seconds to add -> a waveform (N,) that follows the prompt."""
+
+    name: str
+    temperature: float | None  # None: nothing is sampled from a language model
+    weights: dict[str, str]  # of `bundle.digests`, of the models that decide what is heard
+    go_on: Callable[[Example, Sound, float], Waveform]
+
+
+def load(name: str, root: Path, temperature: float, device: str | None = None) -> System:
+    """A system of the bundle at `root`. Raises LabError for one that it has not."""
+    stage = name in STAGES
+    language, _, restart = ("griffin", "", "") if stage else name.partition("+")
+    ssm = SpeechSSM.load(root, language=language, device=device)
+    digests = bundle.digests(root)
+    models = ("codec",) if name == "codec" else ("tokenizer", "soundstorm", "codec", *([] if stage else [language]))
+    weights = {model: digests[model] for model in models}
+    if stage:
+        return System(name, None, weights, _through_codec(ssm) if name == "codec" else _spoken_again(ssm))
+    return System(name, temperature, weights, _continued(ssm, temperature, _slide(name, restart, ssm.language.context)))
+
+
+def _slide(name: str, restart: str, context: int | None) -> int | None:
+    if not restart:
+        return None
+    if context is None:
+        raise LabError(f"{name}: a state of fixed size has no length to fill; leave out +{restart}")
+    if restart not in (*_RESTARTS, "window"):
+        raise LabError(f"{name}: there is no restart {restart!r}; there are {', '.join(_RESTARTS)} and window")
+    return _RESTARTS[restart] if restart in _RESTARTS else max(1, context - NEW)
+
+
+def _continued(ssm: SpeechSSM, temperature: float, slide: int | None) -> Callable[[Example, Sound, float], Waveform]:
+    def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
+        story = ssm.generate(sound.prompt, seconds, seed=example.seed, temperature=temperature, slide=slide)
+        return story.waveform[len(sound.prompt) :]
+
+    return go_on
+
+
+def _through_codec(ssm: SpeechSSM) -> Callable[[Example, Sound, float], Waveform]:
+    @torch.inference_mode()
+    def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
+        whole = _whole(sound)
+        codes = ssm.voice.codec.encode(torch.from_numpy(whole)[None].to(ssm.voice.device))[0]
+        decoded = ssm.voice.decode(codes[:, : ssm.voice.soundstorm.config.levels])
+        return decoded[len(sound.prompt) : len(whole)]
+
+    return go_on
+
+
+def _spoken_again(ssm: SpeechSSM) -> Callable[[Example, Sound, float], Waveform]:
+    def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
+        whole = _whole(sound)
+        tokens = ssm.tokenizer.encode(whole)
+        voice = ssm.voice.prompt(sound.prompt, ssm.tokenizer.encode(sound.prompt))
+        return ssm.voice.speak(tokens, voice, example.seed)[len(sound.prompt) : len(whole)]
+
+    return go_on
+
+
+def _whole(sound: Sound) -> Waveform:
+    if sound.reference is None:
+        raise LabError("there is no reference to speak again")
+    return np.concatenate([sound.prompt, sound.reference])

@@ -1,0 +1,248 @@
+"""lab.evaluate, from samples to tables: nothing is lost or judged twice, and every number is called what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lab import bundle
+from lab.errors import LabError
+from lab.evaluate import contest, ears, run, summary, tables
+from lab.evaluate.ears import Ears
+from lab.evaluate.examples import Examples, Sound
+from lab.evaluate.results import Results, Row
+from lab.evaluate.systems import TRUTH, System
+from tests.commands import lab, refused
+from tests.test_evaluate import Ear, example, noise, row, sample
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+@pytest.fixture
+def listens(ear: Ear) -> Ears:
+    return ears.of([ear])
+
+
+def of(*names: str) -> Examples:
+    return Examples("folder", [example(name) for name in names])
+
+
+# All samples
+
+
+def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, listens: Ears, ear: Ear) -> None:
+    """Killed while the third sample is spoken: two are there, and are neither spoken nor heard again."""
+    spoken: list[str] = []
+
+    def go_on(each: Any, sound: Sound, seconds: float) -> np.ndarray:
+        spoken.append(each.name)
+        if len(spoken) == 3:
+            raise KeyboardInterrupt
+        return noise(seconds)
+
+    path = tmp_path / "deep" / "results.json"
+    system = System("mine", 1.0, {"mine": "0"}, go_on)
+    asked = row(seconds=9.0, temperature=1.0, weights=system.weights)
+    with pytest.raises(KeyboardInterrupt):
+        run.run(Results.load(path), listens, of("a", "b", "c", "d"), asked, system)
+    truth, kept = Results.load(path).rows
+    assert truth.system == TRUTH and [each["name"] for each in truth.samples] == ["a", "b", "c"]
+    assert [each["name"] for each in kept.samples] == ["a", "b"] and kept.samples[0]["seconds"] == 6
+    ear.heard.clear()
+    done = run.run(Results.load(path), listens, of("a", "b", "c", "d"), asked, system)
+    assert spoken == ["a", "b", "c", "c", "d"] and len(done.samples) == 4
+    assert len(ear.heard) == 4  # c; prompt, truth and continuation of d
+    assert not list(path.parent.glob("*.part*"))
+
+
+def test_a_system_that_fails_once_loses_one(tmp_path: Path, listens: Ears) -> None:
+    def go_on(each: Any, sound: Sound, seconds: float) -> np.ndarray:
+        if each.name == "b":
+            raise LabError("the owl is asleep; wake it")
+        return noise(seconds)
+
+    system = System("mine", 1.0, {}, go_on)
+    done = run.run(Results.load(tmp_path / "r"), listens, of("a", "b", "c"), row(seconds=9.0), system)
+    assert [each["name"] for each in done.samples] == ["a", "c"] and done.skipped == ["b: the owl is asleep"]
+
+
+@pytest.mark.parametrize("changed", [{"weights": {"griffin": "1"}}, {"judges": {"other": {}}}, {"seed": 1}])
+def test_samples_measured_otherwise_are_not_mixed(tmp_path: Path, listens: Ears, changed: dict[str, Any]) -> None:
+    results = Results.load(tmp_path / "r.json")
+    run.run(results, listens, of("a"), row())
+    with pytest.raises(
+        LabError, match=f"r.json has (mine|ground truth) with other {next(iter(changed))}; give another"
+    ):
+        run.run(Results.load(results.path), listens, of("a", "b"), row(**changed))
+    assert len(Results.load(results.path).rows[1].samples) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 0, "rows": []}', '{"format": 1, "rows": [{"owl": 1}]}'])
+def test_files_that_hold_no_results(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(LabError, match="r.json is no file of `lab evaluate`"):
+        Results.load(tmp_path / "r.json")
+
+
+# Who wins
+
+
+def two_rows(tmp_path: Path, ours: str = "one two three", theirs: str = "four five") -> tuple[Results, Row]:
+    results = Results(tmp_path / "r.json")
+    truth, mine = results.row(row(TRUTH)), results.row(row())
+    truth.samples = [sample(name, {}, theirs) for name in "ab"]
+    mine.samples = [sample(name, {}, ours) for name in "abc"]  # nobody to compare c with
+    return results, mine
+
+
+def wins(mine: Row) -> dict[str, Any]:
+    return summary.summarize(mine)["wins"][f"ear: {TRUTH}"]
+
+
+def test_both_orders_are_judged_of_texts_cut_to_the_shorter(tmp_path: Path, ear: Ear) -> None:
+    results, mine = two_rows(tmp_path)
+    contest.hold(results, mine, ear, "ear")
+    assert ear.compared == [("a fox", "one two", "four five"), ("a fox", "four five", "one two")] * 2
+    assert (wins(mine)["value"], wins(mine)["n"], wins(mine)["unreadable"]) == (
+        0.5,
+        2,
+        0,
+    )  # who names the first is fair
+    (told,) = Results.load(results.path).rows[1].samples[0]["verdicts"].values()
+    assert told == {"points": [1.0, 0.0], "texts": ["[[first]]", "[[first]]"]}
+    contest.hold(results, mine, ear, "ear")
+    assert len(ear.compared) == 4  # not judged twice
+
+
+@pytest.mark.parametrize(
+    "answers, value, unreadable",
+    [
+        (["first", "second"] * 2, 1.0, 0),
+        (["second", "first"] * 2, 0.0, 0),
+        (["tie"] * 4, 0.5, 0),
+        (["first", "tie", "tie", "tie"], 0.625, 0),
+        (["first", None, "second", "first"], 0.5, 1),  # an answer in another form is nobody's
+        ([None] * 4, None, 4),
+    ],
+)
+def test_win_rates(tmp_path: Path, ear: Ear, answers: list[Any], value: float | None, unreadable: int) -> None:
+    results, mine = two_rows(tmp_path)
+    ear.answers = answers
+    contest.hold(results, mine, ear, "ear")
+    assert (wins(mine)["value"], wins(mine)["unreadable"]) == (value, unreadable)
+
+
+def test_who_says_nothing_loses_unasked(tmp_path: Path, ear: Ear) -> None:
+    results, mine = two_rows(tmp_path, ours="")
+    contest.hold(results, mine, ear, "ear")
+    assert wins(mine)["value"] == 0 and not ear.compared
+
+
+def test_a_judge_that_is_down_keeps_what_it_said(tmp_path: Path, ear: Ear, capsys: pytest.CaptureFixture[str]) -> None:
+    results, mine = two_rows(tmp_path)
+    ear.answers = ["first", "second", LabError("http://localhost does not answer; start it")]
+    contest.hold(results, mine, ear, "ear")
+    assert "ear is asked no more: http://localhost does not answer" in capsys.readouterr().err
+    assert wins(mine)["n"] == 1
+    contest.hold(results, mine, ear, "ear")
+    assert wins(mine)["n"] == 2
+
+
+# What it comes to
+
+
+def test_means_by_minute_and_what_decays() -> None:
+    mine = row(judges={"ear": {}})
+    for number in range(16):
+        noisy = 0.01 * (number % 4)
+        minutes = [
+            {"MOS (ear)": 4 + noisy, "ASR-PPL (ear)": 4 - noisy, "words": 150.0, "SpkrSim (ear)": 0.5 + noisy},
+            {"MOS (ear)": 3 - noisy, "ASR-PPL (ear)": 5 + noisy, "words": 10.0, "SpkrSim (ear)": 0.5 - noisy + 0.02},
+        ]
+        spans = {"SC-L (ear)": [0.5, 0.4 + noisy, 0.3 + noisy]}
+        mine.samples.append(sample(str(number), minutes[0]) | {"minutes": minutes, "spans": spans})
+    mine.samples.append(sample("short", {"MOS (ear)": 1.0}))  # has no second minute
+    found = summary.summarize(mine)
+    assert found["minutes"][1]["MOS (ear)"]["value"] == pytest.approx(2.985)
+    assert found["minutes"][1]["MOS (ear)"]["n"] == 16 and found["minutes"][0]["MOS (ear)"]["n"] == 17
+    decays, holds = found["decay"]
+    assert (
+        decays.startswith("decays: MOS (ear) 4.02 -> 2.99 (-1.04 to -1.0") and "PPL (ear) 3.99 -> 5.02 (+1." in decays
+    )
+    assert "SC-L (ear) 0.5 -> 0.315" in decays and holds.startswith("holds: SpkrSim (ear) 0.515 -> 0.505 (-0.02")
+    assert "words" not in decays + holds
+    assert [each["value"] for each in found["spans"]["SC-L (ear)"]] == pytest.approx([0.5, 0.415, 0.315])
+    shown = tables.by_minute(mine_with(mine, found))
+    assert "| MOS (ear) |" in shown and "| minute 2 |" in shown and decays in shown
+
+
+def mine_with(each: Row, found: dict[str, Any]) -> Row:
+    each.summary = found
+    return each
+
+
+def test_tables_call_the_published_rows_published(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json")
+    for system, ppl in (("griffin", 4.0), ("transformer+3s", 5.5), (TRUTH, 3.0)):
+        mine = results.row(row(system, seconds=240.0, temperature=None if system == TRUTH else 1.0))
+        minutes = [{"MOS (ear)": 4.0 - number / 10} for number in range(4)]
+        spans = {"SC-L (ear)": [0.5, 0.45, 0.41]}
+        values = {"ASR-PPL (ear)": ppl, "SpkrSim (ear)": 0.7}
+        mine.samples = [sample(name, values, minutes=minutes, spans=spans) for name in "ab"]
+        mine.summary = summary.summarize(mine)
+    third = tables.table(results, "3").splitlines()
+    ours = [line for line in third if "| here |" in line]
+    assert [line.split(" | ")[0] for line in ours] == [
+        f"| {name} (folder, 240 s)" for name in ("griffin", "transformer+3s", TRUTH)
+    ]
+    assert "| 2 | 1 | 4 (4 to 4) |" in ours[0] and "| 50, itself |" in ours[0]
+    assert ours[0].endswith("| 4 (4 to 4) | 3.9 (3.9 to 3.9) | 3.8 (3.8 to 3.8) | 3.7 (3.7 to 3.7) |")
+    published = [line for line in third if "| published |" in line]
+    assert len(published) == 10 and len(third) == 10 + 3 + 6
+    assert "| SpeechSSM-2B | published |  | 1 | 3.75 | 0.7 | 50.0 | 0.85 | 4.12 +- 0.08 |" in published[4]
+    assert "here" not in "".join(line for line in tables.table(results, "2").splitlines() if line.startswith("|"))
+    curve = tables.figure(results).splitlines()
+    assert "| griffin (folder, 240 s, SC-L (ear)) | here | 2 | 1 | 0.5 (0.5 to 0.5) | 0.41 (0.41 to 0.41) |" in curve[4]
+    assert sum("| published |" in line for line in curve) == 9
+
+
+# The command
+
+
+def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
+    words = ("evaluate", "--system", "transformer+window", "--minutes", "0.2", "-o", "r.json", "--temperature", "0.5")
+    first = lab(*words, "-n", "1", "--keep", "kept")
+    assert first.exit_code == 0, first.output
+    assert "nobody judges SpkrSim; MOS; ASR-PPL; similarity to the reference and SC-L; Win%" in first.stderr
+    again = lab(*words, "-n", "2", "--json", "--table", "2")
+    assert again.exit_code == 0, again.output
+    truth, mine = Results.load(Path("r.json")).rows
+    assert [each["name"] for each in mine.samples] == ["story-0000", "story-0001"]
+    assert [each["seed"] for each in mine.samples] == [0, 1] and mine.samples[0]["seconds"] == 2
+    assert mine.weights == {name: bundle.digests(bundle.folder())[name] for name in mine.weights} and not truth.weights
+    assert "stand-in" in mine.judges["ctc"]["backend"] and mine.temperature == 0.5 and mine.machine and mine.date
+    asked = "--set stories --minutes 0.2 --count 1 --temperature 0.5 --seed 0 --ears ctc"
+    assert mine.command == f"lab evaluate --system transformer+window {asked}"
+    assert json.loads(again.stdout)["rows"][1]["values"]["words"]["n"] == 2
+    kept = lab("evaluate", "kept", "-o", "other.json")
+    assert kept.exit_code == 0 and "continuations on kept: 1 samples, 0 left out" in kept.stdout
+    shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5").stdout
+    assert "| transformer+window (stories, 12 s) | here | 2 | 0.5 |" in shown and "Fig. 5" in shown
+
+
+def test_what_the_command_refuses(desk: Path) -> None:
+    refused("there are no results in evaluation.json; give a folder, a manifest or --system", "evaluate")
+    refused("there is no nowhere; give a folder", "evaluate", "nowhere")
+    refused("both prompt.wav and --system griffin are given", "evaluate", "prompt.wav", "--system", "griffin")
+    refused("the bundle in", "evaluate", "--system", "owl")
+    refused("codec is no language model", "evaluate", "--system", "codec+3s")
+    refused("there is no judge in ','", "evaluate", "--system", "griffin", "--ears", ",")
+    refused("there are two judges called ctc", "evaluate", "--system", "griffin", "--ears", "ctc,ctc")
+    refused("the prompts of stories last 10 s", "evaluate", "--system", "griffin", "--minutes", "0.1")
