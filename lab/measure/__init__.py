@@ -3,3 +3,6 @@
 from lab.extras import require
 
 require("train")
+from lab.measure.ablation import ablate
+
+__all__ = ["ablate"]

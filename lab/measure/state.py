@@ -21,7 +21,8 @@ from lab.corpora import narration, narrators, storyworld
 from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.language import Griffin, GriffinState
-from lab.language.layers import AttentionState, RecurrentBlock, RecurrentState, initial_lambda
+from lab.language.layers import RecurrentBlock, RecurrentState, initial_lambda
+from lab.measure.ablation import forget_windows as forget_windows
 from lab.recurrence import rg_lru
 from lab.recurrence.reference import DECAY_POWER
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
@@ -120,20 +121,6 @@ def patch_hidden(
         layer._replace(hidden=next(exchanged)) if isinstance(layer, RecurrentState) else layer for layer in state.layers
     )
     return GriffinState(state.length, tuple(layers))
-
-
-def forget_windows(state: GriffinState) -> GriffinState:
-    """`state` whose attention sees no more than the newest token; h stays. For models without rope, whose layers learn
-    of positions only how far they may look back."""
-
-    def newest(kv: Tensor) -> Tensor:  # as if it were the first of its document, in slot 0
-        return kv.take_along_dim((state.length - 1)[:, None, None] % kv.shape[1], 1).expand_as(kv)
-
-    layers = (
-        AttentionState(newest(layer.keys), newest(layer.values)) if isinstance(layer, AttentionState) else layer
-        for layer in state.layers
-    )
-    return GriffinState(torch.ones_like(state.length), tuple(layers))
 
 
 def divergence(model: Griffin, state: GriffinState, other: GriffinState, tokens: Tensor) -> np.ndarray:

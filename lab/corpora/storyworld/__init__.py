@@ -32,7 +32,7 @@ require("narrators")
 from lab.corpora.storyworld.checker import Check, Span, check
 from lab.corpora.storyworld.gaps import RECALLED, SENTENCES_A_MINUTE, Recall
 from lab.corpora.storyworld.generator import Cast, Facts, Sentence, Story, sentences, story
-from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse
+from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse, speaks_of
 
 __all__ = [
     "FORMS",
@@ -53,6 +53,7 @@ __all__ = [
     "normalize",
     "parse",
     "sentences",
+    "speaks_of",
     "story",
 ]
 
