@@ -17,6 +17,7 @@ KINDS = {  # kind -> module and class, which is made from the checkpoint, "" whe
     "lm": "causal_lm:TransformersLM",
     "minilm": "sentences:SentenceEncoder",
     "sbert": "sentences:SentenceEncoder",
+    "chat": "chat:ChatJudge",
     "likelihood": "likelihood:LikelihoodJudge",
 }
 
