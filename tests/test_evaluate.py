@@ -336,10 +336,18 @@ def test_words_wrong_are_counted_against_what_was_read(listens: Ears, ear: Ear) 
 
 def test_a_story_that_makes_no_sense_keeps_nothing(listens: Ears, ear: Ear) -> None:
     story = storyworld.story(narration.held_out_seed(3), 40)
-    minute = " ".join(story.sentences[4:20])
-    texts = iter([minute, "and and mumble", "a prompt"])
-    ear.transcribe = lambda waveform: next(texts)  # type: ignore[method-assign]
-    found = scoring.score(listens, example(cast=story.cast), Sound(noise(10)), noise(110), None, respoken=False)
-    good, bad = found["minutes"]
+    texts = {  # by the minute; the last one is the prompt's
+        60: " ".join(story.sentences[4:20]),
+        70: "and and mumble",
+        65: " ".join(sentence for sentence in story.sentences if story.cast.hero not in sentence),
+        10: "a prompt",
+    }
+    pieces = iter([60, 70, 65, 10])
+    ear.transcribe = lambda waveform: texts[next(pieces)]  # type: ignore[method-assign]
+    found = scoring.score(listens, example(cast=story.cast), Sound(noise(10)), noise(170), None, respoken=False)
+    good, bad, gap = found["minutes"]
     assert good["words that parse"] == 1 and good["hero right"] == 1 and good["mentions"] > 0
     assert (bad["words that parse"], bad["hero right"], bad["mentions"]) == (0, 0, 0)
+    assert gap["words that parse"] > 0.5 and gap["mentions"] == 0 and "hero right" not in gap
+    heroes = [each for each in found["recalled"] if each.fact == "hero"]
+    assert heroes and all(0 <= each.ago < 60 and each.right for each in heroes)

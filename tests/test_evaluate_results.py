@@ -228,7 +228,7 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     assert [each["seed"] for each in mine.samples] == [0, 1] and mine.samples[0]["seconds"] == 2
     assert mine.weights == {name: bundle.digests(bundle.folder())[name] for name in mine.weights} and not truth.weights
     assert "stand-in" in mine.judges["ctc"]["backend"] and mine.temperature == 0.5 and mine.machine and mine.date
-    asked = "--set stories --minutes 0.2 --count 1 --temperature 0.5 --seed 0 --ears ctc"
+    asked = "--set stories --minutes 0.2 --count 2 --temperature 0.5 --seed 0 --ears ctc"
     assert mine.command == f"lab evaluate --system transformer+window {asked}"
     assert json.loads(again.stdout)["rows"][1]["values"]["words"]["n"] == 2
     kept = lab("evaluate", "kept", "-o", "other.json")

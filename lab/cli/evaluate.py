@@ -35,7 +35,9 @@ def evaluate(
         float | None, typer.Option(min=0, help="Of prompt and continuation together; 4, or 10 s for librispeech.")
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many samples of the set.")] = 16,
-    ears: Annotated[str, typer.Option(help="Judges: whisper:PATH,ge2e:PATH,distillmos,lm:PATH,sbert:ID,...")] = "ctc",
+    ears: Annotated[
+        str, typer.Option(help="Judges: whisper:PATH,ge2e:PATH,distillmos,lm:PATH,minilm,...; ctc: ours.")
+    ] = "ctc",
     temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the first sample; the next one's is one more.")] = 0,
     speech: Annotated[
@@ -67,7 +69,7 @@ def evaluate(
     if source or system:
         root, seconds = bundle.folder(), None
         if system:
-            seconds = 60 * minutes if minutes else sets.SECONDS[set_]
+            seconds = sets.SECONDS[set_] if minutes is None else 60 * minutes
             samples = sets.examples(set_, count, seconds, speech or librispeech.find(), seed)
         else:
             samples = examples.read(cast(Path, source))

@@ -130,7 +130,7 @@ def _ours(row: Row, measure: str, at: int | None) -> str:
         return tables.estimate(means[at]) if at is not None and at < len(means) else ""
     minutes = row.summary["minutes"]
     values = row.summary["values"] if at is None else minutes[at] if at < len(minutes) else {}
-    return tables.first(values, measure)
+    return tables.first(values, measure, len(row.samples))
 
 
 def _theirs(name: str, measure: str, at: int | None) -> str:

@@ -51,6 +51,8 @@ def run(
                 pace = f"{spoken / (time.perf_counter() - began):.2f} x real time"
                 progress.update(bar, completed=number + 1, pace=pace if spoken else "")
         progress.update(bar, completed=len(samples))
+    if spoken:
+        row.command, row.machine, row.date = asked.command, asked.machine, asked.date
     if not row.samples:
         raise LabError(f"no sample of {row.set} could be scored: {row.skipped[0]}")
     return row

@@ -20,10 +20,12 @@ from lab.errors import LabError
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Sound, silent
 from lab.measure import coherence
+from lab.measure.recall import Recalled, going_on
 from lab.measure.text import auto_bleu
 
 SPAN_SECONDS = 5.0  # of each minute a predictor of MOS hears one such span: the paper's N-MOS-T
 SPAN_WORDS = 100  # about 30 s: the paper's SC-L
+SENSE = 0.5  # of the words of a minute parse where it makes sense
 _MINUTE = 60 * SAMPLE_RATE
 _REST = 15.0  # seconds: less at the end belongs to the minute before
 _REACH, _QUIET = SAMPLE_RATE, SAMPLE_RATE // 50  # samples: how far a cut may move, and what it looks for
@@ -54,9 +56,11 @@ def score(
     for each in ears.mos:
         key = f"MOS ({each.name})"
         whole[key] = float(np.mean([minute[key] for minute in by_minute]))
+    recalled: list[Recalled] = []
     if heard and example.cast:
         for values, more in zip(by_minute, _of_story(texts, example.cast), strict=True):
             values |= more
+        recalled = going_on(_timed([prompt_text, *texts], [sound.prompt, *pieces]))
     if heard and truth:
         whole |= _similarity(ears, " ".join(texts), " ".join(truth["texts"][ears.recognizers[0].name]))
     record: dict[str, Any] = {"name": example.name, "seed": example.seed, "seconds": len(spoken) / SAMPLE_RATE}
@@ -66,7 +70,7 @@ def score(
         whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
     likeness = _likeness(ears, prompt_text, " ".join(texts)) if heard else {}
     whole |= {key: float(np.mean(cosines)) for key, cosines in likeness.items()}
-    return record | {"values": whole, "minutes": by_minute, "spans": likeness}
+    return record | {"values": whole, "minutes": by_minute, "spans": likeness, "recalled": recalled}
 
 
 def minutes(spoken: Waveform, before: int) -> list[Waveform]:
@@ -134,16 +138,27 @@ def _of_text(ears: Ears, text: str) -> Values:
 
 
 def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
-    """What each minute of a story keeps; one without a sentence of the world keeps nothing."""
+    """What each minute of a story keeps. One that makes no sense keeps nothing; one that does and names no hero, as in
+    a gap, has nothing to be right about."""
     times = [(60.0 * number, 60.0 * number + 1, word) for number, text in enumerate(texts) for word in words(text)]
-    return [
-        {
-            "words that parse": minute.parsed / max(1, minute.words),
-            "hero right": minute.hero_right / max(1, minute.hero_named),
-            "mentions": float(minute.hero_named),
-        }
-        for minute in coherence.by_minute(times, cast, len(texts), prompt_seconds=0)
-    ]
+    found = []
+    for minute in coherence.by_minute(times, cast, len(texts), prompt_seconds=0):
+        parsed = minute.parsed / max(1, minute.words)
+        found.append({"words that parse": parsed, "mentions": float(minute.hero_named)})
+        if minute.hero_named or parsed < SENSE:
+            found[-1]["hero right"] = minute.hero_right / max(1, minute.hero_named)
+    return found
+
+
+def _timed(texts: Sequence[str], pieces: Sequence[Waveform]) -> list[tuple[float, float, str]]:
+    """Words with when they begin and end, in seconds, as if all words of a piece took as long."""
+    found, start = [], 0.0
+    for text, piece in zip(texts, pieces, strict=True):
+        said, lasts = words(text), len(piece) / SAMPLE_RATE
+        each = lasts / max(1, len(said))
+        found += [(start + at * each, start + (at + 1) * each, word) for at, word in enumerate(said)]
+        start += lasts
+    return found
 
 
 def _similarity(ears: Ears, text: str, reference: str) -> Values:

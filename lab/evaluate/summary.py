@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.evaluate.contest import points
 from lab.evaluate.results import Row
-from lab.measure import statistics
+from lab.measure import recall, statistics
 from lab.measure.statistics import Estimate
 
 _WORSE = {"ASR-PPL": 1, "auto-BLEU": 1, "words wrong": 1}  # where more is worse; elsewhere less is
@@ -34,8 +34,14 @@ def summarize(row: Row) -> dict[str, Any]:
             key: _mean(sum(each) / len(each) for each in pairs if each) | {"unreadable": sum(2 - len(p) for p in pairs)}
             for key, pairs in wins.items()
         },
+        "recalled": [_plain(each) for each in recall.by_gap(recalled(row))] if any(recalled(row)) else [],
         "decay": decay(row),
     }
+
+
+def recalled(row: Row) -> list[list[recall.Recalled]]:
+    """What each story said again."""
+    return [[recall.Recalled(*each) for each in sample.get("recalled", [])] for sample in row.samples]
 
 
 def decay(row: Row) -> list[str]:
@@ -72,5 +78,11 @@ def _keys(tables: Iterable[dict[str, Any]]) -> list[str]:
 def _mean(values: Iterable[float | None]) -> dict[str, Any]:
     """An estimate over those that have a value, as JSON has it."""
     known: Sequence[float] = [value for value in values if value is not None]
-    found = statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0)
-    return {key: value if math.isfinite(value) else None for key, value in found._asdict().items()}
+    return _plain(statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0))
+
+
+def _plain(found: Any) -> Any:
+    """Tuples with names, and what they hold, as JSON has them: dicts, and nothing where a number is not finite."""
+    if isinstance(found, tuple):
+        return {key: _plain(value) for key, value in found._asdict().items()}  # type: ignore[attr-defined]
+    return None if isinstance(found, float) and not math.isfinite(found) else found

@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any
 
 from lab.evaluate.results import Results, Row
+from lab.evaluate.summary import recalled
 from lab.evaluate.systems import TRUTH
-from lab.measure import coherence
+from lab.measure import coherence, recall
 from lab.paths import data_folder
 
 PUBLISHED = data_folder() / "published" / "evaluation.json"
@@ -64,20 +65,15 @@ def by_minute(row: Row) -> str:
     """Every measure of a row, whole and by minute, and what decays."""
     whole, minutes = row.summary["values"], row.summary["minutes"]
     keys = dict.fromkeys([*whole, *(key for minute in minutes for key in minute)])
-    rows = [
-        [
-            key,
-            estimate(whole.get(key)),
-            str(_n(whole.get(key) or minutes[0].get(key))),
-            *(estimate(m.get(key)) for m in minutes),
-        ]
-        for key in keys
-    ]
-    rows += [[f"Win% by {key}", _percent(win), str(win["n"])] for key, win in row.summary["wins"].items()]
-    head = ["measure", "whole", "n", *(f"minute {number}" for number in range(1, len(minutes) + 1))]
+    n = len(row.samples)
+    rows = [[key, *(estimate(values.get(key), n) for values in (whole, *minutes))] for key in keys]
+    rows += [[f"Win% by {key}", _percent(win, n)] for key, win in row.summary["wins"].items()]
+    head = ["measure", "whole", *(f"minute {number}" for number in range(1, len(minutes) + 1))]
     asked = "" if row.temperature is None else f", temperature {row.temperature:g}"
-    title = f"{row.system} on {row.set}{asked}: {len(row.samples)} samples, {len(row.skipped)} left out"
-    return "\n".join([title, "", *markdown(head, rows), "", *row.summary["decay"]])
+    title = f"{row.system} on {row.set}{asked}: {n} samples, {len(row.skipped)} left out"
+    again = recalled(row)
+    told = ["", recall.table({row.system: recall.by_gap(again)})] if any(again) else []
+    return "\n".join([title, "", *markdown(head, rows), *told, "", *row.summary["decay"]])
 
 
 def _of_length(results: Results, number: str) -> Iterator[Row]:
@@ -105,17 +101,17 @@ def _cells(row: Row, columns: Sequence[str]) -> Iterator[str]:
         if column.startswith("Win%"):
             against = TRUTH if column.endswith("truth") else "griffin"
             found = next((win for key, win in wins.items() if key.endswith(f": {against}")), None)
-            yield _percent(found) if found else "50, itself" if row.system == against else _BLANK
+            yield _percent(found, len(row.samples)) if found else "50, itself" if row.system == against else _BLANK
         elif column in _MINUTES:
             minute = minutes[_MINUTES[column]] if len(minutes) > _MINUTES[column] else {}
-            yield first(minute, "MOS")
+            yield first(minute, "MOS", len(row.samples))
         else:
-            yield first(values, column)
+            yield first(values, column, len(row.samples))
 
 
-def first(values: Mapping[str, Any], measure: str) -> str:
-    """By the first judge of a measure."""
-    return next((estimate(value) for key, value in values.items() if key.partition(" (")[0] == measure), _BLANK)
+def first(values: Mapping[str, Any], measure: str, n: int) -> str:
+    """By the first judge of a measure, `estimate`."""
+    return next((estimate(value, n) for key, value in values.items() if key.partition(" (")[0] == measure), _BLANK)
 
 
 def _published(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
@@ -128,20 +124,17 @@ def _published(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
         yield f"{value[0]:.2f} +- {value[1]:.2f}" if isinstance(value, list) else str(value)
 
 
-def estimate(found: Mapping[str, Any] | None) -> str:
+def estimate(found: Mapping[str, Any] | None, n: int | None = None) -> str:
+    """A mean with its interval, and how many samples it is of where that is not `n`."""
     if not found or found["value"] is None:
         return _BLANK
     interval = "" if found["low"] is None else f" ({found['low']:.3g} to {found['high']:.3g})"
-    return f"{found['value']:.3g}{interval}"
+    return f"{found['value']:.3g}{interval}" + (f", n = {found['n']}" if n not in (None, found["n"]) else "")
 
 
-def _percent(win: Mapping[str, Any]) -> str:
+def _percent(win: Mapping[str, Any], n: int) -> str:
     scaled = {key: None if win[key] is None else 100 * win[key] for key in ("value", "low", "high")}
-    return estimate(scaled) + (f", {win['unreadable']} unreadable" if win["unreadable"] else "")
-
-
-def _n(found: Mapping[str, Any] | None) -> int:
-    return found["n"] if found else 0
+    return estimate({**win, **scaled}, n) + (f", {win['unreadable']} unreadable" if win["unreadable"] else "")
 
 
 def _judges(results: Results) -> str:
