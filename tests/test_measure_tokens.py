@@ -88,6 +88,15 @@ def test_measures_of_a_tokenizer() -> None:
     assert between == {"unit_edit_distance": 0.5 * 1 / 4, "unit_edit_distance_collapsed": 0}
 
 
+def test_bit_rate_by_hand() -> None:
+    """Tokens a half, a quarter and twice an eighth of the time: 1.75 bits each."""
+    sequences = [torch.tensor([0, 0, 0, 0]), torch.tensor([1, 1, 2, 3])]
+    assert measures.bit_rate(sequences) == pytest.approx(1.75 * 25)
+    assert measures.bit_rate(sequences, rate=10) == pytest.approx(17.5) and measures.bit_rate(sequences[:1]) == 0
+    with pytest.raises(LabError, match="no tokens"):
+        measures.bit_rate([])
+
+
 # The narrator in the tokens
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import jiwer
@@ -70,6 +71,17 @@ def codes_used(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> float:
     """Share of the codebook that the utterances make use of."""
     used = {code for utterance in utterances for code in tokenizer.encode(utterance.samples()).tolist()}
     return len(used) / tokenizer.vocabulary
+
+
+def bit_rate(tokens: Sequence[Tensor], rate: float = TOKEN_RATE) -> float:
+    """Bits a second of sequences (T,) at `rate` tokens a second: of the entropy of how often each token occurs, as in
+    the ZeroSpeech Challenge 2019. The true rate is lower, since tokens foretell each other. LabError for no token.
+    """
+    counts = Counter(token for sequence in tokens for token in sequence.tolist())
+    if not counts:
+        raise LabError("there are no tokens to take the rate of; give one sequence or more")
+    shares = np.array([*counts.values()]) / counts.total()
+    return float(-rate * (shares * np.log2(shares)).sum())
 
 
 def words_that_exist(transcript: str, vocabulary: frozenset[str]) -> float:
