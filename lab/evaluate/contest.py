@@ -1,8 +1,4 @@
-"""Who wins, by a judge of texts: each sample of a row against the ground truth and against Griffin (paper section 7).
-
-Both texts are cut to the shorter one's length, each pair is judged twice with its texts swapped, and what a judge
-answers in another form counts for nobody and is counted.
-"""
+"""Who wins, by a judge of texts: each sample of a row against the truth and against Griffin (paper section 7)."""
 
 from __future__ import annotations
 
@@ -15,57 +11,47 @@ from lab.console import console
 from lab.errors import LabError
 from lab.evaluate.results import Results, Row
 from lab.evaluate.systems import TRUTH
-from lab.judges.protocols import Judge
+from lab.judges.protocols import Judge, Verdict
+from lab.measure.preference import Match, cut_alike, match
 
 OPPONENTS = (TRUTH, "griffin")
-_POINTS = {"first": 1.0, "second": 0.0, "tie": 0.5}
+_LOST, _WON, _TIED = (Verdict(winner, "") for winner in ("second", "first", "tie"))
 
 
 def hold(results: Results, row: Row, judge: Judge, recognizer: str) -> None:
-    """The verdicts that the samples of a row lack, each kept as it comes.
+    """The verdicts that the samples of a row lack, on what `recognizer` heard, each kept as it comes.
 
-    A judge that fails is asked no more, and what is there stays.
+    What it will take is told before. A judge that fails is asked no more, and what is there stays.
     """
     opponents = {f"{judge.name}: {name}": results.find(name, row) for name in OPPONENTS if name != row.system}
-    pairs = [
-        (key, sample, other)
+    due = [
+        (key, sample, (sample["prompt_text"], _text(sample, recognizer), _text(other, recognizer)))
         for key, opponent in opponents.items()
         for sample in row.samples
         if opponent and (other := opponent.sample(sample["name"])) and key not in sample.get("verdicts", {})
     ]
-    if not pairs:
-        return
-    words = sum(len(_text(each, recognizer).split()) for _, *both in pairs for each in both)
-    console.print(f"{judge.name}: {2 * len(pairs)} judgements of {row.system}, at most {2 * words} words to read")
+    if due and hasattr(judge, "cost"):
+        told = judge.cost((prompt, *cut_alike(ours, theirs)) for _, _, (prompt, ours, theirs) in due)
+        console.print(f"{judge.name}: {told}")
     try:
-        for key, sample, other in track(pairs, f"{judge.name}: {row.system}", console=console):
-            verdict = _verdict(judge, sample["prompt_text"], _text(sample, recognizer), _text(other, recognizer))
-            sample.setdefault("verdicts", {})[key] = verdict
+        for key, sample, texts in track(due, f"{judge.name}: {row.system}", console=console):
+            sample.setdefault("verdicts", {})[key] = _match(judge, *texts)
             results.save()
     except LabError as error:
         console.print(f"{judge.name} is asked no more: {error}")
 
 
-def _verdict(judge: Judge, prompt: str, ours: str, theirs: str) -> dict[str, list[Any]]:
-    if not ours or not theirs:  # cut to the shorter both would be nothing, and a system that says nothing no worse
-        return {"points": [0.5 if ours == theirs else float(bool(ours))] * 2, "texts": ["", ""]}
-    ours, theirs = _cut(ours, theirs)
-    straight, swapped = judge.judge(prompt, ours, theirs), judge.judge(prompt, theirs, ours)
-    found = [_POINTS.get(straight.winner or ""), _POINTS.get(swapped.winner or "")]
-    return {"points": [found[0], None if found[1] is None else 1 - found[1]], "texts": [straight.text, swapped.text]}
+def _match(judge: Judge, prompt: str, ours: str, theirs: str) -> Match:
+    """Who says nothing loses unasked: cut to the shorter, both would say nothing."""
+    if ours and theirs:
+        return match(judge, prompt, ours, theirs)
+    return Match(_TIED, _TIED) if ours == theirs else Match(_WON, _LOST) if ours else Match(_LOST, _WON)
 
 
-def points(verdict: Mapping[str, Any]) -> list[float]:
-    """Of the two orders those that were answered as asked."""
-    return [each for each in verdict["points"] if each is not None]
+def matches(sample: Mapping[str, Any]) -> dict[str, Match]:
+    """Judge and opponent -> the verdicts of a sample, as they are in memory or in JSON."""
+    return {key: Match(*(Verdict(*each) for each in pair)) for key, pair in sample.get("verdicts", {}).items()}
 
 
 def _text(sample: Mapping[str, Any], recognizer: str) -> str:
-    return " ".join(sample["texts"][recognizer])
-
-
-def _cut(ours: str, theirs: str) -> tuple[str, str]:
-    """Both to as many words as the shorter one has."""
-    one, other = ours.split(), theirs.split()
-    length = min(len(one), len(other))
-    return " ".join(one[:length]), " ".join(other[:length])
+    return " ".join(" ".join(sample["texts"][recognizer]).split())

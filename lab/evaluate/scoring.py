@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,9 @@ from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Sound, silent
 from lab.measure import coherence
 from lab.measure.recall import Recalled, going_on
-from lab.measure.text import auto_bleu
+from lab.measure.text import auto_bleu, log_perplexity, similarity, span_likeness
 
 SPAN_SECONDS = 5.0  # of each minute a predictor of MOS hears one such span: the paper's N-MOS-T
-SPAN_WORDS = 100  # about 30 s: the paper's SC-L
 SENSE = 0.5  # of the words of a minute parse where it makes sense
 _MINUTE = 60 * SAMPLE_RATE
 _REST = 15.0  # seconds: less at the end belongs to the minute before
@@ -62,14 +62,15 @@ def score(
             values |= more
         recalled = going_on(_timed([prompt_text, *texts], [sound.prompt, *pieces]))
     if heard and truth:
-        whole |= _similarity(ears, " ".join(texts), " ".join(truth["texts"][ears.recognizers[0].name]))
+        reference = " ".join(truth["texts"][ears.recognizers[0].name])
+        whole |= {f"similarity ({each.name})": similarity(each, " ".join(texts), reference) for each in ears.encoders}
     record: dict[str, Any] = {"name": example.name, "seed": example.seed, "seconds": len(spoken) / SAMPLE_RATE}
     record |= {"prompt_text": prompt_text, "texts": heard}
     if heard and example.text and respoken:
         record["said"] = truth["said"] if truth else part(example.text, prompt_text, " ".join(texts))
         whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
-    likeness = _likeness(ears, prompt_text, " ".join(texts)) if heard else {}
-    whole |= {key: float(np.mean(cosines)) for key, cosines in likeness.items()}
+    likeness = {f"SC-L ({each.name})": span_likeness(each, prompt_text, " ".join(texts)) for each in ears.encoders}
+    whole |= {key: float(np.mean(cosines)) for key, cosines in likeness.items() if cosines}
     return record | {"values": whole, "minutes": by_minute, "spans": likeness, "recalled": recalled}
 
 
@@ -131,9 +132,8 @@ def _of_text(ears: Ears, text: str) -> Values:
     said = words(text)
     found = {"words": float(len(said)), "auto-BLEU": auto_bleu(said)}
     for each in ears.language_models:
-        likelihood, tokens = each.log_likelihood(text) if text else (0.0, 0)
-        if tokens:  # a text without a word has no perplexity; `words` tells of it
-            found[f"ASR-PPL ({each.name})"] = -likelihood / tokens
+        with suppress(LabError):  # of a text without a word: `words` tells of it
+            found[f"ASR-PPL ({each.name})"] = log_perplexity(each, text)
     return found
 
 
@@ -158,25 +158,6 @@ def _timed(texts: Sequence[str], pieces: Sequence[Waveform]) -> list[tuple[float
         each = lasts / max(1, len(said))
         found += [(start + at * each, start + (at + 1) * each, word) for at, word in enumerate(said)]
         start += lasts
-    return found
-
-
-def _similarity(ears: Ears, text: str, reference: str) -> Values:
-    found = {}
-    for each in ears.encoders:
-        one, other = each.embed_text([text, reference])
-        found[f"similarity ({each.name})"] = float(one @ other)
-    return found
-
-
-def _likeness(ears: Ears, prompt: str, text: str) -> dict[str, list[float]]:
-    """SC-L (Park et al. 2025): the cosine of the prompt and each 100 words; fewer at the end are left out."""
-    said = text.split()
-    spans = [" ".join(said[at : at + SPAN_WORDS]) for at in range(0, len(said) - SPAN_WORDS + 1, SPAN_WORDS)]
-    found = {}
-    for each in ears.encoders if spans else ():
-        first, *others = each.embed_text([prompt, *spans])
-        found[f"SC-L ({each.name})"] = [float(first @ other) for other in others]
     return found
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from lab.evaluate.contest import points
+from lab.evaluate.contest import matches
 from lab.evaluate.results import Row
 from lab.measure import recall, statistics
+from lab.measure.preference import Match, WinRate, points, win_rate
 from lab.measure.statistics import Estimate
 
 _WORSE = {"ASR-PPL": 1, "auto-BLEU": 1, "words wrong": 1}  # where more is worse; elsewhere less is
@@ -20,9 +21,8 @@ def summarize(row: Row) -> dict[str, Any]:
     """Estimates over the samples of a row, and two lines on what decays."""
     values = [sample["values"] for sample in row.samples]
     spans = [sample["spans"] for sample in row.samples]
-    verdicts = [sample.get("verdicts", {}) for sample in row.samples]
+    verdicts = [matches(sample) for sample in row.samples]
     minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
-    wins = {key: [points(each[key]) for each in verdicts if key in each] for key in _keys(verdicts)}
     return {
         "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)},
         "minutes": [{key: _mean(each.get(key) for each in minute) for key in _keys(minute)} for minute in minutes],
@@ -30,10 +30,7 @@ def summarize(row: Row) -> dict[str, Any]:
             key: [_mean(cosines) for cosines in zip_longest(*(each.get(key, []) for each in spans))]
             for key in _keys(spans)
         },
-        "wins": {
-            key: _mean(sum(each) / len(each) for each in pairs if each) | {"unreadable": sum(2 - len(p) for p in pairs)}
-            for key, pairs in wins.items()
-        },
+        "wins": {key: _wins([each[key] for each in verdicts if key in each]) for key in _keys(verdicts)},
         "recalled": [_plain(each) for each in recall.by_gap(recalled(row))] if any(recalled(row)) else [],
         "decay": decay(row),
     }
@@ -79,6 +76,13 @@ def _mean(values: Iterable[float | None]) -> dict[str, Any]:
     """An estimate over those that have a value, as JSON has it."""
     known: Sequence[float] = [value for value in values if value is not None]
     return _plain(statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0))
+
+
+def _wins(found: Sequence[Match]) -> dict[str, Any]:
+    """Of judgements in both orders; no rate where no answer can be read."""
+    read = [each for each in found if points(each)]
+    rate = win_rate(found) if read else WinRate(Estimate(math.nan, math.nan, math.nan, 0), 2 * len(found), 0)
+    return _plain(rate)
 
 
 def _plain(found: Any) -> Any:

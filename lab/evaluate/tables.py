@@ -133,8 +133,9 @@ def estimate(found: Mapping[str, Any] | None, n: int | None = None) -> str:
 
 
 def _percent(win: Mapping[str, Any], n: int) -> str:
-    scaled = {key: None if win[key] is None else 100 * win[key] for key in ("value", "low", "high")}
-    return estimate({**win, **scaled}, n) + (f", {win['unreadable']} unreadable" if win["unreadable"] else "")
+    rate = win["rate"]
+    scaled = {key: None if rate[key] is None else 100 * rate[key] for key in ("value", "low", "high")}
+    return estimate({**rate, **scaled}, n) + (f", {win['unreadable']} unreadable" if win["unreadable"] else "")
 
 
 def _judges(results: Results) -> str:
