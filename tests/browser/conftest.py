@@ -1,13 +1,22 @@
-"""One JupyterLab and one Chromium a session; a page for each notebook that a test opens."""
+"""One JupyterLab, one Chromium and one page a session, and in it one notebook at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.lab import Notebook, Server, chromium, serve
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: one worker runs all of a file, whose tests share a notebook."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +34,13 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="module")
-def opened(server: Server, browser: Browser) -> Iterator[Callable[..., Notebook]]:
-    """Opens a notebook of the server's root; its page and kernel end with the module."""
-    notebooks: list[Notebook] = []
+@pytest.fixture(scope="session")
+def opened(server: Server, browser: Browser) -> Callable[..., Notebook]:
+    """Opens a notebook of the server's root, in place of the one before, whose kernel ends."""
+    notebook = Notebook(browser, server)
 
-    def opens(name: str, **options: object) -> Notebook:
-        notebooks.append(Notebook(browser, server, name, **options))  # type: ignore[arg-type]
-        return notebooks[-1]
+    def opens(name: str, *, kernel: bool = True) -> Notebook:
+        notebook.open(name, kernel=kernel)
+        return notebook
 
-    yield opens
-    for notebook in notebooks:
-        notebook.close()
+    return opens

@@ -1,7 +1,7 @@
 """A real JupyterLab in a real Chromium: what the tests of this folder drive.
 
-The server has a token, a random port and Jupyter directories of its own. A page may reach nothing but that server:
-other requests are aborted and kept in `Notebook.external`. Pictures of pages go to out/browser.
+The server has a token, a random port and Jupyter directories of its own. The page may reach nothing but that server:
+other requests are aborted and kept in `Notebook.external`. Pictures go to out/browser.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "out" / "browser"
-IDLE = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle" """
+OPEN = """async path => {
+    const panel = await jupyterapp.commands.execute("docmanager:open", {path});
+    await panel.context.ready;
+}"""
+CLOSE = """async () => {
+    const panel = jupyterapp.shell.currentWidget;
+    await panel?.sessionContext?.shutdown();
+    panel?.dispose();
+}"""
+STATUS = "status => jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === status"
 RUN = """index => {
     const notebook = jupyterapp.shell.currentWidget.content;
     notebook.activeCellIndex = index; notebook.deselectAll(); window.done = null;
@@ -101,25 +110,31 @@ def chromium() -> str:
 
 
 class Notebook:
-    """One notebook in one page, with its kernel idle."""
+    """One notebook at a time in a page that is loaded once, as JupyterLab takes 6 s of processor time to load.
 
-    def __init__(
-        self, browser: Browser, server: Server, name: str, *, kernel: bool = True, size: tuple[int, int] = (1280, 1400)
-    ):
+    external, console: what was asked of other servers, and errors, since the notebook was opened.
+    """
+
+    def __init__(self, browser: Browser, server: Server):
         self.external: list[str] = []
         self.console: list[str] = []
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-        self.page: Page = self.context.new_page()
+        self.page: Page = browser.new_page(viewport={"width": 1280, "height": 1400})
         self.page.set_default_timeout(60_000)
         self.page.route("**/*", self._routed)
-        self.page.on("console", self._heard)
+        self.page.on("console", self._logged)
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
-        workspace = secrets.token_hex(4)
-        self.page.goto(f"{server.url}/lab/workspaces/{workspace}/tree/{name}?token={server.token}&reset")
+        self.page.goto(f"{server.url}/lab?token={server.token}&reset")
+        self.page.wait_for_function("() => window.jupyterapp")
+        self.page.evaluate("() => jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
+
+    def open(self, name: str, *, kernel: bool = True) -> None:
+        """Opens a notebook of the server's root, in place of the one before; kernel: waits until it is idle."""
+        self.close()
+        self.console.clear(), self.external.clear()
+        self.page.evaluate(OPEN, name)
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.evaluate("() => jupyterapp.shell.collapseLeft()")
         if kernel:
-            self.page.wait_for_function(IDLE)
+            self.page.wait_for_function(STATUS, arg="idle")
 
     def _routed(self, route: Route) -> None:
         url = route.request.url
@@ -129,7 +144,7 @@ class Notebook:
             self.external.append(url)
             route.abort()
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _logged(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.console.append(message.text)
 
@@ -178,6 +193,5 @@ class Notebook:
         return path
 
     def close(self) -> None:
-        """Ends the kernel, so that the next notebook has the processor to itself."""
-        self.page.evaluate("() => jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
-        self.context.close()
+        """Closes the notebook and ends its kernel, so that the next one has the processor to itself."""
+        self.page.evaluate(CLOSE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator
 
-from tests.browser.lab import PICTURES, Notebook, Server
+from tests.browser.lab import PICTURES, STATUS, Notebook, Server
 from tests.notebooks.execute import FOLDER
 from tests.notebooks.export import PLOTLY, export
 
-NAMES = [path.stem for path in sorted(FOLDER.glob("*.ipynb"))]
-LATENCY = PICTURES / "latency.json"
+# one worker runs all of a group: the tests of a notebook share a kernel, and need the other notebooks for nothing
+NAMES = [
+    pytest.param(path.stem, marks=pytest.mark.xdist_group(path.stem), id=path.stem)
+    for path in sorted(FOLDER.glob("*.ipynb"))
+]
 
 SHOWN = "plot => JSON.stringify([plot.data, plot.layout])"
 MOVED = f"([plot, before]) => ({SHOWN})(plot) !== before"
@@ -40,13 +43,33 @@ def stored(name: str) -> nbformat.NotebookNode:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def ran(request: pytest.FixtureRequest, server: Server, browser: Browser) -> Iterator[tuple[str, Notebook, bool]]:
-    """A notebook after `Run all`: its name, its page, and whether all cells ran."""
-    shutil.copy(FOLDER / f"{request.param}.ipynb", server.root / "run.ipynb")
-    notebook = Notebook(browser, server, "run.ipynb")
+def cold(
+    request: pytest.FixtureRequest, server: Server, opened: Callable[..., Notebook]
+) -> Iterator[tuple[str, Notebook]]:
+    """A notebook, by its name, of which nothing was run here, and that nobody trusts: as in a fresh clone."""
+    shutil.copy(FOLDER / f"{request.param}.ipynb", server.root)
+    notebook = opened(f"{request.param}.ipynb", kernel=False)
     notebook.page.set_default_timeout(240_000)
-    yield request.param, notebook, notebook.run_all()
-    notebook.close()
+    yield request.param, notebook
+    notebook.page.set_default_timeout(60_000)
+
+
+@pytest.fixture(scope="module")
+def ran(cold: tuple[str, Notebook]) -> tuple[str, Notebook, bool]:
+    """The same after `Run all`, and whether all cells ran."""
+    name, notebook = cold
+    notebook.page.wait_for_function(STATUS, arg="idle")
+    return name, notebook, notebook.run_all()
+
+
+def test_it_shows_and_plays_when_opened_cold(cold: tuple[str, Notebook]):
+    name, notebook = cold
+    page = notebook.page
+    page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
+    page.wait_for_function(PLAYABLE)
+    assert "Error displaying widget" not in page.inner_text(".jp-Notebook")
+    assert notebook.console == [] and notebook.external == []
+    notebook.picture(f"{name}-cold")
 
 
 def test_it_runs_in_jupyterlab(ran: tuple[str, Notebook, bool]):
@@ -98,39 +121,17 @@ def press(handle: Locator, key: str) -> None:
 
 
 def remember(name: str, took: list[float]) -> None:
-    """From key to painted figure: out/browser/latency.json, for people; a busy machine fails no test."""
-    known = json.loads(LATENCY.read_text()) if LATENCY.exists() else {}
+    """From key to painted figure: out/browser/NAME-latency.json, for people; a busy machine fails no test."""
     p50, p95 = np.percentile(took, [50, 95]).round(1)
-    LATENCY.parent.mkdir(parents=True, exist_ok=True)
-    LATENCY.write_text(json.dumps({**known, name: {"moves": len(took), "p50, ms": p50, "p95, ms": p95}}, indent=1))
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    path = PICTURES / f"{name}-latency.json"
+    path.write_text(json.dumps({"moves": len(took), "p50, ms": p50, "p95, ms": p95}, indent=1))
     print(f"{name}: slider to painted figure {p95:.0f} ms (95th percentile of {len(took)})")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_shows_and_plays_when_opened_cold(name: str, server: Server, browser: Browser):
-    """Nothing was run here, and nobody trusts it: as in a fresh clone."""
-    shutil.copy(FOLDER / f"{name}.ipynb", server.root / "cold.ipynb")
-    notebook = Notebook(browser, server, "cold.ipynb", kernel=False)
-    page = notebook.page
-    try:
-        page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
-        page.wait_for_function(PLAYABLE)
-        assert "Error displaying widget" not in page.inner_text(".jp-Notebook")
-        assert notebook.console == [] and notebook.external == []
-        notebook.picture(f"{name}-cold")
-    finally:
-        notebook.close()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("html")
-    export(sorted(FOLDER.glob("*.ipynb")), folder)
-    return folder
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_its_page_needs_no_kernel_and_no_network(name: str, pages: Path, browser: Browser):
+def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, browser: Browser):
+    export([FOLDER / f"{name}.ipynb"], tmp_path)
     console: list[str] = []
     asked: list[str] = []
     context = browser.new_context(viewport={"width": 1100, "height": 1400}, offline=True)
@@ -138,7 +139,7 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, pages: Path, browser
     page.on("console", lambda message: console.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: console.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    page.goto((pages / f"{name}.html").as_uri())
+    page.goto((tmp_path / f"{name}.html").as_uri())
     page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
     page.wait_for_function(PLAYABLE)
     page.screenshot(path=PICTURES / f"{name}-page.png")

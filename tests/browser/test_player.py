@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from lab.view import Player
-from tests.browser.lab import Notebook, Server
+from tests.browser.lab import STATUS, Notebook, Server
 
 STEPS = (220, 330, 440, 550)  # Hz, 20 s each: a busy machine may take seconds to look
 CELLS = (
     """
 import time
+from pathlib import Path
 import numpy as np
 from lab.speech import Chunk
 from lab.view import Curve, Marks, Player, Ribbon, Words
@@ -61,7 +62,10 @@ long = Player.live(chunks(0, 60, 12, hertz=500), "twelve minutes")
 long.wait()
 long
 """,
-    "time.sleep(8)",
+    """
+while not Path("heard").exists():
+    time.sleep(0.05)
+""",
     """
 tones = {f"{200 + 20 * k} Hz": tone(200 + 20 * k, 2) for k in range(12)}
 twelve = Player(tones, blind=True, caption="twelve tones, unseen")
@@ -75,7 +79,7 @@ class Shown:
     """A player in the page."""
 
     def __init__(self, notebook: Notebook, index: int):
-        self.notebook, self.page = notebook, notebook.page
+        self.page = notebook.page
         self.root = notebook.run(index).locator(".lab-player")
         self.root.locator(".plot").wait_for()
         self.root.scroll_into_view_if_needed()
@@ -130,11 +134,13 @@ def test_a_click_plays_that_moment(steps: Shown):
     assert steps["jump"] < 2 * 0.3 * 2 * np.pi * max(STEPS) / 16_000  # no click: twice the slope of the tones
 
 
-def test_a_click_is_heard_while_the_kernel_works(notebook: Notebook, steps: Shown):
+def test_a_click_is_heard_while_the_kernel_works(notebook: Notebook, server: Server, steps: Shown):
     notebook.start(BUSY)
+    notebook.page.wait_for_function(STATUS, arg="busy")
     steps.click(0.27)
     steps.hears(330)
     assert notebook.page.evaluate("() => window.done") is None  # the cell runs on
+    (server.root / "heard").touch()
     notebook.page.wait_for_function("index => window.done === index", arg=BUSY)
     steps.pause()
     assert abs(notebook.evaluate("steps.seconds") - steps["position"]) < 0.01
@@ -362,7 +368,7 @@ def test_a_notebook_opened_cold_shows_and_plays(server: Server, opened: Callable
     cold = nbformat.read(path, as_version=4)
     cold.cells = [cell]
     nbformat.write(cold, path)  # not signed, so not trusted
-    notebook = opened("cold.ipynb")
+    notebook = opened("cold.ipynb", kernel=False)
     notebook.page.wait_for_function("() => document.querySelector('.jp-OutputArea audio')?.readyState >= 1")
     poster, clip = notebook.page.locator(".jp-OutputArea img"), notebook.page.locator(".jp-OutputArea audio")
     assert poster.evaluate("image => image.complete && image.naturalWidth") == 640
