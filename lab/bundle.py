@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.errors import LabError
-from lab.files import locked, replacing
+from lab.files import locked, made, replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.packed import rounded
 from lab.paths import data_folder
@@ -70,12 +70,7 @@ def changing(root: Path) -> Iterator[dict[str, Any]]:
 
     At the end they take the place of the ones there are, whole or not at all. Raises LabError if they cannot.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise LabError(f"cannot write to {str(root)!r}: {reason}; give a folder you can write to") from error
-    with locked(root):
+    with locked(made(root)):
         entries = index(root) if (root / "bundle.json").exists() else {}
         yield entries
         with replacing(root / "bundle.json") as part:

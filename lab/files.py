@@ -19,6 +19,16 @@ except ImportError:  # Windows, which has no lock on a folder: there nobody wait
 
 
 @contextmanager
+def _writing(path: Path, to: str = "to ") -> Iterator[None]:
+    """LabError for what the system has against writing there."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise LabError(f"cannot write {to}{str(path)!r}: {reason}; give a folder you can write to") from error
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Where to write what takes the place of `path` in the end, if nothing fails. LabError where it cannot be written.
 
@@ -26,16 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     part = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
-        if len(os.fsencode(path.name)) > 255:  # the name to write to is shorter
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        part.open("xb").close()
-        mode = part.stat().st_mode
-        yield part
-        part.chmod(mode)  # some libraries write through a file of their own that nobody else may read
-        part.replace(path)
-    except (OSError, ValueError) as error:  # ValueError: a name that cannot be encoded
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise LabError(f"cannot write {str(path)!r}: {reason}; give a folder you can write to") from error
+        with _writing(path, to=""):
+            if len(os.fsencode(path.name)) > 255:  # the name to write to is shorter
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+            part.open("xb").close()
+            mode = part.stat().st_mode
+            yield part
+            part.chmod(mode)  # some libraries write through a file of their own that nobody else may read
+            part.replace(path)
     finally:
         with suppress(OSError, ValueError):
             part.unlink(missing_ok=True)
@@ -43,11 +51,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def made(folder: Path) -> Path:
     """The folder, made with those above it where it is missing. LabError where it cannot be."""
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise LabError(f"cannot write to {str(folder)!r}: {reason}; give a folder you can write to") from error
     return folder
 
 
@@ -57,11 +62,8 @@ def locked(folder: Path, *, wait: float = 60.0, doing: str = "writing to") -> It
 
     Raises LabError if another one has it for `wait` seconds, or where there is no such folder.
     """
-    try:
+    with _writing(folder):
         handle = os.open(folder, os.O_RDONLY)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or error
-        raise LabError(f"cannot write to {str(folder)!r}: {reason}; give a folder you can write to") from error
     try:
         end = time.monotonic() + wait
         while fcntl is not None:

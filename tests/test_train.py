@@ -329,7 +329,7 @@ def test_a_folder_is_for_one_run_at_a_time(tmp_path: Path) -> None:
     fit(model(), loss_of, beside, schedule=Schedule(1), folder=tmp_path)
     fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match="cannot train in .*file.: "):
+    with pytest.raises(LabError, match="cannot write to .*file.: "):
         fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path / "file")
 
 

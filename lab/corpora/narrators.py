@@ -22,16 +22,7 @@ require("narrators")
 import espeakng_loader  # noqa: E402
 
 # `en` is espeak-ng's British English.
-ACCENTS = (
-    "en-us",
-    "en-us-nyc",
-    "en",
-    "en-gb-scotland",
-    "en-gb-x-rp",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-    "en-029",
-)
+ACCENTS = ("en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 
 # speak_lib.h
 _SYNCHRONOUS, _RATE, _PITCH, _CHARACTERS, _UTF8 = 2, 1, 3, 1, 1
@@ -58,50 +49,44 @@ class Narrator:
         return audio.set_level(audio.resample(spoken, round(rate / self.size), audio.SAMPLE_RATE))
 
 
-NAMED = tuple(
-    Narrator(name, voice, rate, pitch)
-    for name, voice, rate, pitch in (
-        ("Ada", "en-us+f2", 160, 50),
-        ("Bruno", "en-us+m3", 165, 45),
-        ("Cora", "en+f4", 165, 55),
-        ("Dario", "en+m1", 160, 40),
-        ("Edith", "en-gb-scotland+f1", 160, 50),
-        ("Felix", "en-gb-scotland+m7", 165, 50),
-        ("Greta", "en-us+Annie", 165, 50),
-        ("Hector", "en-us+Michael", 160, 45),
-        ("Ida", "en-gb-x-rp+belinda", 160, 50),
-        ("Jonas", "en-gb-x-rp+ed", 165, 50),
-        ("Klara", "en-us+Alicia", 170, 50),
-        ("Lars", "en-us+klatt2", 155, 45),
-        ("Mona", "en+anika", 160, 50),
-        ("Nils", "en+paul", 160, 50),
-        ("Olga", "en-us-nyc+steph", 165, 50),
-        ("Paul", "en-us-nyc+rob", 165, 45),
-        ("Rosa", "en-029+f3", 160, 55),
-        ("Simon", "en-029+m2", 160, 50),
-        ("Tilda", "en-gb-x-gbclan+Andrea", 165, 50),
-        ("Ugo", "en-gb-x-gbclan+gustave", 160, 50),
-        ("Vera", "en-gb-x-gbcwmd+aunty", 160, 50),
-        ("Walter", "en-gb-x-gbcwmd+grandpa", 150, 50),
-        ("Yara", "en-us+shelby", 165, 50),
-        ("Zeno", "en+boris", 160, 50),
-    )
+NAMED = (
+    Narrator("Ada", "en-us+f2", 160, 50),
+    Narrator("Bruno", "en-us+m3", 165, 45),
+    Narrator("Cora", "en+f4", 165, 55),
+    Narrator("Dario", "en+m1", 160, 40),
+    Narrator("Edith", "en-gb-scotland+f1", 160, 50),
+    Narrator("Felix", "en-gb-scotland+m7", 165, 50),
+    Narrator("Greta", "en-us+Annie", 165, 50),
+    Narrator("Hector", "en-us+Michael", 160, 45),
+    Narrator("Ida", "en-gb-x-rp+belinda", 160, 50),
+    Narrator("Jonas", "en-gb-x-rp+ed", 165, 50),
+    Narrator("Klara", "en-us+Alicia", 170, 50),
+    Narrator("Lars", "en-us+klatt2", 155, 45),
+    Narrator("Mona", "en+anika", 160, 50),
+    Narrator("Nils", "en+paul", 160, 50),
+    Narrator("Olga", "en-us-nyc+steph", 165, 50),
+    Narrator("Paul", "en-us-nyc+rob", 165, 45),
+    Narrator("Rosa", "en-029+f3", 160, 55),
+    Narrator("Simon", "en-029+m2", 160, 50),
+    Narrator("Tilda", "en-gb-x-gbclan+Andrea", 165, 50),
+    Narrator("Ugo", "en-gb-x-gbclan+gustave", 160, 50),
+    Narrator("Vera", "en-gb-x-gbcwmd+aunty", 160, 50),
+    Narrator("Walter", "en-gb-x-gbcwmd+grandpa", 150, 50),
+    Narrator("Yara", "en-us+shelby", 165, 50),
+    Narrator("Zeno", "en+boris", 160, 50),
 )
 
 # Those that are easy to make out.
 CLEAR = tuple(narrator for narrator in NAMED if narrator.name not in ("Klara", "Mona", "Tilda", "Yara"))
 
 # Their variants are read by nobody in training.
-HELD_OUT = tuple(
-    Narrator(name, voice, rate, pitch)
-    for name, voice, rate, pitch in (
-        ("Alba", "en-us+f5", 165, 50),
-        ("Boaz", "en-us+m5", 155, 50),
-        ("Celia", "en+linda", 165, 50),
-        ("Dov", "en+benjamin", 160, 45),
-        ("Elsa", "en-gb-scotland+steph2", 165, 50),
-        ("Ferdi", "en-us+klatt3", 160, 50),
-    )
+HELD_OUT = (
+    Narrator("Alba", "en-us+f5", 165, 50),
+    Narrator("Boaz", "en-us+m5", 155, 50),
+    Narrator("Celia", "en+linda", 165, 50),
+    Narrator("Dov", "en+benjamin", 160, 45),
+    Narrator("Elsa", "en-gb-scotland+steph2", 165, 50),
+    Narrator("Ferdi", "en-us+klatt3", 160, 50),
 )
 
 # Not voices to learn words from.

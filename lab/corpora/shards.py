@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -41,7 +41,7 @@ from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, narration
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
-from lab.files import locked, replacing
+from lab.files import locked, made, replacing
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 from lab.voice.soundstorm import FRAMES
@@ -152,15 +152,9 @@ class Shard:
         """As many documents from the beginning as `hours` of speech take."""
         ends = np.append(self.starts[1:], len(self.tokens))
         count = int(np.searchsorted(ends, min(hours * 3600 * TOKEN_RATE, len(self.tokens)))) + 1
-        end, codes = int(ends[count - 1]), self.codes
-        codes = None if codes is None else codes[: FRAMES * end]
-        return replace(
-            self,
-            tokens=self.tokens[:end],
-            codes=codes,
-            starts=self.starts[:count],
-            narrators=self.narrators[:count],
-        )
+        end = int(ends[count - 1])
+        codes = None if self.codes is None else self.codes[: FRAMES * end]
+        return Shard(self.tokens[:end], codes, self.starts[:count], self.narrators[:count], self.skipped)
 
     def documents(self) -> list[np.ndarray]:
         """Tokens of each document."""
@@ -271,19 +265,18 @@ def make(
         return f"{(count - had) / TOKEN_RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=0, doing="sharding into"):
+        with locked(made(folder), wait=0, doing="sharding into"):
             parts = _resume(folder, header)
             had = count = _tokens(parts)
             wanted = math.inf if hours is None else hours * 3600 * TOKEN_RATE
             starts = range(len(parts) * source.part, len(source.items), source.part)
             jobs = (source.items[start : start + source.part] for start in starts)
-            made = _in_order(partial(_make_part, source.read, models, codes), jobs, workers)
+            results = _in_order(partial(_make_part, source.read, models, codes), jobs, workers)
             for line in source.skipped:
                 console.print("skipped:", line)
-            with closing(made), Progress(*columns, console=console, disable=count >= wanted) as progress:
+            with closing(results), Progress(*columns, console=console, disable=count >= wanted) as progress:
                 bar = progress.add_task(folder.name, total=len(source.items) if hours is None else wanted)
-                while count < wanted and (part := next(made, None)) is not None:
+                while count < wanted and (part := next(results, None)) is not None:
                     parts.append(_append(folder, part))
                     count += sum(map(len, part.tokens))
                     for line in part.skipped:

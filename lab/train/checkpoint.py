@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from lab.errors import LabError
 from lab.extras import require
-from lab.files import locked, replacing
+from lab.files import locked, made, replacing
 from lab.train.compute import gathered, raise_together
 
 
@@ -34,13 +33,9 @@ def held(fabric: Fabric, folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         if fabric.is_global_zero:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(locked(folder, wait=0, doing="training in"))
+                stack.enter_context(locked(made(folder), wait=0, doing="training in"))
             except LabError as failure:
                 error = failure
-            except (OSError, ValueError) as failure:  # ValueError: a name that cannot be encoded
-                reason = (failure.strerror if isinstance(failure, OSError) else None) or failure
-                error = LabError(f"cannot train in {str(folder)!r}: {reason}; give a folder you can write to")
         raise_together(fabric, error)
         yield
 
@@ -96,6 +91,12 @@ class Checkpoint:
     good: str = "there is no checkpoint yet"
 
     @property
+    def chip(self) -> Any:
+        """torch.cuda or torch.mps, whose generator masks and dropout draw from there; None on a CPU."""
+        name = self.fabric.device.type
+        return getattr(torch, name) if name in ("cuda", "mps") else None
+
+    @property
     def path(self) -> Path:
         return self.folder / "checkpoint.pt"
 
@@ -108,27 +109,26 @@ class Checkpoint:
             "step": step,
             "seconds": seconds,
             "random": torch.stack(gathered(self.fabric, torch.get_rng_state())),
-            "device_random": gathered(self.fabric, _device_state(self.fabric.device)),
+            "device_random": gathered(self.fabric, self.chip and self.chip.get_rng_state().cpu()),
             "inputs": self.inputs,
             "players": [player.state(self.fabric.is_global_zero) for player in self.players],
         }
         error = None
         if self.fabric.is_global_zero:
-            if odd := not_finite(state["players"]):
-                error = LabError(f"{self.folder}: not saved, since {odd} is not finite after step {step}; {self.good}")
-            else:
-                try:
-                    with replacing(self.path) as part, part.open("wb") as file:
-                        try:
-                            torch.save(state, file)
-                        except RuntimeError as failure:  # what torch makes of a full disk
-                            cause = failure.__context__
-                            raise cause if isinstance(cause, OSError) else OSError(str(failure)) from None
-                    with replacing(self.folder / "schedule.json") as part:
-                        part.write_text(json.dumps(asdict(schedule), indent=1))
-                    self._is_good(step)
-                except LabError as failure:
-                    error = LabError(f"{failure}; {self.good}")
+            try:
+                if odd := not_finite(state["players"]):
+                    raise LabError(f"{self.folder}: not saved, since {odd} is not finite after step {step}")
+                with replacing(self.path) as part, part.open("wb") as file:
+                    try:
+                        torch.save(state, file)
+                    except RuntimeError as failure:  # what torch makes of a full disk
+                        cause = failure.__context__
+                        raise cause if isinstance(cause, OSError) else OSError(str(failure)) from None
+                with replacing(self.folder / "schedule.json") as part:
+                    part.write_text(json.dumps(asdict(schedule), indent=1))
+                self._is_good(step)
+            except LabError as failure:
+                error = LabError(f"{failure}; {self.good}")
         raise_together(self.fabric, error)
 
     def _is_good(self, step: int) -> None:
@@ -157,20 +157,14 @@ class Checkpoint:
             states = state["random"].view(-1, len(torch.get_rng_state()))
             rank = self.fabric.global_rank
             torch.set_rng_state(states[rank % len(states)])
-            device = state.get("device_random", [None])
-            _set_device_state(self.fabric.device, device[rank % len(device)])
+            states = state.get("device_random", [None])
+            if self.chip and (of_chip := states[rank % len(states)]) is not None:  # None: saved on a CPU
+                self.chip.set_rng_state(of_chip)
             self._is_good(state["step"])
             return int(state["step"]), float(state["seconds"])
-        except (
-            RuntimeError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            OSError,
-            UnpicklingError,
-        ) as error:
+        except LabError:
+            raise
+        except Exception as error:  # torch has many for a damaged file
             reason = " ".join(str(error).split())[:200]
             raise LabError(
                 f"{self.path} does not fit this run ({reason}); train into another folder or delete it"
@@ -183,13 +177,3 @@ def not_finite(state: Any, name: str = "") -> str:
         return name if state.is_floating_point() and not torch.isfinite(state).all() else ""
     items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, (list, tuple)) else ()
     return next((odd for key, value in items if (odd := not_finite(value, f"{name}.{key}".strip(".")))), "")
-
-
-def _device_state(device: torch.device) -> Tensor | None:
-    """Of the generator that masks and dropout draw from on a GPU."""
-    return getattr(torch, device.type).get_rng_state().cpu() if device.type in ("cuda", "mps") else None
-
-
-def _set_device_state(device: torch.device, state: Tensor | None) -> None:
-    if state is not None and device.type in ("cuda", "mps"):
-        getattr(torch, device.type).set_rng_state(state)

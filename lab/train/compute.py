@@ -91,11 +91,7 @@ def whole(state: Any, keep: bool = True) -> Any:
 
 def agreed(fabric: Fabric, *asked: bool) -> list[bool]:
     """What one process asks for, all do."""
-    if fabric.world_size == 1:
-        return list(asked)
-    votes = fabric.all_reduce(torch.tensor(asked, dtype=torch.float32), reduce_op="sum")
-    assert isinstance(votes, Tensor)
-    return (votes > 0).tolist()
+    return [any(votes) for votes in zip(*gathered(fabric, asked), strict=True)]
 
 
 def gathered(fabric: Fabric, value: Any) -> list[Any]:

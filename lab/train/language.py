@@ -40,16 +40,11 @@ class Preset:
 _PAPER = Schedule(  # section 3.1; its betas and clipping are not told, and a checkpoint of 25 GB is no minute's work
     100_000, learning_rate=5e-4, warmup=1000, weight_decay=0.6, betas=(0.9, 0.95), save_seconds=1800.0
 )
+_LAPTOP = Schedule(2600, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95))
 PRESETS = {
-    "tiny": Preset(
-        "tiny", 128, 1024, Schedule(300, learning_rate=5e-3, warmup=20, weight_decay=0.1, betas=(0.9, 0.95))
-    ),
-    "laptop": Preset(
-        "laptop", 2048, 4096, Schedule(2600, learning_rate=2e-3, warmup=150, weight_decay=0.1, betas=(0.9, 0.95))
-    ),
-    "gpu": Preset(
-        "lab", 6000, 48_000, Schedule(3000, learning_rate=2e-3, warmup=300, weight_decay=0.1, betas=(0.9, 0.95))
-    ),
+    "tiny": Preset("tiny", 128, 1024, replace(_LAPTOP, steps=300, learning_rate=5e-3, warmup=20)),
+    "laptop": Preset("laptop", 2048, 4096, _LAPTOP),
+    "gpu": Preset("lab", 6000, 48_000, replace(_LAPTOP, steps=3000, warmup=300)),
     "paper-2b": Preset("2b", 6000, 768_000, _PAPER),
     "paper-9b": Preset("9b", 6000, 768_000, _PAPER),
 }

@@ -116,16 +116,17 @@ class Trainable:
 
     def kept(self, steps: bool) -> Callable[[], None]:
         """What puts everything back that a forward pass changes and, if it `steps`, an optimiser."""
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        weights = [weight.detach().clone() for weight in self.order] if steps else []
+
+        def changing() -> list[Tensor]:
+            return [*self.model.buffers(), *(self.order if steps else [])]
+
+        before = [tensor.detach().clone() for tensor in changing()]
         averages = copy.deepcopy(self.optimiser.state_dict()) if steps else None
 
         @torch.no_grad()
         def put_back() -> None:
-            for now, before in zip([*self.model.buffers()], buffers, strict=True):
-                now.copy_(before)
-            for now, before in zip(self.order, weights, strict=False):
-                now.copy_(before)
+            for now, then in zip(changing(), before, strict=True):
+                now.copy_(then)
             if averages is not None:
                 self.optimiser.load_state_dict(averages)
 
