@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.language import generate
 from lab.measure import coherence, figures
 from lab.measure.coherence import TRUTH, Decay, Minute, Report, Span, StoryScores
+from lab.measure.recall import Recalled
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
@@ -157,9 +158,13 @@ def test_every_model_goes_on_from_the_same_prompts(
 
 
 def told(hero: Sequence[tuple[int, int]], likeness: Sequence[float] = (), number: int = 0) -> StoryScores:
-    minutes = tuple(Minute(right, named, 10, 5, 4, 0.25, 0.5) for right, named in hero)
+    minutes = tuple(Minute(right, named, 10, 5, 8, 0.25, 0.5) for right, named in hero)
     return StoryScores(
-        number, "leo", minutes, tuple(Span(30.0 * k, 30.0 * k + 29, x, 0.1) for k, x in enumerate(likeness))
+        number,
+        "leo",
+        minutes,
+        tuple(Span(30.0 * k, 30.0 * k + 29, x, 0.1) for k, x in enumerate(likeness)),
+        (Recalled("house", 30.0, number == 0, 70.0),),
     )
 
 
@@ -203,8 +208,45 @@ def test_reports_that_are_none(tmp_path: Path) -> None:
 # Curves
 
 
-def test_a_share_is_of_the_mentions_of_all_stories() -> None:
-    curve = coherence.curve([told([(1, 1), (0, 0)]), told([(0, 3), (0, 0)])], "hero")
+def minutes(*counts: tuple[int, int, int, int]) -> list[Minute]:
+    """Of right and named heroes, words and words that parse."""
+    return [Minute(right, named, words, words, parsed, 0.0, 0.0) for right, named, words, parsed in counts]
+
+
+def test_a_minute_that_makes_no_sense_counts_nothing_and_stays() -> None:
+    told = minutes((9, 9, 150, 150), (9, 9, 150, 74), (9, 9, 150, 75), (0, 0, 0, 0), (3, 4, 150, 150))
+    assert coherence.hero_kept(told) == [1, 0, 1, 0, 0.75]
+    collapsed = minutes(*[(9, 9, 150, 150)] * 4, *[(0, 0, 150, 0)] * 12)
+    assert sum(coherence.hero_kept(collapsed)) == 4
+    assert curve_of([collapsed, minutes(*[(9, 9, 150, 150)] * 16)])[-1] == 0.5
+
+
+def test_a_minute_in_a_gap_counts_as_the_last_name_before_it_but_not_for_ever() -> None:
+    unnamed = (0, 0, 150, 140)
+    assert coherence.hero_kept(minutes((1, 2, 150, 150), *[unnamed] * 5)) == [0.5] * 4 + [0, 0]
+    assert coherence.hero_kept(minutes(*[unnamed] * 4, (5, 5, 150, 150))) == [1, 1, 1, 0, 1]  # the prompt names it
+
+
+def test_no_true_story_goes_without_a_name_for_longer() -> None:
+    for number in range(200, 240):
+        story = storyworld.story(narration.held_out_seed(number), 300)
+        if any(r.fact == "hero" and r.ago > 60 for r in story.recalls):
+            kept = coherence.hero_kept(coherence.by_minute(spoken(story.sentences), story.cast, 12))
+            assert kept == [1] * 12
+
+
+def curve_of(stories: Sequence[Sequence[Minute]]) -> list[float]:
+    return coherence.curve([StoryScores(0, "leo", tuple(each), ()) for each in stories], "hero").value.tolist()
+
+
+def test_a_share_is_of_the_words_of_all_stories() -> None:
+    curve = coherence.curve(
+        [
+            StoryScores(0, "leo", tuple(minutes((0, 0, 1, 1), (0, 0, 0, 0))), ()),
+            StoryScores(0, "leo", tuple(minutes((0, 0, 3, 0), (0, 0, 0, 0))), ()),
+        ],
+        "sentences",
+    )
     assert list(curve.x) == [1, 2]
     assert curve.value[0] == 1 / 4 and np.isnan([curve.value[1], curve.low[1], curve.high[1]]).all()
     assert (curve.low[0], curve.high[0]) == (0, 1)  # one of the two stories drawn twice
@@ -233,10 +275,10 @@ def test_an_interval_is_that_of_a_mean() -> None:
 
 
 def test_every_series_is_read_from_its_own_number() -> None:
-    minute = Minute(1, 2, 10, 7, 4, 0.25, 0.5)
+    minute = Minute(1, 2, 10, 7, 8, 0.25, 0.5)
     story_scores = StoryScores(0, "leo", (minute,), (Span(0, 1, 0.6, 0.2),))
     values = {name: coherence.curve([story_scores], name).value[0] for name in coherence.SERIES}
-    expected = {"hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.4}
+    expected = {"hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.8, "mentions": 2}
     assert values == pytest.approx(expected | {"repetition": 0.25, "auto-BLEU": 0.5})
 
 
@@ -288,7 +330,10 @@ def test_what_was_published() -> None:
 def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def measured(tokenizer: Any, models: dict[str, Any], numbers: range, encoder: Any, minutes: int) -> Report:
+    def measured(
+        tokenizer: Any, models: dict[str, Any], numbers: range, encoder: Any, minutes: int, temperature: float
+    ) -> Report:
+        asked.setdefault("temperatures", []).append(temperature)
         asked.update(models=sorted(models), numbers=list(numbers), minutes=minutes)
         return reported()
 
@@ -298,14 +343,22 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(coherence, "FOLDER", tmp_path)
     ssm: Any = SimpleNamespace(tokenizer=None)
     rows = figures.of_coherence(ssm, None, 2)
-    assert asked == {"models": ["griffin", "griffin30", "transformer"], "numbers": [0, 1], "minutes": 16}
-    values = {(row.model, row.name): row.value for row in rows}
-    row = "hero still right where named, minute {} of 16-minute stories, 2 "
-    name = row + "at temperature 0.5"
-    assert values["griffin", name.format(4)] == (10 + 13) / (10 + 16)
-    assert values["transformer", name.format(16)] == 1 / 16
-    assert values["tokenizer", row.format(1) + "as narrated"] == 1
-    assert len(values) == 9
+    models = ["griffin", "griffin30", "transformer"]
+    assert asked == {"temperatures": [0.5, 1.0], "models": models, "numbers": [0, 1], "minutes": 16}
+    found = {(row.model, row.name): row for row in rows}
+    name = "hero still right, chance 0.08, minute {}, 16-minute stories "
+    told = found["griffin", name.format(4) + "at temperature 0.5"]
+    assert told.value == (1 + 13 / 16) / 2 and (told.n, told.temperature, told.seed) == (2, 0.5, 0)
+    assert told.low is not None and told.high is not None and told.low < told.value < told.high
+    assert found["griffin", name.format(4) + "at temperature 1"].temperature == 1
+    assert found["transformer", name.format(16) + "at temperature 0.5"].value == 1 / 32  # one has named nobody for long
+    truth = found["tokenizer", name.format(1) + "as narrated"]
+    assert truth.value == 1 and truth.temperature is None
+    assert found["griffin", "mentions of a hero, minute 16, 16-minute stories at temperature 1"].value == 13
+    again = "said again as first, chance 0.17, 20 to 60 s after it was last said, 16-minute stories as narrated"
+    assert found["tokenizer", again].value == 0.5 and found["tokenizer", again].n == 2
+    assert len(found) == len(rows) == 5 * (6 + 1)
+    assert {row.report is None for row in rows} == {True, False}
 
     root = tmp_path / "bundle"
     with bundle.changing(root) as entries:
@@ -315,7 +368,7 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     saved = Report.load(tmp_path / "coherence.json")
     assert (saved.command, saved.machine) == ("lab measure coherence", "a machine")
     card = json.loads((root / "bundle.json").read_text())["transformer"]["card"]["figures"]
-    assert card[name.format(16)]["value"] == 0.0625
+    assert card[name.format(16) + "at temperature 0.5"]["value"] == 0.03125
 
 
 def test_a_curve_with_its_interval_and_its_decay() -> None:
@@ -329,7 +382,7 @@ def test_a_curve_with_its_interval_and_its_decay() -> None:
     assert list(bands[1].y) == pytest.approx(expected.low, abs=1e-3)
     assert sum("half of the way in" in (trace.name or "") for trace in figure.data) == 3
     assert figure.layout.title.text == (
-        "Hero still right, at the end: ground truth 1.00, Griffin 0.42, SpeechTransformer 0.06"
+        "Hero still right, at the end: ground truth 1.00, Griffin 0.53, SpeechTransformer 0.03"
     )
     assert figure.layout.xaxis.title.text == "minute after the prompt"
     plain = pictures.coherence_decay(reported(), "SC-L", fitted=False)
@@ -344,9 +397,9 @@ def test_fits_as_a_table() -> None:
     rows = pictures.coherence_fits(reported(), "SC-L", draws=20).splitlines()
     assert rows[0].endswith("| half of the way in, words |")
     assert rows[3] == "| Griffin | 0.70 (0.70 to 0.70) | 0.40 (0.40 to 0.40) | 100 (100 to 100) |"
-    nameless = Report(16, "", {"griffin": (told([(0, 0)] * 16),)})
-    assert "0 points do not show a decay" in pictures.coherence_fits(nameless)
-    assert "Griffin nothing to count" in pictures.coherence_decay(nameless).layout.title.text
+    silent = Report(16, "", {"griffin": (StoryScores(0, "leo", tuple(minutes(*[(0, 0, 0, 0)] * 16)), ()),)})
+    assert "0 points do not show a decay" in pictures.coherence_fits(silent, "words")
+    assert "Griffin nothing to count" in pictures.coherence_decay(silent, "words").layout.title.text
 
 
 def test_published_curves_are_called_published() -> None:

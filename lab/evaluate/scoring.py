@@ -25,7 +25,6 @@ from lab.measure.recall import Recalled, going_on
 from lab.measure.text import auto_bleu, log_perplexity, similarity, span_likeness
 
 SPAN_SECONDS = 5.0  # of each minute a predictor of MOS hears one such span: the paper's N-MOS-T
-SENSE = 0.5  # of the words of a minute parse where it makes sense
 _MINUTE = 60 * SAMPLE_RATE
 _REST = 15.0  # seconds: less at the end belongs to the minute before
 _REACH, _QUIET = SAMPLE_RATE, SAMPLE_RATE // 50  # samples: how far a cut may move, and what it looks for
@@ -138,16 +137,17 @@ def _of_text(ears: Ears, text: str) -> Values:
 
 
 def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
-    """What each minute of a story keeps. One that makes no sense keeps nothing; one that does and names no hero, as in
-    a gap, has nothing to be right about."""
+    """What each minute of a story keeps; one that makes no sense keeps nothing."""
     times = [(60.0 * number, 60.0 * number + 1, word) for number, text in enumerate(texts) for word in words(text)]
-    found = []
-    for minute in coherence.by_minute(times, cast, len(texts), prompt_seconds=0):
-        parsed = minute.parsed / max(1, minute.words)
-        found.append({"words that parse": parsed, "mentions": float(minute.hero_named)})
-        if minute.hero_named or parsed < SENSE:
-            found[-1]["hero right"] = minute.hero_right / max(1, minute.hero_named)
-    return found
+    minutes = coherence.by_minute(times, cast, len(texts), prompt_seconds=0)
+    return [
+        {
+            "words that parse": minute.parsed / max(1, minute.words),
+            "mentions": float(minute.hero_named),
+            "hero right": kept,
+        }
+        for minute, kept in zip(minutes, coherence.hero_kept(minutes), strict=True)
+    ]
 
 
 def _timed(texts: Sequence[str], pieces: Sequence[Waveform]) -> list[tuple[float, float, str]]:

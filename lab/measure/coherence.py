@@ -25,6 +25,7 @@ from lab.files import made, replacing
 from lab.judges.protocols import TextEncoder
 from lab.language import generate
 from lab.language.decode import MAX_ROWS
+from lab.measure.recall import Recalled, going_on
 from lab.measure.text import auto_bleu, repetition
 from lab.nn.sampling import generator_of
 from lab.paths import data_folder
@@ -39,6 +40,9 @@ MINUTES = 16  # its longest continuations
 SPAN = 100  # words, its spans of SC-L: about 30 s
 TRUTH = "ground truth"
 POINTS = 4  # the least that a decay of three numbers is fitted to
+SENSE = 0.5  # share of a minute's words in sentences, below which it makes none; of the ground truth 0.77 or more do
+RECALLED_AFTER = 10.0  # seconds: what was last said before is no copy out of the newest words
+UNNAMED = 3  # minutes in a row without a hero's name, the most that gaps of the story world leave
 _OPENINGS = tuple(range(9000, 9008))  # held-out stories that no measure continues
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
@@ -74,6 +78,7 @@ class StoryScores:
     hero: str
     minutes: tuple[Minute, ...]
     spans: tuple[Span, ...]
+    recalled: tuple[Recalled, ...] = ()  # after the prompt, after gaps of RECALLED_AFTER or more
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Report:
     minutes: int
     embedder: str
     scores: Mapping[str, tuple[StoryScores, ...]]
+    temperature: float = TEMPERATURE  # that the language models were sampled at
     command: str = ""
     machine: str = ""
 
@@ -107,6 +113,7 @@ class Report:
                         story_scores["hero"],
                         tuple(Minute(*minute) for minute in story_scores["minutes"]),
                         tuple(Span(*span) for span in story_scores["spans"]),
+                        tuple(Recalled(*recalled) for recalled in story_scores.get("recalled", ())),
                     )
                     for story_scores in scores
                 )
@@ -153,6 +160,22 @@ def by_minute(
     return tuple(rows)
 
 
+def hero_kept(minutes: Sequence[Minute]) -> list[float]:
+    """How far the hero is still that of the prompt in each minute: the share of its mentions that are right.
+
+    A minute that makes no sense counts 0, whatever names it drops; one without a name counts as the last that had one,
+    and 0 after UNNAMED of them. So no story drops out, and none gains by naming nobody.
+    """
+    kept, last, unnamed = [], 1.0, 0
+    for minute in minutes:
+        unnamed += 1
+        if minute.hero_named:
+            last, unnamed = minute.hero_right / minute.hero_named, 0
+        makes_sense = minute.words > 0 and minute.parsed >= SENSE * minute.words
+        kept.append(last if makes_sense and unnamed <= UNNAMED else 0.0)
+    return kept
+
+
 def by_span(
     words: Words, encoder: TextEncoder, size: int = SPAN, hop: int | None = None, prompt_seconds: float = PROMPT_SECONDS
 ) -> tuple[Span, ...]:
@@ -177,7 +200,9 @@ def by_span(
 def story_scores(number: int, words: Words, encoder: TextEncoder, minutes: int = MINUTES) -> StoryScores:
     """Of a continuation of the opening of held-out story `number`, or of that story itself, prompt and all."""
     cast = cast_of(number)
-    return StoryScores(number, cast.hero, by_minute(words, cast, minutes), by_span(words, encoder))
+    recalled = (each for each in going_on(words) if each.second >= PROMPT_SECONDS and each.ago >= RECALLED_AFTER)
+    minute_counts, spans = by_minute(words, cast, minutes), by_span(words, encoder)
+    return StoryScores(number, cast.hero, minute_counts, spans, tuple(recalled))
 
 
 def cast_of(number: int) -> storyworld.Cast:
@@ -212,8 +237,14 @@ def narrated(number: int, minutes: int = MINUTES) -> np.ndarray:
     return samples[: round(seconds * SAMPLE_RATE)]
 
 
-def continued(language: LanguageModel, prompts: Tensor, minutes: int = MINUTES, seed: int = 0) -> Tensor:
-    """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes), at the temperature of `lab story`.
+def continued(
+    language: LanguageModel,
+    prompts: Tensor,
+    minutes: int = MINUTES,
+    seed: int = 0,
+    temperature: float = TEMPERATURE,
+) -> Tensor:
+    """Prompts (B, T) -> prompts and continuations (B, T + 1500 minutes). temperature: by default that of `lab story`.
 
     SpeechTransformer goes on beyond its length by slide-and-prompt, from the newest 3 s.
     """
@@ -225,7 +256,7 @@ def continued(language: LanguageModel, prompts: Tensor, minutes: int = MINUTES, 
             language,
             rows,
             generator=generator,
-            temperature=TEMPERATURE,
+            temperature=temperature,
             max_tokens=60 * TOKEN_RATE * minutes,
             slide=slide,
         )
@@ -239,13 +270,16 @@ def measure(
     numbers: Sequence[int],
     encoder: TextEncoder,
     minutes: int = MINUTES,
+    temperature: float = TEMPERATURE,
 ) -> Report:
     """Every language model goes on from the first 10 s of the same held-out stories, beside those stories."""
     stories = [narrated(number, minutes) for number in numbers]
     # Alone, as `lab story` hears them: tokens know what comes next for about 1.4 s.
     prompts = torch.stack([tokenizer.encode(story[: round(PROMPT_SECONDS * SAMPLE_RATE)]) for story in stories])
     told = {TRUTH: torch.stack([tokenizer.encode(story) for story in stories])}
-    told |= {name: continued(language, prompts, minutes) for name, language in languages.items()}
+    told |= {
+        name: continued(language, prompts, minutes, temperature=temperature) for name, language in languages.items()
+    }
     scores = {
         name: tuple(
             story_scores(number, tokenizer.words(tokens), encoder, minutes)
@@ -253,7 +287,7 @@ def measure(
         )
         for name, streams in told.items()
     }
-    return Report(minutes, encoder.name, scores)
+    return Report(minutes, encoder.name, scores, temperature)
 
 
 def published() -> dict[str, dict[int, float]]:
@@ -278,11 +312,12 @@ class Series:
 _AFTER, _WORD = "minute after the prompt", "word after the prompt at which the span starts"
 SERIES = {
     "hero": Series(
-        "hero still right, share of mentions",
+        "hero still right, 0 where a minute makes no sense",
         _AFTER,
         1,
-        lambda told: [(m.hero_right, m.hero_named) for m in told.minutes],
+        lambda told: [(kept, 1) for kept in hero_kept(told.minutes)],
     ),
+    "mentions": Series("mentions of a hero", _AFTER, 1, lambda told: [(m.hero_named, 1) for m in told.minutes]),
     "SC-L": Series("SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: [(s.likeness, 1) for s in told.spans]),
     "SC-L, own": Series(
         "SC-L above that of other stories' openings",

@@ -6,6 +6,7 @@ Defaults that a figure depends on are in the names of the rows and in the functi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -22,13 +24,17 @@ from torch import Tensor
 from lab import audio, bundle, judges
 from lab.corpora import Utterance, librispeech, narration, narrators, phones, storyworld
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
+from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
+from lab.language import Griffin
 from lab.measure import audio as audio_measures
-from lab.measure import coherence
+from lab.measure import coherence, recall, statistics
 from lab.measure import speaker as speaker_measures
 from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
+from lab.measure.ablation import ABLATIONS, INTACT
 from lab.measure.coherence import PROMPT_SECONDS
+from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE, SpeechSSM
 
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
@@ -191,20 +197,70 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 
 
 def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
-    """Held-out stories that each language model of the bundle in use goes on with: is the hero still right?"""
-    root = bundle.folder()
-    models = {name: bundle.load(root, name) for name in bundle.index(root) if name in LANGUAGES}
-    report = coherence.measure(ssm.tokenizer, models, range(count), judges.load("minilm"), minutes)  # type: ignore[arg-type]
+    """Held-out stories that each language model of the bundle in use goes on with, at the paper's temperature and at
+    that of `lab story`: is the hero still right, how often is there one, and what comes up again after a while?"""
+    models, reader = _languages(), judges.load("minilm")
     figures = []
-    for model, scores in report.scores.items():
-        shares = coherence.curve(scores, "hero").value
-        for minute in (1, 4, 16):
-            if minute <= minutes and np.isfinite(shares[minute - 1]):
-                truth = model == coherence.TRUTH
-                how = "as narrated" if truth else f"at temperature {TEMPERATURE:g}"
-                name = f"hero still right where named, minute {minute} of {minutes}-minute stories, {len(scores)} {how}"
-                figures.append(Figure("tokenizer" if truth else model, name, float(shares[minute - 1]), report))
+    for temperature in dict.fromkeys((TEMPERATURE, 1.0)):
+        report = coherence.measure(ssm.tokenizer, models, range(count), reader, minutes, temperature)  # type: ignore[arg-type]
+        kept = report if temperature == TEMPERATURE else None
+        for model, scores in report.scores.items():
+            if (truth := model == coherence.TRUTH) and not kept:
+                continue
+            how = "as narrated" if truth else f"at temperature {temperature:g}"
+            for name, found in _coherence(scores, minutes).items():
+                told = {} if truth else {"temperature": temperature, "seed": 0}
+                name = f"{name}, {minutes}-minute stories {how}"
+                figures.append(_estimated("tokenizer" if truth else model, name, found, report=kept, **told))
     return figures
+
+
+def _coherence(scores: Sequence[coherence.StoryScores], minutes: int) -> dict[str, Estimate]:
+    found = {}
+    for minute in (minute for minute in (1, 4, 16) if minute <= minutes):
+        kept = [coherence.hero_kept(told.minutes)[minute - 1] for told in scores]
+        named = [told.minutes[minute - 1].hero_named for told in scores]
+        found[f"hero still right, chance {1 / len(HEROES):.2f}, minute {minute}"] = statistics.mean(kept)
+        found[f"mentions of a hero, minute {minute}"] = statistics.mean(named)
+    for row in recall.by_gap([told.recalled for told in scores]):
+        if row.fact == "all":
+            found[f"said again as first, chance {row.chance:.2f}, {row.ago} after it was last said"] = row.right
+    return found
+
+
+def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Questions in held-out stories of about ten minutes, put to each language model of the bundle in use; to a Griffin
+    also with its state ablated before the question."""
+    told = [
+        recall.questions(
+            ssm.tokenizer,
+            storyworld.story(narration.held_out_seed(number), 240),
+            narrators.HELD_OUT[number % len(narrators.HELD_OUT)],
+        )
+        for number in range(count)
+    ]
+    figures = []
+    for name, model in _languages().items():
+        ablations = list(ABLATIONS) if isinstance(model, Griffin) else [INTACT]
+        found = [recall.answered(model, *each, ablations) for each in told]
+        for ablation in ablations:
+            stories = [each[ablation] for each in found]
+            facts = recall.by_gap(stories, (20, math.inf)) if ablation == INTACT else []
+            for row in [row for row in recall.by_gap(stories) if row.fact == "all"] + facts[1:]:
+                state = "" if ablation == INTACT else f", {ablation}"
+                what = f"asked for {row.fact}, {row.ago} after it was last said{state}, chance {row.chance:.2f}"
+                figures.append(_estimated(name, what, row.right))
+    return figures
+
+
+def _estimated(model: str, name: str, found: Estimate, **told: Any) -> Figure:
+    low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
+    return Figure(model, name, found.value, low=low, high=high, n=found.n, **told)
+
+
+def _languages() -> dict[str, Any]:
+    root = bundle.folder()
+    return {name: bundle.load(root, name) for name in bundle.index(root) if name in LANGUAGES}
 
 
 def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
@@ -284,6 +340,7 @@ MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
     "speaker": (of_speaker, 48, _SPEAKS),
     "stories": (of_stories, 6, _SPEAKS),
     "coherence": (of_coherence, 16, _READS),
+    "recall": (of_recall, 16, _READS),
     "seams": (of_seams, 2, ("griffin", *_SPEAKS)),
     "making": (of_making, 4, _READS),
     "speed": (of_speed, 1, _SPEAKS),

@@ -44,6 +44,7 @@ class Recalled(NamedTuple):
     fact: str  # of RECALLED
     ago: float  # seconds since it was last said
     right: bool
+    second: float  # at which it came up
     probability: float | None = None  # of the true value among all, where it was asked for
 
 
@@ -57,6 +58,10 @@ class Row(NamedTuple):
     right: Estimate  # share, over stories
     probability: Estimate | None  # mean, over stories
     chance: float
+
+    @property
+    def ago(self) -> str:
+        return f"{self.low:g} to {self.high:g} s" if math.isfinite(self.high) else f"{self.low:g} s or more"
 
 
 def options(fact: str, cast: storyworld.Cast) -> tuple[str, ...]:
@@ -72,42 +77,60 @@ def chance(fact: str) -> float:
 # Asked
 
 
-def asked(
-    tokenizer: Tokenizer,
-    model: LanguageModel,
-    story: storyworld.Story,
-    narrator: Narrator,
-    ablations: Sequence[str] = (INTACT,),
-) -> dict[str, list[Recalled]]:
-    """Ablation -> what the questions of a story bring up, the state ablated before each question.
+class Question(NamedTuple):
+    """What a narrator asks for in the middle of a story, and the answers it could have."""
 
-    A value scores by how much likelier the story makes its answer than the question alone does (pointwise mutual
-    information, as in Holtzman et al. 2021), so that no word is favoured for being short. The probability is the
-    softmax of the scores. Question and answer are tokenized without what comes after: tokens know of the next 1.4 s.
+    fact: str
+    ago: float  # seconds from the end of the sentence that last said it to the answer
+    second: float  # at which the answer begins
+    start: int  # tokens of the story before the question
+    tokens: Tensor  # (T,) of the question
+    answers: tuple[Tensor, ...]  # (T_a,) each, of the same sentence with each of `options`
+    truth: int  # which of them is true
+
+
+def questions(tokenizer: Tokenizer, story: storyworld.Story, narrator: Narrator) -> tuple[Tensor, list[Question]]:
+    """The tokens of a whole story (T,), and its questions.
+
+    Questions and answers are tokenized without what comes after them: tokens know of the next 1.4 s.
     """
     spoken = [_whole_tokens(narrator.read(sentence)) for sentence in story.sentences]
     samples, ends = np.concatenate(spoken), np.cumsum([len(each) for each in spoken])
-    tokens = tokenizer.encode(samples)
+    found = []
+    for fact, k, ago in ((recall.fact, recall.sentence, recall.ago) for recall in story.recalls if recall.asked):
+        last, start, end = int(ends[k - ago]), int(ends[k - 2]), int(ends[k - 1])
+        before = samples[max(0, end - CONTEXT) : end]
+        values = options(fact, story.cast)
+        answers = tuple(_answer(tokenizer, narrator, before, story.parsed[k], fact, value) for value in values)
+        asked = tokenizer.encode(before)[-(end - start) // TOKEN_HOP :]
+        truth = values.index(getattr(story.cast, fact))
+        seconds = (end - last) / SAMPLE_RATE, end / SAMPLE_RATE
+        found.append(Question(fact, *seconds, start // TOKEN_HOP, asked, answers, truth))
+    return tokenizer.encode(samples), found
+
+
+@torch.no_grad()
+def answered(
+    model: LanguageModel, story: Tensor, questions: Sequence[Question], ablations: Sequence[str] = (INTACT,)
+) -> dict[str, list[Recalled]]:
+    """Ablation -> what the questions of a story (T,) bring up, the state ablated before each question.
+
+    A value scores by how much likelier the story makes its answer than the question alone does (pointwise mutual
+    information, as in Holtzman et al. 2021), so that no word is favoured for being short. The probability is the
+    softmax of the scores.
+    """
     found: dict[str, list[Recalled]] = {ablation: [] for ablation in ablations}
     state, read = None, 0
-    for recall in (recall for recall in story.recalls if recall.asked):
-        last, start, end = (int(ends[k]) for k in np.array([-recall.ago, -2, -1]) + recall.sentence)
-        if start > read:  # else it is the second fact of this answer
-            with torch.no_grad():
-                _, state = model(tokens[None, read // TOKEN_HOP : start // TOKEN_HOP], state, last=True)
-            read = start
-        before = samples[max(0, end - CONTEXT) : end]
-        question = tokenizer.encode(before)[-(end - start) // TOKEN_HOP :]
-        values = options(recall.fact, story.cast)
-        answers = [_answer(tokenizer, narrator, before, story.parsed[recall.sentence], recall.fact, v) for v in values]
-        alone = _log_likelihoods(model, None, question, answers)
-        truth = values.index(getattr(story.cast, recall.fact))
+    for question in questions:
+        if question.start > read:  # else it is of the same answer as the one before: colour and thing
+            _, state = model(story[None, read : question.start], state, last=True)
+            read = question.start
+        alone = _log_likelihoods(model, None, question)
         for ablation in ablations:
             held = state if ablation == INTACT else ablate(state, ablation)
-            scores = _log_likelihoods(model, held, question, answers) - alone
-            right = int(scores.argmax()) == truth
-            ago = (end - last) / SAMPLE_RATE
-            found[ablation].append(Recalled(recall.fact, ago, right, float(scores.softmax(0)[truth])))
+            scores = _log_likelihoods(model, held, question) - alone
+            right, probability = int(scores.argmax()) == question.truth, float(scores.softmax(0)[question.truth])
+            found[ablation].append(Recalled(question.fact, question.ago, right, question.second, probability))
     return found
 
 
@@ -129,12 +152,11 @@ def _answer(
     return tokenizer.encode(np.concatenate([before, spoken]))[-len(spoken) // TOKEN_HOP :]
 
 
-@torch.no_grad()
-def _log_likelihoods(model: LanguageModel, state: object, question: Tensor, answers: Sequence[Tensor]) -> Tensor:
-    """Nats (A,) of each answer (T_a,) after the question (T,)."""
-    first, state = model(question[None], state, last=True)  # (1, 1, V)
+def _log_likelihoods(model: LanguageModel, state: object, question: Question) -> Tensor:
+    """Nats (A,) of each answer after the question."""
+    first, state = model(question.tokens[None], state, last=True)  # (1, 1, V)
     found = []
-    for answer in answers:
+    for answer in question.answers:
         logits = torch.cat([first, model(answer[None, :-1], state)[0]], 1)[0]  # (T_a, V)
         found.append(-F.cross_entropy(logits.float(), answer, reduction="sum"))
     return torch.stack(found)
@@ -156,7 +178,8 @@ def going_on(words: Sequence[tuple[float, float, str]]) -> list[Recalled]:
         for fact, value in _facts(parse):
             if fact in first:
                 before = heard[fact][bisect_left(heard[fact], start) - 1]
-                found.append(Recalled(fact, words[start][0] - words[before][1], value == first[fact]))
+                second = words[start][0]
+                found.append(Recalled(fact, second - words[before][1], value == first[fact], second))
             else:
                 first[fact] = value
                 phrase = value.split()[-2:]  # of "find the lost star" and "found the lost star"
@@ -203,8 +226,7 @@ def table(rows: Mapping[str, Sequence[Row]]) -> str:
     lines = ["| of | fact | last said | n | right (95 %) | probability (95 %) | chance |", "|" + " --- |" * 7]
     for name, of in rows.items():
         for row in of:
-            ago = f"{row.low:g} to {row.high:g} s" if math.isfinite(row.high) else f"over {row.low:g} s"
             shares = [f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})" if e else "" for e in (row.right, row.probability)]
             count = f"{row.of} in {row.right.n} stories"
-            lines.append(f"| {name} | {row.fact} | {ago} | {count} | {' | '.join(shares)} | {row.chance:.2f} |")
+            lines.append(f"| {name} | {row.fact} | {row.ago} | {count} | {' | '.join(shares)} | {row.chance:.2f} |")
     return "\n".join(lines)
