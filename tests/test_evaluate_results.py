@@ -11,7 +11,7 @@ import pytest
 
 from lab import bundle
 from lab.errors import LabError
-from lab.evaluate import contest, ears, run, summary, tables
+from lab.evaluate import contest, ears, report, run, summary, tables
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Examples, Sound
 from lab.evaluate.results import Results, Row
@@ -185,6 +185,34 @@ def mine_with(each: Row, found: dict[str, Any]) -> Row:
     return each
 
 
+def test_whether_a_cheap_measure_ranks_as_an_outside_one(tmp_path: Path) -> None:
+    rows = []
+    for number, (wrong, heard) in enumerate([(0.1, 0.2), (0.3, 0.4), (0.2, 0.3), (0.4, 0.9), (0.9, None)]):
+        values = {"words wrong (a)": wrong, "words wrong (b)": heard, "MOS (a)": wrong, "STOI": None if number else 1.0}
+        rows.append(row(str(number), samples=[sample("x", {key: v for key, v in values.items() if v is not None})]))
+        rows[-1].summary = summary.summarize(rows[-1])
+    found = summary.agreements(rows)
+    assert list(found) == ["words wrong (a), words wrong (b)"]  # one row has a STOI, and MOS is of another kind
+    assert (found["words wrong (a), words wrong (b)"].value, found["words wrong (a), words wrong (b)"].n) == (1.0, 4)
+    shown = report.page({}, Results(tmp_path / "r.json", rows), [])
+    assert "| words wrong (a), words wrong (b) | 1.00 (" in shown
+
+
+def test_rows_of_other_weights_are_not_printed(tmp_path: Path) -> None:
+    results = Results(tmp_path / "r.json")
+    for system, weights in (("griffin", {"griffin": "1", "codec": "2"}), ("transformer", {"transformer": "3"})):
+        mine = results.row(row(system, set="stories", seconds=240.0, temperature=1.0, weights=weights))
+        mine.samples = [sample("a", {"ASR-PPL (ear)": 4.5})]
+        mine.summary = summary.summarize(mine)
+    kept, stale = report.fresh(results, {"griffin": "1", "codec": "other", "transformer": "3"})
+    assert [each.system for each in kept.rows] == ["transformer"]
+    assert stale == ["griffin on stories: measure it again, codec changed since"]
+    head, _, first, *_ = report.headlines(kept).splitlines()
+    assert "| transformer, temperature 1, n = 1 | ground truth, published |" in head and "griffin" not in head
+    assert first == "| ASR-PPL, nats a token | 4.5 | 3.61 | 3.75 | 4.71 |"
+    assert stale[0] in report.page({}, kept, stale)
+
+
 def test_tables_call_the_published_rows_published(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json")
     for system, ppl in (("griffin", 4.0), ("transformer+3s", 5.5), (TRUTH, 3.0)):
@@ -240,6 +268,9 @@ def test_what_the_command_refuses(desk: Path) -> None:
     refused("both prompt.wav and --system griffin are given", "evaluate", "prompt.wav", "--system", "griffin")
     refused("the bundle in", "evaluate", "--system", "owl")
     refused("codec is no language model", "evaluate", "--system", "codec+3s")
+    refused("there is no judge 'owl:x'; kinds are", "evaluate", "--system", "griffin", "--ears", "owl:x")
+    Path("r.json").write_text(json.dumps({"format": 1, "rows": []}))  # stays as it is: no file is made or changed
+    refused("there is no judge 'owl'", "evaluate", "--system", "griffin", "--ears", "ctc,owl", "-o", "r.json")
     refused("there is no judge in ','", "evaluate", "--system", "griffin", "--ears", ",")
     refused("there are two judges called ctc", "evaluate", "--system", "griffin", "--ears", "ctc,ctc")
     refused("the prompts of stories last 10 s", "evaluate", "--system", "griffin", "--minutes", "0.1")

@@ -11,6 +11,7 @@ from typing import Any
 from lab import cards
 from lab.evaluate import tables
 from lab.evaluate.results import Results, Row
+from lab.evaluate.summary import agreements
 from lab.evaluate.systems import TRUTH
 from lab.measure import coherence
 from lab.speech import TEMPERATURE
@@ -117,6 +118,12 @@ def _evaluation(results: Results) -> Iterator[str]:
         for row in results.rows:
             yield tables.by_minute(row)
             yield f"`{row.command}`, {row.machine}, {row.date}"
+    if found := agreements(results.rows):
+        yield "## Do cheap measures rank systems as outside ones do?"
+        shown = [
+            [pair, f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})", str(rho.n)] for pair, rho in found.items()
+        ]
+        yield "\n".join(tables.markdown(["measures", "Spearman's rank correlation (95 %)", "rows"], shown))
 
 
 def _title(row: Row) -> str:

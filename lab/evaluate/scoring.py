@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from pystoi import stoi
 from rapidfuzz.distance import Levenshtein
 
 from lab import audio
@@ -68,6 +69,8 @@ def score(
     if heard and example.text and respoken:
         record["said"] = truth["said"] if truth else part(example.text, prompt_text, " ".join(texts))
         whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
+    if respoken and truth and sound.reference is not None:
+        whole["STOI"] = float(stoi(sound.reference, spoken, SAMPLE_RATE))
     likeness = {f"SC-L ({each.name})": span_likeness(each, prompt_text, " ".join(texts)) for each in ears.encoders}
     whole |= {key: float(np.mean(cosines)) for key, cosines in likeness.items() if cosines}
     return record | {"values": whole, "minutes": by_minute, "spans": likeness, "recalled": recalled}

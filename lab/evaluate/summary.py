@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from contextlib import suppress
+from itertools import combinations, zip_longest
 from typing import Any
 
+from lab.errors import LabError
 from lab.evaluate.contest import matches
 from lab.evaluate.results import Row
 from lab.measure import recall, statistics
@@ -66,6 +68,21 @@ def decay(row: Row) -> list[str]:
     if not worse and not kept:
         return ["decays: too short, or too few samples, to tell", "holds: the same"]
     return [f"decays: {', '.join(worse) or 'nothing'}", f"holds: {', '.join(kept) or 'nothing'}"]
+
+
+def agreements(rows: Sequence[Row]) -> dict[str, Estimate]:
+    """Rank correlations over rows, of all pairs of judges that count words wrong, and of STOI and each MOS: does a
+    cheap measure rank systems and stages as an outside one does? Pairs that fewer than four rows have are left out."""
+    means = [{key: each["value"] for key, each in row.summary["values"].items()} for row in rows]
+    keys = [key for key in _keys(means) if key.startswith(("words wrong", "MOS", "STOI"))]
+    found = {}
+    for first, second in combinations(sorted(keys), 2):
+        kinds = {first.partition(" (")[0], second.partition(" (")[0]}
+        both = [(each[first], each[second]) for each in means if first in each and second in each]
+        if kinds in ({"words wrong"}, {"STOI", "MOS"}) and len(both) >= 4:
+            with suppress(LabError):  # all alike
+                found[f"{first}, {second}"] = statistics.spearman(*zip(*both, strict=True))
+    return found
 
 
 def _keys(tables: Iterable[dict[str, Any]]) -> list[str]:
