@@ -302,8 +302,8 @@ def test_the_map_is_one_and_its_roads_lead_both_ways() -> None:
 
 
 def test_no_two_stories_are_alike() -> None:
-    begun = {hash(tuple(islice(storyworld.sentences(seed), 5))) for seed in range(20_000)}
-    assert len(begun) == 20_000
+    begun = {hash(tuple(islice(storyworld.sentences(seed), 5))) for seed in range(5_000)}
+    assert len(begun) == 5_000
 
 
 def test_a_million_stories_leave_no_two_alike_to_chance() -> None:
