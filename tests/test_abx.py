@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from lab.corpora import Utterance, narrators
 from lab.corpora.phones import Phone
 from lab.errors import LabError
-from lab.measure import abx
+from lab.measure import abx, figures
 from lab.measure.abx import Item
 from lab.tokens import Tokenizer, TokenizerConfig
 
@@ -164,3 +166,13 @@ def test_a_tokenizer_is_compared_with_what_it_hears() -> None:
     ]
     assert found["log-mel, within speakers"].value < 0.25  # the same voice a little slower
     assert found["log-mel, within speakers"].value < found["log-mel, across speakers"].value
+
+
+def test_figures_of_abx(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = partial(abx.syllables, among=narrators.HELD_OUT[:2])
+    monkeypatch.setattr(abx, "SYLLABLES", {"b_t": {"a": "bat", "e": "bet"}})
+    monkeypatch.setattr(abx, "syllables", few)
+    rows = {row.name: row for row in figures.measure("abx", tiny_bundle, None, 2)}
+    assert 0 < rows["bits a second, by the entropy of tokens"].value <= 5 * 25  # of 32 codes
+    row = rows["ABX error, tokens, across speakers, syllables, held-out narrators"]
+    assert row.n == 1 and row.model == "tokenizer" and 0 <= row.value <= 1 and len(rows) == 7

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from lab import audio
+from lab import audio, bundle
 from lab.corpora import narration, narrators, storyworld
 from lab.errors import LabError
-from lab.measure import minimal_pairs, zero_resource
+from lab.measure import figures, minimal_pairs, zero_resource
 from lab.measure.zero_resource import Pair, Scored
 
 
@@ -56,7 +56,9 @@ def test_a_likelihood_by_hand() -> None:
 
 
 def test_pairs_are_scored_side_by_side() -> None:
-    scored = zero_resource.score(Loudness(), Bigram(), [Pair("a", "word", sound(0, 0), sound(0, 1, 2))])
+    scored = zero_resource.score(Loudness(), {"bigram": Bigram()}, [Pair("a", "word", sound(0, 0), sound(0, 1, 2))])[
+        "bigram"
+    ]
     right, wrong = math.log(1 / 2), math.log(1 / 4 * 1 / 3)
     assert scored == [Scored("a", "word", pytest.approx(right), 1, pytest.approx(wrong), 2)]
 
@@ -75,6 +77,21 @@ def test_voices_of_an_item_count_once() -> None:
     assert found.value == pytest.approx(5 / 6) and found.n == 2
     with pytest.raises(LabError):
         zero_resource.accuracy([], normalized=False)
+
+
+def test_every_test_of_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrators.Narrator, "read", lambda self, text: np.array([0, *map(ord, text)], np.float32) % 3)
+    found = zero_resource.of_models(Loudness(), {"one": Bigram(), "other": Bigram()}, 12)
+    assert list(found) == ["one", "other"] and found["one"] == found["other"] and len(found["one"]) == 6
+    assert all(each.n == 12 and 0 <= each.low <= each.high <= 1 for each in found["one"].values())
+
+
+def test_figures_of_likelihood(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    (row, *others) = figures.measure("likelihood", bundle.folder(), None, 12)
+    assert {row.model for row in (row, *others)} == {"griffin", "griffin30", "transformer"} and len(others) == 17
+    assert row.n == 12 and row.low <= row.value <= row.high and row.command == "lab measure likelihood --count 12"
+    assert row.uses == ("tokenizer",) and row.name == "likelier: words above invented ones, by the sum"
 
 
 # Pairs of the story world

@@ -16,8 +16,8 @@ from lab.console import console
 from lab.errors import LabError
 
 Measure = Literal[
-    "tokens", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "recall", "seams",
-    "making", "speed", "memory", "all",
+    "tokens", "abx", "likelihood", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "recall",
+    "seams", "making", "speed", "memory", "all",
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "differences", "page"]
 Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "gpu", "all", "card"]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lab import protocols
 from lab.audio import Waveform
 from lab.corpora import Utterance, narrators
 from lab.corpora.narrators import Narrator
@@ -86,14 +87,16 @@ def error(items: Iterable[Item], *, across: bool, seed: int = 0) -> Estimate:
         for phones in speakers.values():
             phones.update({phone: _drawn(found, rng) for phone, found in phones.items()})
         for one, other in permutations(speakers, 2) if across else zip(speakers, speakers, strict=True):
-            for phone, different in permutations(speakers[one], 2):
+            for phone, of_a in speakers[one].items():
                 xs = speakers[other].get(phone, [])
-                missed = _missed(speakers[one][phone], speakers[one][different], xs)
-                errors[phone, different][one, other] += missed
+                near = [[distance(a, x) for a in of_a if a is not x] for x in xs]
+                for different, of_b in speakers[one].items():
+                    if different != phone and any(near):
+                        far = [[distance(b, x) for b in of_b] for x in xs]
+                        errors[phone, different][one, other].append(_missed(near, far))
     pairs: dict[frozenset[str], list[float]] = defaultdict(list)
     for pair, by_speakers in errors.items():
-        if means := [np.mean(found) for found in by_speakers.values() if found]:
-            pairs[frozenset(pair)].append(float(np.mean(means)))
+        pairs[frozenset(pair)].append(float(np.mean([np.mean(found) for found in by_speakers.values()])))
     if not pairs:
         who = "by two speakers" if across else "twice by one speaker"
         raise LabError(f"no two phones can be compared; give readings of one context, each phone {who}")
@@ -104,14 +107,9 @@ def _drawn(found: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray
     return found if len(found) <= _MOST else [found[at] for at in rng.choice(len(found), _MOST, replace=False)]
 
 
-def _missed(of_a: list[np.ndarray], of_b: list[np.ndarray], of_x: list[np.ndarray]) -> list[float]:
-    """The share of triples that are missed, alone in a list; an empty list where there are none."""
-    found = []
-    for x in of_x:
-        near = [distance(a, x) for a in of_a if a is not x]
-        far = [distance(b, x) for b in of_b]
-        found += [float(a > b) + 0.5 * (a == b) for a in near for b in far]
-    return [float(np.mean(found))] if found else []
+def _missed(near: list[list[float]], far: list[list[float]]) -> float:
+    """Distances of each X to all A, and to all B -> the share of triples in which B is nearer."""
+    return float(np.mean([(a > b) + 0.5 * (a == b) for ax, bx in zip(near, far, strict=True) for a in ax for b in bx]))
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -144,13 +142,16 @@ def _warped(cost: np.ndarray) -> float:
     return total[-1, -1] / steps[-1, -1]
 
 
-def of_tokenizer(tokenizer: Tokenizer, items: Callable[[Represent], Iterable[Item]] = syllables) -> dict[str, Estimate]:
-    """Errors within and across speakers: of the tokens, of what is quantized, and of the log-mel spectrum."""
-    kinds: dict[str, Represent] = {
-        "tokens": lambda waveform: tokenizer.encode(waveform).cpu().numpy(),
-        "before the quantizer": lambda waveform: _features(tokenizer, waveform)[0],
-        "log-mel": lambda waveform: _features(tokenizer, waveform)[1],
-    }
+def of_tokenizer(
+    tokenizer: protocols.Tokenizer, items: Callable[[Represent], Iterable[Item]] = syllables
+) -> dict[str, Estimate]:
+    """Errors within and across speakers: of the tokens and, of a tokenizer of ours, of what is quantized and of the
+    log-mel spectrum."""
+    kinds: dict[str, Represent] = {"tokens": lambda waveform: tokenizer.encode(waveform).cpu().numpy()}
+    if isinstance(tokenizer, Tokenizer):
+        ours = tokenizer
+        kinds["before the quantizer"] = lambda waveform: _features(ours, waveform)[0]
+        kinds["log-mel"] = lambda waveform: _features(ours, waveform)[1]
     found = {}
     for name, represent in kinds.items():
         readings = list(items(represent))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -27,8 +27,8 @@ from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.language import Griffin
+from lab.measure import abx, coherence, recall, statistics, zero_resource
 from lab.measure import audio as audio_measures
-from lab.measure import coherence, recall, statistics
 from lab.measure import speaker as speaker_measures
 from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
@@ -36,6 +36,7 @@ from lab.measure.ablation import ABLATIONS, INTACT
 from lab.measure.coherence import PROMPT_SECONDS
 from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE, SpeechSSM
+from lab.tokens import TOKEN_RATE
 
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
 
@@ -71,6 +72,30 @@ def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     figures["unit edit distance, repeats collapsed"] = between["unit_edit_distance_collapsed"]
     figures["share of codes used"] = token_measures.codes_used(ssm.tokenizer, stories)
     return [Figure("tokenizer", name, value) for name, value in figures.items()]
+
+
+def of_abx(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Errors of ABX and, of `count` held-out stories, the bit rate; on triphones too where aligned speech is given."""
+    stories = [ssm.tokenizer.encode(narration.held_out_story(number).samples()) for number in range(count)]
+    rows = [Figure("tokenizer", "bits a second, by the entropy of tokens", token_measures.bit_rate(stories))]
+    sets: dict[str, Callable[[abx.Represent], Iterable[abx.Item]]] = {"syllables, held-out narrators": abx.syllables}
+    aligned = (
+        [] if speech is None else [pair for folder in librispeech.chapters(speech) for pair in phones.aligned(folder)]
+    )
+    if aligned:
+        sets["aligned LibriSpeech"] = lambda represent: abx.triphones(represent, aligned, TOKEN_RATE)
+    for name, items in sets.items():
+        for what, found in abx.of_tokenizer(ssm.tokenizer, items).items():
+            rows.append(_estimated("tokenizer", f"ABX error, {what}, {name}", found))
+    return rows
+
+
+def of_likelihood(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
+    """Is what is right likelier? As sWUGGY, sBLIMP and topic StoryCloze ask of words, sentences and endings."""
+    found = zero_resource.of_models(ssm.tokenizer, _languages(), count)
+    return [
+        _estimated(model, f"likelier: {test}", each) for model, tests in found.items() for test, each in tests.items()
+    ]
 
 
 def of_narrator(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -333,6 +358,8 @@ _READS, _SPEAKS = ("tokenizer",), ("tokenizer", "soundstorm", "codec")
 # How many held-out stories each takes by default, and the models that decide it
 MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
     "tokens": (of_tokens, 24, _READS),
+    "abx": (of_abx, 24, _READS),
+    "likelihood": (of_likelihood, 150, _READS),  # pairs of each test
     "narrator": (of_narrator, 24, _READS),  # texts
     "phones": (of_phones, 100, _READS),  # utterances of a chapter
     "codec": (of_codec, 24, ("codec", "soundstorm")),  # which says how many levels are spoken

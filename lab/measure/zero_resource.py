@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,16 +123,14 @@ def log_likelihood(model: LanguageModel, tokens: Tensor) -> tuple[float, int]:
     return float(chosen.sum(dtype=torch.float64)), len(tokens) - 1
 
 
-def score(tokenizer: Tokenizer, model: LanguageModel, pairs: Iterable[Pair]) -> list[Scored]:
-    """The likelihoods of both sides of each pair."""
-    return [
-        Scored(
-            item,
-            kind,
-            *(log_likelihood(model, tokenizer.encode(right)) + log_likelihood(model, tokenizer.encode(wrong))),
-        )
-        for item, kind, right, wrong in pairs
-    ]
+def score(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], pairs: Iterable[Pair]) -> dict[str, list[Scored]]:
+    """The likelihoods of both sides of each pair, to each model."""
+    found: dict[str, list[Scored]] = {name: [] for name in models}
+    for item, kind, *sides in pairs:
+        right, wrong = map(tokenizer.encode, sides)
+        for name, model in models.items():
+            found[name].append(Scored(item, kind, *log_likelihood(model, right), *log_likelihood(model, wrong)))
+    return found
 
 
 def accuracy(scored: Sequence[Scored], *, normalized: bool, seed: int = 0) -> Estimate:
@@ -145,3 +143,18 @@ def accuracy(scored: Sequence[Scored], *, normalized: bool, seed: int = 0) -> Es
         first, second = (right / right_tokens, wrong / wrong_tokens) if normalized else (right, wrong)
         items[item].append(0.5 if first == second else float(first > second))
     return statistics.share([sum(hits) / len(hits) for hits in items.values()], [1.0] * len(items), seed)
+
+
+def of_models(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], count: int) -> dict[str, dict[str, Estimate]]:
+    """Model -> test -> accuracy, of `count` pairs of the story world each (of words there are 150)."""
+    tests = {
+        "words above invented ones": minimal_pairs.words(min(count, 150)),
+        "sentences above those with a fault": minimal_pairs.sentences(count),
+        "endings above those of other stories": minimal_pairs.endings(count),
+    }
+    found: dict[str, dict[str, Estimate]] = {name: {} for name in models}
+    for test, pairs in tests.items():
+        for name, scored in score(tokenizer, models, spoken(pairs)).items():
+            for how, normalized in (("by the sum", False), ("by the mean a token", True)):
+                found[name][f"{test}, {how}"] = accuracy(scored, normalized=normalized)
+    return found
