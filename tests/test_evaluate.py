@@ -291,6 +291,8 @@ def test_the_spans_of_mos_are_those_of_all_systems() -> None:
         assert 60 * number <= (span[0] + before) / SAMPLE_RATE and (span[-1] + before) / SAMPLE_RATE < 60 * (number + 1)
     other = scoring.mos_spans("two", clock, before, reference)
     assert all(not np.array_equal(one, two) for one, two in zip(spans, other, strict=True))
+    long_prompt = scoring.mos_spans("one", clock[: 58 * SAMPLE_RATE], 30 * SAMPLE_RATE, None)  # two minutes of it
+    assert len(long_prompt) == len(scoring.minutes(noise(58), 30 * SAMPLE_RATE)) == 2
     (whole,) = scoring.mos_spans("one", clock[: 7 * SAMPLE_RATE], 3 * SAMPLE_RATE, None)
     assert len(whole) == 7 * SAMPLE_RATE
 

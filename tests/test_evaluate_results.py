@@ -73,7 +73,9 @@ def test_a_system_that_fails_once_loses_one(tmp_path: Path, listens: Ears) -> No
     assert [each["name"] for each in done.samples] == ["a", "c"] and done.skipped == ["b: the owl is asleep"]
 
 
-@pytest.mark.parametrize("changed", [{"weights": {"griffin": "1"}}, {"judges": {"other": {}}}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "changed", [{"weights": {"griffin": "1"}}, {"judges": {"other": {}}}, {"seed": 1}, {"source": "2"}]
+)
 def test_samples_measured_otherwise_are_not_mixed(tmp_path: Path, listens: Ears, changed: dict[str, Any]) -> None:
     results = Results.load(tmp_path / "r.json")
     run.run(results, listens, of("a"), row())
@@ -89,6 +91,26 @@ def test_files_that_hold_no_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(LabError, match="r.json is no file of `lab evaluate`"):
         Results.load(tmp_path / "r.json")
+
+
+def test_two_runs_into_one_file_lose_nothing(tmp_path: Path, listens: Ears) -> None:
+    path = tmp_path / "r.json"
+    first, second = Results.load(path), Results.load(path)
+    run.run(first, listens, of("a"), row())
+    with pytest.raises(LabError, match="another run writes to .*r.json; give another -o"):
+        run.run(second, listens, of("a"), row("other"))
+    run.run(first, listens, of("a", "b"), row())
+    assert [each.system for each in Results.load(path).rows] == [TRUTH, "mine"]
+
+
+def test_judges_of_text_need_somebody_who_hears_it() -> None:
+    class Deaf:
+        name = "deaf"
+
+        def embed_text(self, texts: Any) -> None: ...
+
+    with pytest.raises(LabError, match="nobody hears the text that deaf judges; give a recognizer"):
+        ears.of([Deaf()])
 
 
 # Who wins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from enum import StrEnum
 from pathlib import Path
@@ -86,6 +87,7 @@ def evaluate(
             speaks.weights if speaks else {},
             listens.provenance(),
             _command(source, system, set_, seconds, count, ears, temperature, seed),
+            hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12] if source else "",
         )
         row = run.run(results, listens, samples, asked, speaks, keep)
         for judge in listens.judges:
@@ -98,7 +100,11 @@ def evaluate(
         raise LabError(f"there are no results in {output}; give a folder, a manifest or --system")
     shown += [tables.table(results, number) for number in table or ()]
     shown += [tables.figure(results)] if figure else []
-    found: Any = {"path": str(output), "rows": [each.summary | {"system": each.system} for each in results.rows]}
+    keys = ("system", "set", "seconds", "temperature")
+    rows = [
+        {key: getattr(each, key) for key in keys} | {"n": len(each.samples)} | each.summary for each in results.rows
+    ]
+    found: Any = {"path": str(output), "rows": rows}
     answer(found, "\n\n".join(shown))
 
 

@@ -74,7 +74,10 @@ def load(specs: str, root: Path) -> Ears:
 
 
 def of(found: Sequence[Any]) -> Ears:
-    """Judges by what they can do. Raises LabError for one that can do nothing, and two of one name."""
+    """Judges by what they can do.
+
+    Raises LabError for one that can do nothing, two of one name, and judges of a text that nobody hears.
+    """
     sorted_: dict[str, tuple[Any, ...]] = {}
     for each in found:
         kinds = [field for method, (field, _) in _KINDS.items() if hasattr(each, method)]
@@ -85,6 +88,9 @@ def of(found: Sequence[Any]) -> Ears:
     names = [each.name for each in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise LabError(f"there are two judges called {twice}; leave one out")
+    if "recognizers" not in sorted_ and (deaf := {"language_models", "encoders", "judges"} & set(sorted_)):
+        name = sorted_[deaf.pop()][0].name
+        raise LabError(f"nobody hears the text that {name} judges; give a recognizer as well, such as whisper:base.en")
     return Ears(**sorted_)
 
 

@@ -122,6 +122,8 @@ def _add(found: Examples, name: str, where: str, told: Mapping[str, Any]) -> Non
     seed = told.get("seed", 0)
     if lacking := [part for part in ("prompt", "continuation") if part not in told]:
         found.skipped.append(f"{where} has no {lacking[0]}")
+    elif Path(name).name != name:
+        found.skipped.append(f"{where} has a name with a folder, {name}")
     elif name in {example.name for example in found}:
         found.skipped.append(f"{where} has the name of another sample, {name}")
     elif not str(seed).lstrip("-").isdecimal():

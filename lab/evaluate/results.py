@@ -18,7 +18,7 @@ from lab.errors import LabError
 from lab.files import made, replacing
 
 FORMAT = 1
-_SETTINGS = ("seed", "weights", "judges")  # that all samples of a row have in common
+_SETTINGS = ("seed", "weights", "judges", "source")  # that all samples of a row have in common
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Row:
     weights: dict[str, str]  # `bundle.digests` of the models that were heard
     judges: dict[str, dict[str, str]]  # the provenance of each
     command: str
+    source: str = ""  # of a folder or manifest, 12 digits of where it lies: another of its name is another one
     machine: str = field(default_factory=machine.name)
     date: str = field(default_factory=lambda: date.today().isoformat())
     version: str = __version__
@@ -54,26 +55,31 @@ class Results:
 
     path: Path
     rows: list[Row] = field(default_factory=list)
+    _seen: tuple[int, int] | None = None  # which file it was when it was read or written
 
     @classmethod
     def load(cls, path: Path) -> Results:
         """None yet where there is no file. Raises LabError for one that is damaged or something else."""
         try:
+            seen = _stamp(path)
             told = json.loads(path.read_text())
             if told["format"] != FORMAT:
                 raise ValueError(f"format {told['format']}, not {FORMAT}")
-            return cls(path, [Row(**row) for row in told["rows"]])
+            return cls(path, [Row(**row) for row in told["rows"]], seen)
         except FileNotFoundError:
             return cls(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path} is no file of `lab evaluate` ({error}); give another -o") from None
 
     def save(self) -> None:
-        """Raises LabError where it cannot be written: the old file stays."""
+        """Raises LabError where it cannot be written, and where another run wrote to it: the old file stays."""
+        if _stamp(self.path) != self._seen:
+            raise LabError(f"another run writes to {self.path}; give another -o, this run's last sample is not kept")
         rows = [_plain(asdict(row)) for row in self.rows if row.samples]
         made(self.path.parent)
         with replacing(self.path) as part:
             part.write_text(json.dumps({"format": FORMAT, "rows": rows}, indent=1, allow_nan=False) + "\n")
+        self._seen = _stamp(self.path)
 
     def row(self, asked: Row) -> Row:
         """The one that `asked` goes on, or `asked`, added. Raises LabError where the old one was measured otherwise."""
@@ -90,6 +96,14 @@ class Results:
         """The row of another system over the same set and length, of `like`'s temperature where it has one."""
         alike = [row for row in self.rows if (row.system, row.set, row.seconds) == (system, like.set, like.seconds)]
         return next((row for row in alike if row.temperature in (like.temperature, None)), None)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _plain(value: Any) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from lab import audio
 from lab.audio import SAMPLE_RATE
 from lab.console import console
 from lab.corpora.folder import reason
@@ -32,8 +34,8 @@ def run(
     what is heard. Samples that are there already stay. Raises LabError where the file holds others under the same name,
     and where it cannot be written; a sample that cannot be scored is named in `skipped`.
     """
-    truth = Row(TRUTH, asked.set, asked.seconds, None, asked.seed, {}, asked.judges, asked.command)
-    truth, row = results.row(truth), results.row(asked)
+    truth = results.row(replace(asked, system=TRUTH, temperature=None, weights={}, samples=[], skipped=[]))
+    row = results.row(asked)
     truth.skipped = row.skipped = list(samples.skipped)
     for line in samples.skipped:
         console.print(f"left out: {line}")
@@ -87,7 +89,7 @@ def _sample(
     with _of(example):
         if system is not None and row.seconds is not None:
             new = row.seconds - len(sound.prompt) / SAMPLE_RATE
-            sound = sound._replace(continuation=system.go_on(example, sound, new))
+            sound = sound._replace(continuation=audio.set_level(system.go_on(example, sound, new)))
         assert sound.continuation is not None
         spoken = time.perf_counter()
         respoken = system is not None and system.name in STAGES

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,15 +45,15 @@ def score(
     pieces = minutes(spoken, len(sound.prompt))
     heard = {each.name: [_hear(each.transcribe, piece) for piece in pieces] for each in ears.recognizers}
     texts = next(iter(heard.values()), [""] * len(pieces))
-    prompt_text = (
-        truth["prompt_text"] if truth else _hear(ears.recognizers[0].transcribe, sound.prompt) if heard else ""
-    )
+    prompt_text = truth["prompt_text"] if truth else ""
+    if heard and not truth:
+        prompt_text = _hear(ears.recognizers[0].transcribe, sound.prompt)
     spans = mos_spans(example.name, spoken, len(sound.prompt), sound.reference)
     by_minute = [
-        _speakers(ears, sound.prompt, piece) | _mos(ears, span) | _of_text(ears, text)
+        _speakers(ears, sound.prompt, piece) | _mos(ears, span) | (_of_text(ears, text) if heard else {})
         for piece, span, text in zip(pieces, spans, texts, strict=True)
     ]
-    whole = _of_text(ears, " ".join(texts)) | _speakers(ears, sound.prompt, spoken)
+    whole = _speakers(ears, sound.prompt, spoken) | (_of_text(ears, " ".join(texts)) if heard else {})
     for each in ears.mos:
         key = f"MOS ({each.name})"
         whole[key] = float(np.mean([minute[key] for minute in by_minute]))
@@ -94,18 +95,18 @@ def _quietest(spoken: Waveform, mark: int) -> int:
 
 
 def mos_spans(name: str, spoken: Waveform, before: int, reference: Waveform | None) -> list[Waveform]:
-    """5 s of each minute of a waveform (N,) that follows `before` samples; the whole where it is under a minute.
+    """5 s of each minute of a waveform (N,) that follows `before` samples; the whole where it is under 15 s.
 
     Where, is decided by the name of the sample, the minute and the length of the reference: the same for all systems.
     """
     total, length = before + len(spoken), round(SPAN_SECONDS * SAMPLE_RATE)
-    if len(spoken) < _MINUTE:
+    if len(spoken) < _REST * SAMPLE_RATE:
         return [spoken]
+    edges = [before, *(before + mark for mark in _marks(spoken, before)), total]
     spans = []
-    for number in range(1 + len(_marks(spoken, before))):
-        low = max(before, number * _MINUTE)
+    for number, (low, high) in enumerate(pairwise(edges)):
         known = before + len(reference) if reference is not None else 0
-        high = min((number + 1) * _MINUTE, known if known >= low + length else total)
+        high = min(high, known) if known >= low + length else high
         chance = np.random.default_rng((zlib.crc32(name.encode()), number)).random()
         start = low - before + round(chance * max(0, high - low - length))
         spans.append(spoken[start : start + length])
