@@ -18,7 +18,7 @@ from lab.corpora import Utterance, narration, narrators
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
 from lab.measure import figures, seams, speaker
-from lab.measure.stories import by_minute
+from lab.measure.tokens import minutes_scored
 from lab.speech import SpeechSSM, Story
 from lab.voice import Synthesizer
 from lab.windows import Windowing
@@ -291,8 +291,8 @@ def test_a_constant_offset_is_no_part_of_a_voice() -> None:
 
 def test_a_story_by_minutes() -> None:
     tokens = torch.tensor([0] * 1500 + [1] * 1500 + [2] * 1499)
-    assert by_minute(Spoken(), tokens, lambda text: {"a" * 1500: 1.0, "b" * 1500: 0.25}[text]) == [1, 0.25]
-    assert by_minute(Spoken(), tokens[:1499], len) == []
+    assert minutes_scored(Spoken(), tokens, lambda text: {"a" * 1500: 1.0, "b" * 1500: 0.25}[text]) == [1, 0.25]
+    assert minutes_scored(Spoken(), tokens[:1499], len) == []
 
 
 # By name

@@ -30,7 +30,6 @@ from lab.language import Griffin
 from lab.measure import abx, coherence, recall, statistics, zero_resource
 from lab.measure import audio as audio_measures
 from lab.measure import speaker as speaker_measures
-from lab.measure import stories as story_measures
 from lab.measure import tokens as token_measures
 from lab.measure.ablation import ABLATIONS, INTACT
 from lab.measure.coherence import PROMPT_SECONDS
@@ -209,7 +208,7 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         parsed.append(storyworld.check(spelled).sentences_that_parse)
         again = ssm.tokenizer.encode(story.waveform)
         for tokens, found in ((story.tokens, meant), (again, heard)):
-            found.append(story_measures.by_minute(ssm.tokenizer, tokens[story.prompt_tokens :], score))
+            found.append(token_measures.minutes_scored(ssm.tokenizer, tokens[story.prompt_tokens :], score))
     minutes = np.mean(meant, axis=0)
     name = "share of words that exist, 4-minute stories"
     values = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jiwer
 import numpy as np
@@ -82,6 +82,15 @@ def bit_rate(tokens: Sequence[Tensor], rate: float = TOKEN_RATE) -> float:
         raise LabError("there are no tokens to take the rate of; give one sequence or more")
     shares = np.array([*counts.values()]) / counts.total()
     return float(-rate * (shares * np.log2(shares)).sum())
+
+
+def minutes_scored(tokenizer: Tokenizer, tokens: Tensor, score: Callable[[str], float]) -> list[float]:
+    """`score` of what each whole minute of the tokens (T,) spells, such as the share of its words that exist.
+
+    A minute may begin and end within a word: two of about 150.
+    """
+    minutes = tokens[: len(tokens) // (60 * TOKEN_RATE) * 60 * TOKEN_RATE].view(-1, 60 * TOKEN_RATE)
+    return [score(tokenizer.transcribe(minute)) for minute in minutes]
 
 
 def words_that_exist(transcript: str, vocabulary: frozenset[str]) -> float:
