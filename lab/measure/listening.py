@@ -189,7 +189,7 @@ def _header(path: Path) -> None:
     except (OSError, ValueError, csv.Error) as error:
         raise LabError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from error
     if tuple(head) != Answer._fields:
-        raise LabError(f"{str(path)!r} holds no answers of a listening test; its first line is not that of one")
+        raise LabError(f"{str(path)!r} holds no answers of a listening test; name another file")
 
 
 def _answer(row: list[str], where: str) -> Answer:

@@ -206,7 +206,10 @@ class View {
     if (!this.trial.flags) return "";
     const letters = lettered(this.host.flags);
     this.ticks = this.host.flags.map((flag, i) => {
-      return { flag, tick: button(flag, `key ${letters[i]}`, () => this.tick(flag), { role: "checkbox" }) };
+      const tick = button("", `key ${letters[i]}`, () => this.tick(flag), { role: "checkbox" });
+      const [before, after] = [flag.slice(0, flag.indexOf(letters[i])), flag.slice(flag.indexOf(letters[i]) + 1)];
+      tick.append(before, h("u", {}, letters[i]), after);
+      return { flag, tick };
     });
     const group = { class: "row", role: "group", "aria-label": "what disturbs" };
     return h("div", group, ...this.ticks.map(({ tick }) => tick));
@@ -215,8 +218,7 @@ class View {
   hint() {
     if (!this.trial) return "";
     if (this.trial.sounds.length > 1) return "keys: A, B play · 1, 0, 2 choose · Enter: next · Backspace: back";
-    const letters = lettered(this.host.flags), flags = this.host.flags.map((flag, i) => `${letters[i]} ${flag}`);
-    const ticked = this.trial.flags ? ` · ${flags.join(", ")}` : "";
+    const ticked = this.trial.flags ? " · underlined letters tick" : "";
     return `keys: space plays · 1 to 5, arrows rate${ticked} · Enter: next · Backspace: back`;
   }
 
@@ -255,13 +257,16 @@ class View {
   // The host has news: an answer was kept, or was not, or this rater has been here before.
   changed() {
     if (!this.status) return;
-    const { given, refused } = this.host, [score, flags] = given[this.at] ?? [null, []];
-    if (this.waits && !refused && score === this.score && String(flags) === String([...this.flags])) {
-      return this.open(this.at + 1, true);
-    }
-    if (!this.waits && this.score === null && score !== null) return this.begin(true);
-    if (refused) this.waits = false;
+    if (this.waits && !this.host.refused && this.given) return this.open(this.at + 1, true);
+    if (!this.waits && this.score === null && this.at in this.host.given) return this.begin(true);
+    if (this.host.refused) this.waits = false;
     this.refresh();
+  }
+
+  // Whether what is chosen here is what was kept of this trial.
+  get given() {
+    const [score, flags] = this.host.given[this.at] ?? [];
+    return score === this.score && String(flags) === String([...this.flags]);
   }
 
   // --- hands
@@ -287,10 +292,12 @@ class View {
 
   answer() {
     if (this.next.disabled) return;
+    if (this.given) return this.open(this.at + 1, true);
+    const { at } = this;
     Object.assign(this, { waits: true, late: false });
     this.refresh();
     setTimeout(() => {
-      this.late = this.waits;
+      this.late = this.waits && this.at === at;
       this.refresh();
     }, SILENT);
     this.host.answer(this.at, this.score, [...this.flags]);

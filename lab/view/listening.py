@@ -148,7 +148,7 @@ class ListeningTest(anywidget.AnyWidget):
             raise LabError("a sound of the listening test holds no samples; give sounds that last")
         self.gains = loudness_gains(waveforms)  # dB, 0 or less
         levelled = iter([wave * 10 ** (gain / 20) for wave, gain in zip(waveforms, self.gains, strict=True)])
-        self._sounds = [[next(levelled) for _ in trial.sounds] for trial in self.trials]
+        self.sounds = [[next(levelled) for _ in trial.sounds] for trial in self.trials]
         if self.path.exists():
             listening.read(self.path)
         super().__init__(rater=rater, _trials=self._asked("FLAC"), _file=self.path.name)
@@ -174,7 +174,7 @@ class ListeningTest(anywidget.AnyWidget):
                 "flags": trial.flags,
                 "sounds": [_encoded(sound, encoding) for sound in sounds],
             }
-            for trial, sounds in zip(self.trials, self._sounds, strict=True)
+            for trial, sounds in zip(self.trials, self.sounds, strict=True)
         ]
 
     def _answer(self, number: int, score: float, flags: Sequence[str] = ()) -> Answer:
@@ -196,6 +196,7 @@ class ListeningTest(anywidget.AnyWidget):
         }
 
     def _heard(self, _: Any, message: dict[str, Any], buffers: Any) -> None:
+        self._refused = ""
         try:
             if message["kind"] == "answer":
                 number, score, flags = message["number"], float(message["score"]), message["flags"]
@@ -203,7 +204,6 @@ class ListeningTest(anywidget.AnyWidget):
                 self._given = {**self._given, str(number): [score, flags]}
             if message["kind"] == "results" or self._results:
                 self._results = [[row.test, row.name, row.part, *row.estimate] for row in self.results()]
-            self._refused = ""
         except LabError as error:
             self._refused = str(error)
 
@@ -225,7 +225,7 @@ class ListeningTest(anywidget.AnyWidget):
         data = json.dumps(state).replace("</", "<\\/")
         place = "listening-" + hashlib.sha256(data.encode()).hexdigest()[:12]
         text = f"A listening test of {len(trials)} trials. {self.trials[0].question} The first sound of it:"
-        clip = listen(self._sounds[0][0], text).data
+        clip = listen(self.sounds[0][0], text).data
         script = f"{self._esm}\nalone(document.getElementById('{place}'), {data});"
         return f'<div id="{place}">{clip}</div><style>{self._css}</style><script type="module">{script}</script>'
 
@@ -266,6 +266,6 @@ def _span(waveform: np.ndarray, start: float, seconds: float) -> np.ndarray:
 
 def _encoded(waveform: np.ndarray, encoding: str) -> bytes:
     file = io.BytesIO()
-    quality = {"compression_level": 0.5, "bitrate_mode": "VARIABLE"} if encoding == "MP3" else {}
+    quality = {"compression_level": 0.6, "bitrate_mode": "VARIABLE"} if encoding == "MP3" else {}
     soundfile.write(file, np.clip(waveform, -1, 1), SAMPLE_RATE, format=encoding, **quality)
     return file.getvalue()
