@@ -210,6 +210,14 @@ def cut(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b'{"choices": [')
 
 
+def stall(handler: BaseHTTPRequestHandler) -> None:
+    """An error whose message never comes."""
+    handler.send_response(503)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    time.sleep(1)
+
+
 def drip(handler: BaseHTTPRequestHandler) -> None:
     """A byte now and then, each before any timeout of a socket."""
     handler.send_response(200)
@@ -232,7 +240,7 @@ def flood(handler: BaseHTTPRequestHandler) -> None:
         pass
 
 
-@pytest.mark.parametrize("trouble", [cut, drip, flood, lambda handler: time.sleep(1), lambda handler: None])
+@pytest.mark.parametrize("trouble", [cut, stall, drip, flood, lambda handler: time.sleep(1), lambda handler: None])
 def test_half_an_answer_is_none(server: Server, monkeypatch: pytest.MonkeyPatch, trouble: Callable[..., None]) -> None:
     monkeypatch.setattr(chat, "_BACKOFF", 0.001)
     server.will(trouble, says("[[A>B]]"))

@@ -98,7 +98,7 @@ class ChatJudge:
                 "give chat:MODEL@URL, such as chat:gemma3:27b@http://localhost:11434/v1; a key: LAB_CHAT_KEY"
             )
         self._model, self._url, self._timeout = model, url.removesuffix("/chat/completions"), timeout
-        self._key = os.environ.get("LAB_CHAT_KEY", "")
+        self._key = os.environ.get("LAB_CHAT_KEY", "").strip()
         self._pause = 60 / _numbers("LAB_CHAT_RATE", 1, "60")[0]
         self._price = _numbers("LAB_CHAT_PRICE", 2, "")
         self._next = 0.0  # when the next request may be sent
@@ -134,9 +134,7 @@ class ChatJudge:
             try:
                 return self._post(message)
             except urllib.error.HTTPError as error:
-                with error:
-                    said = " ".join(error.read(1000).decode(errors="replace").split())[:200]
-                reason = f"HTTP {error.code} {said or error.reason}"
+                reason = f"HTTP {error.code} {_said(error) or error.reason}"
                 if error.code not in _AGAIN:
                     raise LabError(self._safe(f"{where} refuses: {reason}")) from None
                 wait = max(wait, _retry_after(error.headers.get("Retry-After")))
@@ -182,6 +180,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _message(prompt: str, first: str, second: str) -> str:
     return INSTRUCTIONS.format(first=f"{prompt} {first}".strip(), second=f"{prompt} {second}".strip())
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """What an endpoint says beside the status, in one line; "" where it stalls or breaks off."""
+    try:
+        with error:
+            return " ".join(error.read(1000).decode(errors="replace").split())[:200]
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _content(answer: bytes) -> str:
