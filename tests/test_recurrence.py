@@ -33,7 +33,7 @@ KINDS = ["fresh", "carried", "start", "middle"]
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Triton's kernel, 4 tokens of 8 channels: its interpreter takes 0.1 ms for each element of a scan."""
     if ("rg_lru", "triton") in CPU:
-        for name, value in {"ROWS": 2, "WARPS": 2, "BLOCK_L": 8}.items():
+        for name, value in {"ROWS": 4, "BLOCK_L": 8}.items():
             monkeypatch.setattr(f"lab.recurrence.fused.{name}", value)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 pytest.importorskip("triton")
-from lab.recurrence import fused, probe, rg_lru
+from lab.recurrence import probe, rg_lru
 from tests.test_recurrence import assert_parity, outputs_and_gradients, resets, scan_inputs, small_tiles
 
 pytestmark = pytest.mark.skipif(probe.TRITON_DEVICE == "cuda", reason="with a GPU, tests/gpu runs the kernel itself")
@@ -19,47 +19,29 @@ pytestmark = pytest.mark.skipif(probe.TRITON_DEVICE == "cuda", reason="with a GP
 __all__ = ["small_tiles"]  # an autouse fixture
 
 
-# each kind and each shape with one span and with three
 @pytest.mark.parametrize(
-    ("shape", "spans", "kind"),
+    ("shape", "kind"),
     [
-        ((1, 1, 8), 1, "fresh"),
-        ((1, 1, 8), 3, "start"),
-        ((3, 2, 3), 1, "carried"),
-        ((3, 2, 3), 3, "middle"),
-        ((2, 4, 8), 1, "start"),
-        ((2, 4, 8), 3, "carried"),
-        ((1, 13, 17), 1, "middle"),
-        ((1, 13, 17), 3, "fresh"),
-        ((2, 10, 8), 1, "middle"),
-        ((2, 10, 8), 3, "carried"),
+        ((1, 1, 8), "fresh"),
+        ((1, 1, 8), "start"),
+        ((3, 2, 3), "carried"),
+        ((3, 2, 3), "middle"),
+        ((2, 4, 8), "start"),
+        ((2, 4, 8), "carried"),
+        ((1, 13, 17), "middle"),
+        ((1, 13, 17), "fresh"),
+        ((2, 10, 8), "middle"),
+        ((2, 10, 8), "carried"),
     ],
 )
-def test_parity_with_the_reference(
-    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], spans: int, kind: str
-) -> None:
-    monkeypatch.setattr(fused, "_spans", lambda programs, device: spans)
+def test_parity_with_the_reference(shape: tuple[int, int, int], kind: str) -> None:
     assert_parity("rg_lru", "triton", kind, shape)
 
 
-def test_spans_change_nothing_and_each_run_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_is_the_same() -> None:
     inputs, reset = scan_inputs(1, 13, 8, dtype=torch.float32), resets("middle", 1, 13)
     whole, again = (outputs_and_gradients(rg_lru, inputs, reset, "triton") for _ in range(2))
     assert all(torch.equal(whole[key], again[key]) for key in whole)
-    for spans in (2, 99):  # of 4 tiles there are at most 4 spans
-        monkeypatch.setattr(fused, "_spans", lambda programs, device, spans=spans: spans)
-        assert fused._Plan.of(inputs["x"]).sizes["spans"] == min(spans, 4)
-        split = outputs_and_gradients(rg_lru, inputs, reset, "triton")
-        for key, value in whole.items():
-            torch.testing.assert_close(split[key], value, atol=1e-5, rtol=1e-5)
-
-
-def test_time_is_split_only_where_the_gpu_is_not_half_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    chip = type("chip", (), {"multi_processor_count": 132})
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: chip)
-    gpu = torch.device("cuda")
-    assert [fused._spans(programs, gpu) for programs in (160, 66, 65, 20, 1)] == [1, 1, 5, 14, fused.MAX_SPANS]
-    assert fused._spans(1, torch.device("cpu")) == 1
 
 
 @pytest.mark.parametrize("halved", [("x",), ("x", "input_gate", "recurrence_gate")])
@@ -117,19 +99,17 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from lab.recurrence import fused
 
-ROWS = {"x", "i", "r", "y", "dy", "dx", "di", "dr"}
-SIZES = {"T", "L", "tiles", "spans", "span"}
+TYPED = {"x", "i", "r", "dx", "di", "dr"}
 
-def build(kernel, dtype, stages, absent=(), ones=(), **flags):
-    fixed = dict(ROWS=fused.ROWS, WARPS=fused.WARPS, BLOCK_L=fused.BLOCK_L, STAGES=stages, **flags)
-    fixed |= {name: None for name in absent} | {name: 1 for name in ones}
+def build(kernel, dtype, stages):
+    fixed = dict(ROWS=fused.ROWS, BLOCK_L=fused.BLOCK_L, STAGES=stages)
     kinds = {
-        name: "constexpr" if name in fixed else "i32" if name in SIZES
-        else "*u8" if name == "reset" else f"*{dtype if name in ROWS else 'fp32'}"
+        name: "constexpr" if name in fixed else "i32" if name in ("T", "L")
+        else "*u8" if name == "reset" else f"*{dtype if name in TYPED else 'fp32'}"
         for name in kernel.arg_names
     }
     aligned = {(n,): [["tt.divisibility", 16]] for n, name in enumerate(kernel.arg_names)
-               if kinds[name][0] == "*" or (name == "L" and "L" not in fixed)}
+               if kinds[name][0] == "*" or name == "L"}
     constants = {(kernel.arg_names.index(name),): value for name, value in fixed.items()}
     source = ASTSource(kernel, kinds, constants, aligned)
     made = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": fused.WARPS})
@@ -138,12 +118,9 @@ def build(kernel, dtype, stages, absent=(), ones=(), **flags):
     atomics = len(re.findall(r"\\b(?:atom|red)\\.", made.asm["ptx"]))
     print(kernel.__name__, dtype, copies > 0, stores.count(".v4") > len(stores) // 2, atomics, made.metadata.shared)
 
-gone = ("y", "last", "starts")
-build(fused._scan, "fp32", fused.STAGES, ENDS=False, SAVE=True)
-build(fused._scan, "fp32", fused.STAGES, gone[2:], ("T", "tiles", "spans"), ENDS=False, SAVE=False)
-build(fused._scan, "bf16", fused.STAGES, gone, ENDS=True, SAVE=False)
-build(fused._scan_back, "fp32", fused.STAGES_BACK, ENDS=False)
-build(fused._scan_back, "bf16", fused.STAGES_BACK, ("dx", "di", "dr", "ddecay", "dstate"), ENDS=True)
+for dtype in ("fp32", "bf16"):
+    build(fused._scan, dtype, fused.STAGES)
+    build(fused._scan_back, dtype, fused.STAGES_BACK)
 """
 
 
@@ -156,7 +133,7 @@ def test_it_compiles_for_a_gpu(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", COMPILE], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 5
+    assert len(lines) == 4
     for kernel, dtype, copies, stores, atomics, shared in lines:
         assert copies == stores == "True", (kernel, dtype)
         assert atomics == "0" and 2 * int(shared) < 227 << 10

@@ -7,10 +7,8 @@ on the way, and again in the backward: two (B, T, L) arrays less to store.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from math import gcd, sqrt
 from typing import Any
 
@@ -20,11 +18,11 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lab.recurrence.autograd import RGLRU, fresh
 from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
 SMALL = 1 << 16  # elements: below, starting a second thread (50 us) costs more than it saves
-HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
 MIN_CHANNELS = 64  # 4 cache lines: narrower ranges make the hardware prefetcher run behind
 
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
@@ -81,7 +79,7 @@ def _scan(worker, workers, parts, x, i, r, decay, h0, reset, y):
 
 @jit(**KERNEL)
 def _scan_back(worker, workers, parts, x, i, r, decay, h0, reset, y, gy, dx, di, dr, ddecay, carry):
-    """In reverse. `carry` comes in as the gradient of the last state and leaves as that of the first."""
+    """In reverse; see `RGLRU`."""
     B, T, L = x.shape
     for task in range(worker, B * parts, workers):
         b, at = task // parts, slice(L * (task % parts) // parts, L * (task % parts + 1) // parts)
@@ -155,66 +153,22 @@ def _run(kernel: Callable[..., None], *tensors: Tensor) -> None:
     B, _, L = tensors[0].shape
     most = torch.get_num_threads() if tensors[0].numel() >= SMALL else 1
     parts = min(most // gcd(B, most), -(-L // MIN_CHANNELS))  # the tasks divide by the threads where they can
-    in_threads(kernel, min(most, B * parts), parts, *(tensor.numpy() for tensor in tensors))
+    in_threads(kernel, min(most, B * parts), parts, *(tensor.detach().numpy() for tensor in tensors))
 
 
 def _flat(*tensors: Tensor) -> list[Tensor]:
-    """Contiguous, float32 unless bool, and detached."""
-    return [t.detach().to(t.dtype if t.dtype == torch.bool else torch.float32).contiguous() for t in tensors]
-
-
-def _fresh(like: Tensor) -> Tensor:
-    """An empty tensor, large ones in pages of 2 MB where Linux has them.
-
-    A large array is new memory each time, and page faults every 4 kB can take longer than filling it.
-    """
-    made = torch.empty_like(like)
-    if sys.platform == "linux" and made.nbytes >= 2 * HUGE_PAGE:
-        start = -(-made.data_ptr() // HUGE_PAGE) * HUGE_PAGE
-        length = (made.data_ptr() + made.nbytes - start) // HUGE_PAGE * HUGE_PAGE
-        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)  # advice: it may be refused
-    return made
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
-
-
-class _RGLRU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """x, input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
-        flat = _flat(*inputs)
-        h = _fresh(flat[0])  # (B, T, L)
-        _run(_scan, *flat, h)
-        ctx.save_for_backward(*flat, h)
-        ctx.dtypes = [t.dtype for t in inputs]
-        return h, h[:, -1].clone()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        gy, gstate = _flat(*grads)
-        x, state = saved[0], saved[4]
-        dx, di, dr = (_fresh(x) for _ in range(3))
-        ddecay, carry = torch.zeros_like(state), gstate.clone()  # (B, L), not summed over B by several threads
-        _run(_scan_back, *saved, gy, dx, di, dr, ddecay, carry)
-        out = (dx, di, dr, ddecay.sum(0), carry)
-        return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
+    """Contiguous, and float32 unless bool."""
+    return [t.to(t.dtype if t.dtype == torch.bool else torch.float32).contiguous() for t in tensors]
 
 
 class _CausalConv1d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor) -> Tensor:
         """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
-        flat = _flat(*inputs)
-        y = _fresh(flat[0])
-        _run(_conv, *flat, y)
-        ctx.save_for_backward(*flat)
-        ctx.dtypes = [t.dtype for t in inputs]
-        return y.to(inputs[0].dtype)
+        y = fresh(inputs[0])
+        _run(_conv, *inputs, y)
+        ctx.save_for_backward(*inputs)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -222,20 +176,17 @@ class _CausalConv1d(torch.autograd.Function):
         x, weight, bias, state, reset = ctx.saved_tensors
         dx, dstate = torch.zeros_like(x), torch.zeros_like(state)
         dweight, dbias = x.new_zeros(len(x), *weight.shape), x.new_zeros(len(x), *bias.shape)
-        gy = _flat(*grads)[0]
-        _run(_conv_back, x, weight, state, reset, gy, dx, dstate, dweight, dbias)
-        out = (dx, dweight.sum(0), dbias.sum(0), dstate)
-        return *(g.to(dtype) for g, dtype in zip(out, ctx.dtypes, strict=False)), None
+        _run(_conv_back, x, weight, state, reset, grads[0].contiguous(), dx, dstate, dweight, dbias)
+        return dx, dweight.sum(0), dbias.sum(0), dstate, None
 
 
-def rg_lru(
-    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
-    y, last = _RGLRU.apply(x, input_gate, recurrence_gate, decay, state, reset)
+def rg_lru(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    """input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
+    y, last = RGLRU.apply(partial(_run, _scan), partial(_run, _scan_back), *_flat(x, *rest))
     return y.to(x.dtype), last
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     # Copies: numpy's view of a parameter would pin memory that FSDP frees after each pass.
-    y = _CausalConv1d.apply(x, weight.t().clone(), bias.clone(), state, reset)
-    return y, next_taps(x, state, reset)
+    y = _CausalConv1d.apply(*_flat(x, weight.t().clone(), bias.clone(), state, reset))
+    return y.to(x.dtype), next_taps(x, state, reset)

@@ -1,13 +1,10 @@
-"""RG-LRU by mamba-ssm's selective scan and the causal convolution by causal-conv1d, CUDA kernels.
-
-Each package is imported when its op is first called.
-"""
+"""RG-LRU by mamba-ssm's selective scan and the causal convolution by causal-conv1d, CUDA kernels."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -53,11 +50,14 @@ def scan_inputs(
     return b / delta, delta
 
 
-def _scan(x: Tensor, *rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """With u and delta in `dtype`; the kernel's state is float32, whatever they are."""
+def rg_lru(x: Tensor, *rest: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    """u and delta in `dtype`, by default float32; the kernel's state is float32 whatever they are.
+
+    The kernel's exp has a relative error of 2^-22, which accumulates over long memories.
+    """
     u, delta = scan_inputs(x, *rest)
-    ones = u.new_ones(u.shape[2], 1)
-    y = _selective_scan()(*(t.to(dtype).transpose(1, 2).contiguous() for t in (u, delta)), -ones, ones, ones)
+    ones, kept = u.new_ones(u.shape[2], 1), dtype or u.dtype
+    y = _selective_scan()(*(t.to(kept).transpose(1, 2).contiguous() for t in (u, delta)), -ones, ones, ones)
     if y.requires_grad:
         y.register_hook(_once)
     y = y.transpose(1, 2)  # (B, T, L)
@@ -65,23 +65,10 @@ def _scan(x: Tensor, *rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     return y.to(x.dtype).contiguous(), y[:, -1].to(u.dtype)
 
 
-def rg_lru(
-    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
-    """In float32; the kernel's exp has a relative error of 2^-22, which accumulates over long memories."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return _scan(x, input_gate, recurrence_gate, decay, state, reset, dtype=dtype)
-
-
-def rg_lru_bf16(
-    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The scan's u and delta in bfloat16, half the bytes; `a` itself never is.
-
-    Relative RMS error over 2048 tokens: 3e-3 of y and the last state (rounding them alone costs 1.7e-3), 3e-3
-    to 1e-2 of the gradients. The carried state is rounded once a call, so that streamed is not whole to 1e-5.
-    """
-    return _scan(x, input_gate, recurrence_gate, decay, state, reset, dtype=torch.bfloat16)
+# Half the bytes; `a` itself is never bfloat16. Relative RMS error over 2048 tokens: 3e-3 of y and the last state (to
+# round u and delta alone costs 1.7e-3), 3e-3 to 1e-2 of the gradients. The carried state is rounded once a call, so
+# that streamed is not whole to 1e-5.
+rg_lru_bf16 = partial(rg_lru, dtype=torch.bfloat16)
 
 
 @cache

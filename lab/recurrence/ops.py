@@ -24,28 +24,32 @@ SHAPES = {
 }
 
 
-def _sizes(op: str, x: Tensor) -> dict[str, int]:
+def _call(op: str, backend: str, width: int, x: Tensor, *rest: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The op by that backend, all arguments checked; the last two, state and reset, may be None."""
     if not isinstance(x, Tensor) or x.ndim != 3 or 0 in x.shape:
         found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise LabError(f"{op}: x must be (B, T, L) with none of them 0, not {found}")
-    return dict(zip("BTL", x.shape, strict=True))
-
-
-def _check(op: str, sizes: dict[str, int], **arguments: Tensor) -> None:
-    device = arguments["x"].device
+    sizes = dict(zip("BTLWP", (*x.shape, width, width - 1), strict=True))
+    arguments = dict(zip(SHAPES[op], (x, *rest), strict=True))
+    shapes = {name: tuple(sizes[axis] for axis in axes) for name, axes in SHAPES[op].items()}
+    if arguments["state"] is None:
+        dtype = torch.promote_types(x.dtype, torch.float32) if op == "rg_lru" else x.dtype
+        arguments["state"] = x.new_zeros(shapes["state"], dtype=dtype)
+    if arguments["reset"] is None:
+        arguments["reset"] = x.new_zeros(shapes["reset"], dtype=torch.bool)
     for name, tensor in arguments.items():
         if not isinstance(tensor, Tensor):
             raise LabError(f"{op}: {name} must be a tensor, not {type(tensor).__name__}")
-        shape = tuple(sizes[axis] for axis in SHAPES[op][name])
-        if tuple(tensor.shape) != shape:
-            raise LabError(f"{op}: {name} must have shape {shape} to go with x, not {tuple(tensor.shape)}")
+        if tensor.shape != shapes[name]:
+            raise LabError(f"{op}: {name} must have shape {shapes[name]} to go with x, not {tuple(tensor.shape)}")
         if not (tensor.dtype == torch.bool if name == "reset" else tensor.is_floating_point()):
             wanted = "bool" if name == "reset" else "floating point"
             raise LabError(f"{op}: {name} must be {wanted}, not {tensor.dtype}")
-        if tensor.device != device:
-            raise LabError(f"{op}: {name} is on {tensor.device} and x on {device}; move them together")
+        if tensor.device != x.device:
+            raise LabError(f"{op}: {name} is on {tensor.device} and x on {x.device}; move them together")
         if CHECK and not tensor.is_meta:
             _check_values(op, name, tensor.detach())
+    return pick(op, backend, x, width)(*arguments.values())
 
 
 def _check_values(op: str, name: str, tensor: Tensor) -> None:
@@ -79,14 +83,7 @@ def rg_lru(
     Returns y (B, T, L) in the dtype of x, and the last h (B, L), float32 (float64 for float64): all of it is
     computed so. Differentiable in everything but reset. Raises LabError where an argument does not fit.
     """
-    sizes = _sizes("rg_lru", x)
-    if state is None:
-        state = x.new_zeros(sizes["B"], sizes["L"], dtype=torch.promote_types(x.dtype, torch.float32))
-    if reset is None:
-        reset = x.new_zeros(x.shape[:2], dtype=torch.bool)
-    gates = {"input_gate": input_gate, "recurrence_gate": recurrence_gate}
-    _check("rg_lru", sizes, x=x, **gates, decay=decay, state=state, reset=reset)
-    return pick("rg_lru", backend, x)(x, input_gate, recurrence_gate, decay, state, reset)
+    return _call("rg_lru", backend, 4, x, input_gate, recurrence_gate, decay, state, reset)
 
 
 def causal_conv1d(
@@ -106,14 +103,7 @@ def causal_conv1d(
     Returns y (B, T, L) and the next state, both in the dtype of x; of that state, inputs before the last
     reset are 0. Differentiable in everything but reset. Raises LabError where an argument does not fit.
     """
-    sizes = _sizes("causal_conv1d", x)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or weight.shape[1] < 2:
         found = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise LabError(f"causal_conv1d: weight must be (L, W) with W of 2 or more, not {found}")
-    sizes |= {"W": weight.shape[1], "P": weight.shape[1] - 1}
-    if state is None:
-        state = x.new_zeros(sizes["B"], sizes["P"], sizes["L"])
-    if reset is None:
-        reset = x.new_zeros(x.shape[:2], dtype=torch.bool)
-    _check("causal_conv1d", sizes, x=x, weight=weight, bias=bias, state=state, reset=reset)
-    return pick("causal_conv1d", backend, x, sizes["W"])(x, weight, bias, state, reset)
+    return _call("causal_conv1d", backend, weight.shape[1], x, weight, bias, state, reset)

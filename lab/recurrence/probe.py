@@ -37,7 +37,7 @@ class Backend:
     name: str
     function: str  # module:function
     device: str  # the type of the device it runs on, "any" for all
-    dtypes: tuple[torch.dtype, ...]
+    dtypes: tuple[torch.dtype, ...] = HALF_TO_SINGLE
     limits: Callable[[Tensor, int], str] | None = None  # as `refuses`
     auto: bool = True  # False: only by name
     command: str = ""
@@ -51,32 +51,22 @@ class Backend:
 
 ANY = (*HALF_TO_SINGLE, torch.float64)
 TRITON_DEVICE = "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+SCAN, CONV, MAKE = "lab.recurrence.{}:rg_lru", "lab.recurrence.{}:causal_conv1d", "make cuda"
 
 # the best first
 BACKENDS: dict[str, tuple[Backend, ...]] = {
     "rg_lru": (
-        Backend("numba", "lab.recurrence.cpu:rg_lru", "cpu", HALF_TO_SINGLE),
-        Backend("mamba-ssm", "lab.recurrence.cuda:rg_lru", "cuda", HALF_TO_SINGLE, command="make cuda"),
-        Backend(
-            "mamba-ssm-bf16", "lab.recurrence.cuda:rg_lru_bf16", "cuda", (torch.bfloat16,), None, False, "make cuda"
-        ),
+        Backend("numba", SCAN.format("cpu"), "cpu"),
+        Backend("mamba-ssm", SCAN.format("cuda"), "cuda", command=MAKE),
+        Backend("mamba-ssm-bf16", SCAN.format("cuda") + "_bf16", "cuda", (torch.bfloat16,), auto=False, command=MAKE),
         # experimental: no GPU has measured it yet
-        Backend(
-            "triton", "lab.recurrence.fused:rg_lru", TRITON_DEVICE, HALF_TO_SINGLE, None, False, "pip install triton"
-        ),
-        Backend("reference", "lab.recurrence.reference:rg_lru", "any", ANY),
+        Backend("triton", SCAN.format("fused"), TRITON_DEVICE, auto=False, command="pip install triton"),
+        Backend("reference", SCAN.format("reference"), "any", ANY),
     ),
     "causal_conv1d": (
-        Backend("numba", "lab.recurrence.cpu:causal_conv1d", "cpu", HALF_TO_SINGLE),
-        Backend(
-            "causal-conv1d",
-            "lab.recurrence.cuda:causal_conv1d",
-            "cuda",
-            HALF_TO_SINGLE,
-            _fused_conv,
-            command="make cuda",
-        ),
-        Backend("reference", "lab.recurrence.reference:causal_conv1d", "any", ANY),
+        Backend("numba", CONV.format("cpu"), "cpu"),
+        Backend("causal-conv1d", CONV.format("cuda"), "cuda", limits=_fused_conv, command=MAKE),
+        Backend("reference", CONV.format("reference"), "any", ANY),
     ),
 }
 

@@ -40,7 +40,7 @@ def test_parity_with_the_reference(name: str, backend: str, kind: str, shape: tu
 
 @on_gpu("mamba-ssm", "triton", "causal-conv1d")
 @pytest.mark.parametrize("kind", ["carried", "middle"])
-@pytest.mark.parametrize("T", [2048, 2049, 5000])  # mamba-ssm goes in chunks of 2048; few channels: triton splits time
+@pytest.mark.parametrize("T", [2048, 2049, 5000])  # mamba-ssm goes in chunks of 2048
 def test_parity_over_long_inputs(name: str, backend: str, kind: str, T: int) -> None:
     assert_parity(name, backend, kind, (2, T, 24), bound(backend, T), DEVICE)
 
