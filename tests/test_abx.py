@@ -174,5 +174,5 @@ def test_figures_of_abx(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(abx, "syllables", few)
     rows = {row.name: row for row in figures.measure("abx", tiny_bundle, None, 2)}
     assert 0 < rows["bits a second, by the entropy of tokens"].value <= 5 * 25  # of 32 codes
-    row = rows["ABX error, tokens, across speakers, syllables, held-out narrators"]
+    row = rows["ABX error, chance 0.50, tokens, across speakers, syllables, held-out narrators"]
     assert row.n == 1 and row.model == "tokenizer" and 0 <= row.value <= 1 and len(rows) == 7

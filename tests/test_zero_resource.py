@@ -91,7 +91,7 @@ def test_figures_of_likelihood(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatc
     (row, *others) = figures.measure("likelihood", bundle.folder(), None, 12)
     assert {row.model for row in (row, *others)} == {"griffin", "griffin30", "transformer"} and len(others) == 17
     assert row.n == 12 and row.low <= row.value <= row.high and row.command == "lab measure likelihood --count 12"
-    assert row.uses == ("tokenizer",) and row.name == "likelier: words above invented ones, by the sum"
+    assert row.uses == ("tokenizer",) and row.name == "likelier, chance 0.50: words above invented ones, by the sum"
 
 
 # Pairs of the story world

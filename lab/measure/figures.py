@@ -85,7 +85,7 @@ def of_abx(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         sets["aligned LibriSpeech"] = lambda represent: abx.triphones(represent, aligned, TOKEN_RATE)
     for name, items in sets.items():
         for what, found in abx.of_tokenizer(ssm.tokenizer, items).items():
-            rows.append(_estimated("tokenizer", f"ABX error, {what}, {name}", found))
+            rows.append(_estimated("tokenizer", f"ABX error, chance 0.50, {what}, {name}", found))
     return rows
 
 
@@ -93,7 +93,9 @@ def of_likelihood(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figur
     """Is what is right likelier? As sWUGGY, sBLIMP and topic StoryCloze ask of words, sentences and endings."""
     found = zero_resource.of_models(ssm.tokenizer, _languages(), count)
     return [
-        _estimated(model, f"likelier: {test}", each) for model, tests in found.items() for test, each in tests.items()
+        _estimated(model, f"likelier, chance 0.50: {test}", each)
+        for model, tests in found.items()
+        for test, each in tests.items()
     ]
 
 
