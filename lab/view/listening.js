@@ -167,7 +167,7 @@ class View {
     this.options = [];
     this.ticks = [];
     this.plays = [];
-    const more = host.show
+    this.more = host.show
       ? button("Results so far", "for who runs the test: they are of all systems, by name", () => host.show())
       : button("Download answers", "as CSV", () => host.download());
     const title = trial ? `${trial.test}: trial ${this.at + 1} of ${count}` : "Done";
@@ -176,7 +176,7 @@ class View {
     const end = h("p", {}, `All ${count} trials are answered, ${host.kept}. Thank you.`);
     const asked = trial ? [h("p", {}, trial.question), this.sounds(), this.scale(), this.disturbs()] : [end];
     this.root.replaceChildren(top, ...asked, h("div", { class: "row foot" }, this.back, ...(trial ? [this.next] : []),
-      this.status, more), this.table, h("div", { class: "hint" }, this.hint()));
+      this.status, this.more), this.table, h("div", { class: "hint" }, this.hint()));
     this.refresh();
   }
 
@@ -238,6 +238,7 @@ class View {
     });
     this.next.disabled = !ready || this.waits;
     this.back.disabled = !this.at;
+    this.more.disabled = !Object.keys(host.given).length;
     this.status.textContent = this.says();
     this.status.classList.toggle("refused", Boolean(host.refused));
     this.table.replaceChildren(...tabled(host.results ?? []));

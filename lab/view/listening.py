@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +204,10 @@ class ListeningTest(anywidget.AnyWidget):
                 listening.append(self.path, self._answer(number, score, flags))
                 self._given = {**self._given, str(number): [score, flags]}
             if message["kind"] == "results" or self._results:
-                self._results = [[row.test, row.name, row.part, *row.estimate] for row in self.results()]
+                self._results = [
+                    [row.test, row.name, row.part, *(value if isfinite(value) else None for value in row.estimate)]
+                    for row in self.results()
+                ]
         except LabError as error:
             self._refused = str(error)
 
