@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lab import audio, bundle
-from lab.corpora import narration, narrators, storyworld
+from lab.corpora import narration, narrators, splits, storyworld
 from lab.errors import LabError
 from lab.measure import figures, minimal_pairs, zero_resource
 from lab.measure.zero_resource import Pair, Scored
@@ -153,7 +153,7 @@ def test_of_two_names_the_verb_may_be_plural() -> None:
 def test_endings_of_other_stories() -> None:
     pairs = minimal_pairs.endings(12, context=8, ending=2)
     for number, pair in enumerate(pairs):
-        told = storyworld.story(narration.held_out_seed(7500 + number), 50)
+        told = storyworld.story(narration.held_out_seed(splits.CONTEXTS[number]), 50)
         begun = " ".join(told.sentences[:8])
         assert pair.right == f"{begun} {' '.join(told.sentences[8:10])}" and pair.wrong.startswith(begun)
         ending = pair.wrong.removeprefix(begun).strip()

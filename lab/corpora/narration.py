@@ -1,6 +1,7 @@
 """Stories read aloud: the corpus that needs no download.
 
 Training stories have even seeds from 0 up, held-out stories odd ones, so that no length of training reaches them.
+`lab.corpora.splits` says which of those are for what.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from lab.corpora import narrators, storyworld
+from lab.corpora import narrators, splits, storyworld
 from lab.corpora.narrators import Narrator
 from lab.corpora.utterance import Utterance, int16
 
 Made = TypeVar("Made")
-DEVELOPMENT = 1_000_000  # held-out stories from here on are for development; figures use the first few thousand
 
 
 def training_seed(number: int) -> int:
@@ -86,7 +86,7 @@ def held_out_story(number: int, narrator: Narrator | None = None, sentences: int
 
 def development_story(number: int, sentences: int = 12) -> Utterance:
     """A held-out story that training is watched on, and no figure measured on."""
-    return held_out_story(DEVELOPMENT + number, sentences=sentences)
+    return held_out_story(splits.DEVELOPMENT[number], sentences=sentences)
 
 
 def make(maker: Callable[[int], Made], numbers: Iterable[int], workers: int | None = None) -> Iterator[Made]:

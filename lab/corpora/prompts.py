@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from lab import audio
-from lab.corpora import narration, narrators, storyworld
+from lab.corpora import narration, narrators, splits, storyworld
 from lab.errors import LabError
 from lab.paths import data_folder
 
@@ -46,7 +45,7 @@ def make() -> list[Prompt]:
     """Read the prompts anew: for each narrator a held-out story of a new hero whose opening lasts 9.5 to 10.5 s."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     made: list[Prompt] = []
-    number = itertools.count(500)
+    number = iter(splits.PROMPTS)
     for name in _NARRATORS:
         told = {prompt.hero for prompt in made}
         made.append(

@@ -19,7 +19,7 @@ from scipy.optimize import curve_fit
 from torch import Tensor
 
 from lab.audio import SAMPLE_RATE
-from lab.corpora import narration, storyworld
+from lab.corpora import narration, splits, storyworld
 from lab.errors import LabError
 from lab.files import made, replacing
 from lab.judges.protocols import TextEncoder
@@ -43,7 +43,6 @@ POINTS = 4  # the least that a decay of three numbers is fitted to
 SENSE = 0.5  # share of a minute's words in sentences, below which it makes none; of the ground truth 0.77 or more do
 RECALLED_AFTER = 10.0  # seconds: what was last said before is no copy out of the newest words
 UNNAMED = 3  # minutes in a row without a hero's name, the most that gaps of the story world leave
-_OPENINGS = tuple(range(9000, 9008))  # held-out stories that no measure continues
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
 Words = Sequence[tuple[float, float, str]]  # of `Tokenizer.words`: seconds, seconds, word
@@ -213,7 +212,7 @@ def cast_of(number: int) -> storyworld.Cast:
 @cache
 def openings() -> tuple[str, ...]:
     """How eight other held-out stories begin: four sentences, about 10 s."""
-    stories = (storyworld.story(narration.held_out_seed(number), 40) for number in _OPENINGS)
+    stories = (storyworld.story(narration.held_out_seed(number), 40) for number in splits.OPENINGS)
     return tuple(storyworld.normalize(" ".join(story.sentences[:4])) for story in stories)
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lab import audio, bundle, judges
-from lab.corpora import Utterance, librispeech, narration, narrators, phones, storyworld
+from lab.corpora import Utterance, librispeech, narration, narrators, phones, splits, storyworld
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
@@ -105,7 +105,9 @@ def of_narrator(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]
     A third of the texts is for the test of the probe.
     """
     readings = (
-        narration.held_out_story(2000 + number, narrator) for number in range(count) for narrator in narrators.NAMED
+        narration.held_out_story(splits.NARRATORS[number], narrator)
+        for number in range(count)
+        for narrator in narrators.NAMED
     )
     shares = token_measures.narrator_identified(ssm.tokenizer, readings)
     found = {f"from {name}": share for name, share in shares.items()} | {"by chance": 1 / len(narrators.NAMED)}
@@ -178,11 +180,15 @@ def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """
     named = narrators.NAMED
     enrolled = [
-        (narration.held_out_story(3000 + k, narrator, 4), narrator.name) for k in range(8) for narrator in named
+        (narration.held_out_story(splits.ENROLLED[k], narrator, 4), narrator.name)
+        for k in range(8)
+        for narrator in named
     ]
     gallery = speaker_measures.enrol([u.samples() for u, _ in enrolled], [name for _, name in enrolled])
     asked = [named[number % len(named)] for number in range(count)]
-    natural = [narration.held_out_story(4000 + number, narrator, 4).samples() for number, narrator in enumerate(asked)]
+    natural = [
+        narration.held_out_story(splits.NATURAL[number], narrator, 4).samples() for number, narrator in enumerate(asked)
+    ]
     spoken = [_spoken(ssm, number, sentences=4)[2] for number in range(count)]
     names = [narrator.name for narrator in asked]
     groups = {
@@ -433,7 +439,7 @@ def _spoken(ssm: SpeechSSM, number: int, sentences: int) -> tuple[Utterance, Ten
     each in turn, who reads another text."""
     named = narrators.NAMED[number % len(narrators.NAMED)]
     utterance = narration.held_out_story(number, sentences=sentences)
-    speaker = narration.held_out_story(1000 + number, named, sentences=2).samples()
+    speaker = narration.held_out_story(splits.SPEAKERS[number], named, sentences=2).samples()
     tokens = ssm.tokenizer.encode(utterance.samples())
     voice = ssm.voice.prompt(speaker, ssm.tokenizer.encode(speaker))
     return utterance, tokens, ssm.voice.speak(tokens, voice, seed=number)

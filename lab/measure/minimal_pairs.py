@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.corpora import narration, storyworld
+from lab.corpora import narration, splits, storyworld
 from lab.corpora.storyworld import world
 from lab.errors import LabError
 
-_SENTENCES, _CONTEXTS = 7000, 7500  # first numbers of held-out stories that no other measure uses
 _ONSET = re.compile(r"(s?qu|y|[^aeiouy]+)(.*)")  # consonants before the first vowel, as they are spelt, and the rest
 _ALIKE = (  # spellings that sound alike, so that no invented word sounds as one that exists
     (r"^kn", "n"), (r"^wr", "r"), (r"^wh", "w"), (r"ph", "f"), (r"c(?=[eiy])", "s"), (r"ck|c|q", "k"),
@@ -89,7 +88,7 @@ def sentences(count: int) -> list[Pair]:
     """
     found: list[Pair] = []
     kinds: Counter[str] = Counter(dict.fromkeys(("agreement", "case", "order", "verb"), 0))
-    for number in range(_SENTENCES, _CONTEXTS):
+    for number in splits.SENTENCES:
         for sentence in storyworld.story(narration.held_out_seed(number), 24).sentences:
             wrong = dict(_faults(sentence))
             kind = min(kinds, key=kinds.__getitem__)
@@ -138,7 +137,7 @@ def endings(count: int, context: int = 8, ending: int = 2) -> list[Pair]:
     """`context` sentences of a story with the `ending` that follow, or with those that follow in the next story of
     another hero, companion and keepsake: each ending is right in one pair and wrong in others.
     """
-    told = [storyworld.story(narration.held_out_seed(_CONTEXTS + k), context + ending + 40) for k in range(count)]
+    told = [storyworld.story(narration.held_out_seed(splits.CONTEXTS[k]), context + ending + 40) for k in range(count)]
     found = []
     for number, story in enumerate(told):
         others = (other for other in told[number + 1 :] + told[:number] if _strangers(story.cast, other.cast))

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn import functional as F
 
-from lab.corpora import narration, narrators, storyworld
+from lab.corpora import narration, narrators, splits, storyworld
 from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.language import Griffin, GriffinState
@@ -159,12 +159,12 @@ class SentenceEnds:
 def held_out_stories(each: int, sentences: int) -> list[storyworld.Story]:
     """`each` held-out stories of each hero, of so many sentences, in rounds of one of each."""
     found: dict[str, list[storyworld.Story]] = {hero: [] for hero in HEROES}
-    number = 6000  # no other measure comes here
-    while min(map(len, found.values())) < each:
+    for number in splits.PROBED:
+        if min(map(len, found.values())) >= each:
+            break
         story = storyworld.story(narration.held_out_seed(number), sentences)
         if len(found[story.cast.hero]) < each:
             found[story.cast.hero].append(story)
-        number += 1
     return [story for stories in zip(*found.values(), strict=True) for story in stories]
 
 
