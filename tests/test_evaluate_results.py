@@ -280,6 +280,9 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     assert json.loads(again.stdout)["rows"][1]["values"]["words"]["n"] == 2
     kept = lab("evaluate", "kept", "-o", "other.json")
     assert kept.exit_code == 0 and "continuations on kept: 1 samples, 0 left out" in kept.stdout
+    unfinished = Results.load(Path("r.json"))
+    unfinished.rows[1].summary = {}  # as a kill leaves it
+    unfinished.save()
     shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5").stdout
     assert "| transformer+window (stories, 12 s) | here | 2 | 0.5 |" in shown and "Fig. 5" in shown
 

@@ -61,7 +61,7 @@ def evaluate(
     from lab.evaluate import contest, examples, run, sets, systems, tables
     from lab.evaluate import ears as judges
     from lab.evaluate.results import Results, Row
-    from lab.evaluate.summary import summarize
+    from lab.evaluate.summary import summarize_all
 
     if source and system:
         raise LabError(f"both {source} and --system {system} are given; a source has its continuations already")
@@ -92,12 +92,13 @@ def evaluate(
         row = run.run(results, listens, samples, asked, speaks, keep)
         for judge in listens.judges:
             contest.hold(results, row, judge, listens.recognizers[0].name)
-        for each in results.rows:
-            each.summary = summarize(each)
+        summarize_all(results)
         results.save()
         shown.append(tables.by_minute(row))
     elif not results.rows:
         raise LabError(f"there are no results in {output}; give a folder, a manifest or --system")
+    else:
+        summarize_all(results)  # a run that was stopped left none
     shown += [tables.table(results, number) for number in table or ()]
     shown += [tables.figure(results)] if figure else []
     keys = ("system", "set", "seconds", "temperature")

@@ -96,8 +96,10 @@ def card(
         return
     from lab.evaluate import report
     from lab.evaluate.results import Results
+    from lab.evaluate.summary import summarize_all
 
     results, stale = report.fresh(Results.load(report.RESULTS), digests)
+    summarize_all(results)
     shown = {
         "headlines": lambda: report.headlines(results),
         "differences": lambda: report.differences(entries),

@@ -10,13 +10,19 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.evaluate.contest import matches
-from lab.evaluate.results import Row
+from lab.evaluate.results import Results, Row
 from lab.measure import recall, statistics
 from lab.measure.preference import Match, WinRate, points, win_rate
 from lab.measure.statistics import Estimate
 
 _WORSE = {"ASR-PPL": 1, "auto-BLEU": 1, "words wrong": 1}  # where more is worse; elsewhere less is
 _NEUTRAL = ("words", "mentions")  # neither: beside the truth's they tell of a collapse
+
+
+def summarize_all(results: Results) -> None:
+    """Put the summary of each row in the place of the one it has."""
+    for row in results.rows:
+        row.summary = summarize(row)
 
 
 def summarize(row: Row) -> dict[str, Any]:
