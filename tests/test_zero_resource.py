@@ -172,9 +172,11 @@ def test_only_stories_that_no_training_and_no_other_measure_uses(monkeypatch: py
     assert all(seed % 2 for seed in seeds) and min(numbers) >= 7000 and max(numbers) < 9000
 
 
-def test_more_pairs_than_there_are() -> None:
-    with pytest.raises(LabError, match="no 10000 such pairs; ask for [0-9]+ or fewer"):
-        minimal_pairs.words(10_000)
+def test_more_pairs_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 120 < len(minimal_pairs.words(10_000)) < 400
+    monkeypatch.setattr(minimal_pairs, "_CONTEXTS", minimal_pairs._SENTENCES + 1)
+    with pytest.raises(LabError, match="have [0-9]+ such sentences"):
+        minimal_pairs.sentences(100)
 
 
 def test_voices_that_nothing_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:

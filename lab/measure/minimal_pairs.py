@@ -48,7 +48,7 @@ def words(count: int) -> list[Pair]:
     """Words of the story world, and invented ones: the onsets of two words exchanged, so that onsets and rests are as
     frequent on both sides. All have two syllables or more: of one, most that the world lacks are English all the same.
 
-    Raises LabError where the world has not as many.
+    As many as the world has, some 150, if that is fewer.
     """
     sounds = {_sound(word) for word in storyworld.VOCABULARY | _ENGLISH}
     left = [word for word in sorted(storyworld.VOCABULARY) if _ONSET.match(word) and _syllables(word) > 1]
@@ -68,7 +68,7 @@ def words(count: int) -> list[Pair]:
                 pairs = zip((word, partner), invented, strict=True)
                 found += [Pair(right, "word", right, wrong) for right, wrong in pairs]
                 break
-    return _all(found, count)
+    return found[:count]
 
 
 def _syllables(word: str) -> int:
@@ -85,6 +85,8 @@ def _sound(word: str) -> str:
 def sentences(count: int) -> list[Pair]:
     """Sentences, and the same with one fault of grammar, kinds in turn as far as stories have them: agreement (were),
     case (him), order (star the), verb (to found). Each word is one of the story world; no form says such a sentence.
+
+    Raises LabError for more than the stories have.
     """
     found: list[Pair] = []
     kinds: Counter[str] = Counter(dict.fromkeys(("agreement", "case", "order", "verb"), 0))
@@ -97,7 +99,7 @@ def sentences(count: int) -> list[Pair]:
                 found.append(Pair(str(len(found)), kind, sentence, wrong[kind]))
             if len(found) == count:
                 return found
-    return _all(found, count)
+    raise LabError(f"the stories for this have {len(found)} such sentences; ask for no more")
 
 
 def _faults(sentence: str) -> Iterator[tuple[str, str]]:
@@ -151,9 +153,3 @@ def endings(count: int, context: int = 8, ending: int = 2) -> list[Pair]:
 
 def _strangers(one: storyworld.Cast, other: storyworld.Cast) -> bool:
     return one.hero != other.hero and one.companion != other.companion and one.thing != other.thing
-
-
-def _all(found: list[Pair], count: int) -> list[Pair]:
-    if len(found) < count:
-        raise LabError(f"the story world has no {count} such pairs; ask for {len(found)} or fewer")
-    return found[:count]

@@ -146,9 +146,9 @@ def accuracy(scored: Sequence[Scored], *, normalized: bool, seed: int = 0) -> Es
 
 
 def of_models(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], count: int) -> dict[str, dict[str, Estimate]]:
-    """Model -> test -> accuracy, of `count` pairs of the story world each (of words there are 150)."""
+    """Model -> test -> accuracy, of `count` pairs of the story world each (of words there are some 150)."""
     tests = {
-        "words above invented ones": minimal_pairs.words(min(count, 150)),
+        "words above invented ones": minimal_pairs.words(count),
         "sentences above those with a fault": minimal_pairs.sentences(count),
         "endings above those of other stories": minimal_pairs.endings(count),
     }
