@@ -41,7 +41,7 @@ test: .venv/.test ## lint, types, unit tests, notebooks, the same in a browser
 	$(BIN)/pytest -q -n 2 --dist loadfile --cov=lab --cov-report=term:skip-covered --ignore tests/browser
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
-	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
+	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope tests/browser
 
 cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
 	$(BIN)/python -m lab.recurrence.install $(FROM)

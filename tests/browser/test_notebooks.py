@@ -16,11 +16,7 @@ from tests.browser.lab import PICTURES, STATUS, Notebook, Server
 from tests.notebooks.execute import FOLDER
 from tests.notebooks.export import PLOTLY, export
 
-# one worker runs all of a group: the tests of a notebook share a kernel, and need the other notebooks for nothing
-NAMES = [
-    pytest.param(path.stem, marks=pytest.mark.xdist_group(path.stem), id=path.stem)
-    for path in sorted(FOLDER.glob("*.ipynb"))
-]
+NAMES = [path.stem for path in sorted(FOLDER.glob("*.ipynb"))]
 
 SHOWN = "plot => JSON.stringify([plot.data, plot.layout])"
 MOVED = f"([plot, before]) => ({SHOWN})(plot) !== before"
