@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import logging
 
-from lab.errors import LabError
 from lab.judges.checkpoints import provenance
+from lab.judges.hub import loading, pretrained
 
 _CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"  # until 5.24
 _LOGITS = 1 << 26  # float32 at a time, 256 MB: 256 tokens of Gemma's vocabulary of 262144
@@ -30,21 +29,9 @@ class TransformersLM:
         options: dict[str, Any] = {}
         if path.suffix == ".gguf":
             source, options = str(path.parent), {"gguf_file": path.name}
-        bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-        try:
+        with loading("causal language model", checkpoint):
             self._tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            loading = options or {"use_safetensors": True}  # no pickle
-            self._model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **loading).eval()
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise LabError(f"there is no causal language model {checkpoint!r} to be had: {reason}") from error
-        finally:
-            logging.set_verbosity(verbosity)
-            if bar:
-                logging.enable_progress_bar()
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self._model = pretrained(AutoModelForCausalLM, source, **options)
         config = self._model.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._chunk = max(1, _LOGITS // config.vocab_size)

