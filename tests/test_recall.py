@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.corpora import narration, storyworld
+from lab.corpora import narration, narrators, storyworld
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, generate
 from lab.language.decode import decoder
 from lab.language.layers import RecurrentState
-from lab.measure import ablate, recall
+from lab.measure import ablate, figures, recall
 from lab.measure.ablation import ABLATIONS, INTACT, NEITHER, NO_H, NO_WINDOWS, Ablated
-from lab.measure.recall import EDGES, Recalled
+from lab.measure.recall import EDGES, Question, Recalled
 
 HOP = 640
 
@@ -288,3 +290,34 @@ def test_ablations_are_asked_beside_each_other() -> None:
     for several in zip(*found.values(), strict=True):
         assert len({(each.fact, each.ago) for each in several}) == 1
         assert len({each.probability for each in several}) == len(ABLATIONS)
+
+
+def test_figures_of_recall(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def questions(tokenizer: Any, story: storyworld.Story, narrator: Any) -> tuple[Tensor, list[Question]]:
+        asked.append((tokenizer, story.seed, len(story.sentences), narrator.name))
+        answers = tuple(torch.arange(3) + k for k in range(6))
+        told = [("hero", 15.0, 100), ("house", 15.0, 100), ("house", 150.0, 300)]
+        return torch.arange(400) % 32, [
+            Question(fact, ago, 0.0, start, torch.arange(5), answers, number)
+            for number, (fact, ago, start) in enumerate(told)
+        ]
+
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr(recall, "questions", questions)
+    ssm: Any = SimpleNamespace(tokenizer="ours")
+    rows = figures.of_recall(ssm, None, 2)
+    held_out = [narrator.name for narrator in narrators.HELD_OUT]
+    assert asked == [("ours", narration.held_out_seed(n), 240, held_out[n]) for n in (0, 1)]
+    names = {row.name for row in rows if row.model == "griffin"}
+    assert names == {
+        *(
+            f"asked for all, {ago} after it was last said{state}, chance 0.17"
+            for ago in ("10 to 20 s", "120 s or more")
+            for state in ("", ", h zeroed", ", windows forgotten", ", both")
+        ),
+        "asked for house, 20 s or more after it was last said, chance 0.17",
+    }
+    assert {row.name for row in rows if row.model == "transformer"} == {n for n in names if n.count(",") == 2}
+    assert all(row.n == 2 and row.low is not None and row.low <= row.value <= (row.high or 1) for row in rows)

@@ -20,12 +20,15 @@ from torch import Tensor
 
 from lab.audio import SAMPLE_RATE
 from lab.corpora import narration, splits, storyworld
+from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.files import made, replacing
 from lab.judges.protocols import TextEncoder
 from lab.language import generate
 from lab.language.decode import MAX_ROWS
-from lab.measure.recall import Recalled, going_on
+from lab.measure import statistics
+from lab.measure.recall import Recalled, by_gap, going_on
+from lab.measure.statistics import Estimate
 from lab.measure.text import auto_bleu, repetition
 from lab.nn.sampling import generator_of
 from lab.paths import data_folder
@@ -333,6 +336,20 @@ SERIES = {
     ),
     "auto-BLEU": Series("auto-BLEU-2 of the minute", _AFTER, 1, lambda told: [(m.auto_bleu, 1) for m in told.minutes]),
 }
+
+
+def estimates(scores: Sequence[StoryScores], minutes: int) -> dict[str, Estimate]:
+    """What is told of minutes 1, 4 and 16, and of what was said again after a while, each with its chance."""
+    found = {}
+    for minute in (minute for minute in (1, 4, 16) if minute <= minutes):
+        kept = [hero_kept(told.minutes)[minute - 1] for told in scores]
+        named = [told.minutes[minute - 1].hero_named for told in scores]
+        found[f"hero still right, chance {1 / len(HEROES):.2f}, minute {minute}"] = statistics.mean(kept)
+        found[f"mentions of a hero, minute {minute}"] = statistics.mean(named)
+    for row in by_gap([told.recalled for told in scores]):
+        if row.fact == "all":
+            found[f"said again as first, chance {row.chance:.2f}, {row.ago} after it was last said"] = row.right
+    return found
 
 
 class Curve(NamedTuple):

@@ -24,10 +24,9 @@ from torch import Tensor
 from lab import audio, bundle, judges
 from lab.corpora import Utterance, librispeech, narration, narrators, phones, splits, storyworld
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
-from lab.corpora.storyworld.world import HEROES
 from lab.errors import LabError
 from lab.language import Griffin
-from lab.measure import abx, coherence, recall, statistics, zero_resource
+from lab.measure import abx, coherence, recall, zero_resource
 from lab.measure import audio as audio_measures
 from lab.measure import speaker as speaker_measures
 from lab.measure import tokens as token_measures
@@ -240,24 +239,11 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
             if (truth := model == coherence.TRUTH) and not kept:
                 continue
             how = "as narrated" if truth else f"at temperature {temperature:g}"
-            for name, found in _coherence(scores, minutes).items():
+            for name, found in coherence.estimates(scores, minutes).items():
                 told = {} if truth else {"temperature": temperature, "seed": 0}
                 name = f"{name}, {minutes}-minute stories {how}"
                 figures.append(_estimated("tokenizer" if truth else model, name, found, report=kept, **told))
     return figures
-
-
-def _coherence(scores: Sequence[coherence.StoryScores], minutes: int) -> dict[str, Estimate]:
-    found = {}
-    for minute in (minute for minute in (1, 4, 16) if minute <= minutes):
-        kept = [coherence.hero_kept(told.minutes)[minute - 1] for told in scores]
-        named = [told.minutes[minute - 1].hero_named for told in scores]
-        found[f"hero still right, chance {1 / len(HEROES):.2f}, minute {minute}"] = statistics.mean(kept)
-        found[f"mentions of a hero, minute {minute}"] = statistics.mean(named)
-    for row in recall.by_gap([told.recalled for told in scores]):
-        if row.fact == "all":
-            found[f"said again as first, chance {row.chance:.2f}, {row.ago} after it was last said"] = row.right
-    return found
 
 
 def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
