@@ -174,7 +174,7 @@ def test_only_stories_that_no_training_and_no_other_measure_uses(monkeypatch: py
 
 def test_more_pairs_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 120 < len(minimal_pairs.words(10_000)) < 400
-    monkeypatch.setattr(minimal_pairs, "_CONTEXTS", minimal_pairs._SENTENCES + 1)
+    monkeypatch.setattr(splits, "SENTENCES", splits.SENTENCES[:1])
     with pytest.raises(LabError, match="have [0-9]+ such sentences"):
         minimal_pairs.sentences(100)
 
