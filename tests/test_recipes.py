@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from lab import bundle
+from lab import audio, bundle
 from lab.corpora import Utterance, narration
+from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
@@ -27,7 +28,7 @@ from lab.train.loop import Compute
 from lab.train.recipes import Plan
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, VoicePrompt
 from tests.commands import lab
-from tests.spoken import spoken
+from tests.spoken import spoken, voiced
 from tests.test_train_tokenizer import said
 
 
@@ -257,6 +258,15 @@ def test_the_command_on_a_card_makes_the_same_plan(
     if name == "ctc-head":
         plan = replace(plan, warm=False)  # it begins with what the bundle has, asked or not
     assert asked == [(name, replace(plan, work=asked[0][1].work, bundle=asked[0][1].bundle))]
+
+
+def test_no_model_learns_from_the_chapter_that_figures_are_of(tmp_path: Path) -> None:
+    for reader, chapter, text in (("4088", HELD_OUT_CHAPTER, "held"), ("4088", "1", "one"), ("7", "2", "two")):
+        folder = tmp_path / reader / chapter
+        folder.mkdir(parents=True)
+        (folder / f"{reader}-{chapter}.trans.txt").write_text(f"{reader}-{chapter}-0000 {text}\n")
+        audio.save(folder / f"{reader}-{chapter}-0000.wav", voiced(2))
+    assert {read.text for read in Plan(speech=tmp_path).readers()} == {"one", "two"}
 
 
 def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
