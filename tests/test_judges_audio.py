@@ -228,6 +228,12 @@ def test_dnsmos_judges_pieces(speech: np.ndarray) -> None:
         judges.load("dnsmos:model.onnx")
 
 
+def test_without_distillmos_a_line_says_how_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distillmos", None)
+    with pytest.raises(LabError, match="distillmos is not installed; `pip install --no-deps distillmos"):
+        judges.load("distillmos")
+
+
 def test_distillmos_judges_pieces(tmp_path: Path) -> None:
     pytest.importorskip("xls_r_sqa")
     from lab.judges.mos import _distillmos

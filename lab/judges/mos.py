@@ -14,6 +14,7 @@ from lab.judges.checkpoints import provenance
 from lab.judges.waveforms import audible
 
 _LEAST = 0.5  # seconds
+_INSTALL = "`pip install --no-deps distillmos xls-r-sqa==0.1.0` does it without the torchaudio that breaks transformers"
 
 
 def _pieces(waveform: np.ndarray, length: int, rest: int) -> list[np.ndarray]:
@@ -82,6 +83,8 @@ def _distillmos() -> ModuleType:
         sys.modules["torchaudio"] = ModuleType("torchaudio")
     try:
         from distillmos import sqa
+    except ImportError:
+        raise LabError(f"distillmos is not installed; {_INSTALL}") from None
     finally:
         if getattr(sys.modules.get("torchaudio"), "__file__", None) is None:
             sys.modules.pop("torchaudio", None)
