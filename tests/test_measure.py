@@ -364,18 +364,6 @@ def test_the_voice_is_prompted_by_another_text(monkeypatch: pytest.MonkeyPatch) 
     assert found["character error rate after tokens, voice and codec, prompt of another text"] > 0.3
 
 
-def test_the_voice_is_held_against_the_text_and_not_its_tokens_spelling(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A voice that says its tokens' words, of a tokenizer that has them wrong, has them wrong, too."""
-    story = narration.held_out_story
-    monkeypatch.setattr(narration, "held_out_story", lambda number, *_, **__: story(number, sentences=2))
-    voice = SimpleNamespace(prompt=lambda waveform, tokens: waveform, speak=lambda tokens, prompt, seed: tokens)
-    tokenizer = SimpleNamespace(encode=lambda waveform: waveform, transcribe=lambda tokens: "mumble mumble")
-    found = values(figures.of_voice(SimpleNamespace(tokenizer=tokenizer, voice=voice), None, 2))  # type: ignore[arg-type]
-    assert all(value > 0.7 for value in found.values()) and len(found) == 2
-
-
 def test_memory_is_compared_between_the_first_minute_and_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
 

@@ -115,3 +115,15 @@ def test_no_text_is_for_two_things() -> None:
 def test_an_utterance_says_which_story_it_is_of() -> None:
     utterance = narration.held_out_story(splits.NATURAL[0], sentences=1)
     assert isinstance(utterance, Utterance) and utterance.story == narration.held_out_seed(splits.NATURAL[0])
+
+
+def test_the_voice_is_held_against_the_text_and_not_its_tokens_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A voice that says its tokens' words, of a tokenizer that has them wrong, has them wrong, too."""
+    story = narration.held_out_story
+    monkeypatch.setattr(narration, "held_out_story", lambda number, *_, **__: story(number, sentences=2))
+    ssm: Any = SimpleNamespace(
+        tokenizer=SimpleNamespace(encode=lambda waveform: waveform, transcribe=lambda tokens: "mumble mumble"),
+        voice=SimpleNamespace(prompt=lambda waveform, tokens: waveform, speak=lambda tokens, prompt, seed: tokens),
+    )
+    found = [figure.value for figure in figures.of_voice(ssm, None, 2)]
+    assert all(value > 0.7 for value in found) and len(found) == 2
