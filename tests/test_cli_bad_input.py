@@ -247,6 +247,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "griffin", "--length", "5min"), "'5min' is not one of '30s', '1min'"),
         (("train", "griffin", "--strategy", "horovod"), "'horovod' is not one of 'ddp', 'fsdp'"),
         (("train", "griffin", "--devices", "0"), "cannot train with devices 0"),
+        (("train", "griffin", "--minutes", "0"), "cannot train for 0 minutes"),
         (("measure", "beauty"), "'beauty' is not one of 'tokens'"),
         (("measure", "tokens", "--count", "-1"), "cannot measure -1 stories"),
     ],

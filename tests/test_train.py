@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -131,6 +132,26 @@ def test_a_signal_ends_a_run_between_two_steps(tmp_path: Path, number: signal.Si
     figures = fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "cut", seed=3)
     expected = fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "whole", seed=3)
     assert figures["loss"] == expected["loss"]
+
+
+def test_a_run_ends_when_its_minutes_are_over_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule, whole, limited = Schedule(steps=8, learning_rate=1e-2, warmup=2), model(), model()
+    fit(whole, loss_of, batches, schedule=schedule, folder=tmp_path / "whole")
+    compute = Compute(minutes=5)
+
+    def slow(step: int) -> Any:
+        if step == 3:
+            monkeypatch.setattr(time, "monotonic", lambda: compute.began + 301)
+        return batches(step)
+
+    with pytest.raises(KeyboardInterrupt) as end:
+        fit(limited, loss_of, slow, schedule=schedule, folder=tmp_path / "cut", compute=compute)
+    assert end.value.args == (signal.SIGALRM,)
+    monkeypatch.undo()
+    asked: list[int] = []
+    fit(limited, loss_of, lambda step: asked.append(step) or batches(step), schedule=schedule, folder=tmp_path / "cut")
+    assert asked == [4, 5, 6, 7]
+    assert all(torch.equal(a, b) for a, b in zip(limited.parameters(), whole.parameters(), strict=True))
 
 
 def test_another_thread_can_stop_a_run(tmp_path: Path) -> None:

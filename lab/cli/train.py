@@ -102,13 +102,16 @@ def train(
     ] = "ddp",
     accumulate: Annotated[int, typer.Option(help="Parts that a batch is divided into, to save memory.")] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Save and end after so many, with exit code 142; the same command goes on.")
+    ] = None,
 ) -> None:
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
     from lab.corpora import librispeech
     from lab.train import recipes
     from lab.train.loop import Compute
 
-    compute = Compute(devices, nodes, strategy, accumulate, tensorboard)
+    compute = Compute(devices, nodes, strategy, accumulate, tensorboard, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
     plan = recipes.Plan(work, into, speech, steps, hours, seed, preset, length, corpus, warm, compute)
     names = list(recipes.WHOLE) if model == "all" else [str(model)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -30,7 +31,8 @@ class Compute:
 
     devices: GPUs of a machine, or processes where it has none; nodes: machines, for torchrun to start. strategy: ddp
     keeps the whole model in each process, fsdp a share of it. accumulate: passes that a batch is made in, for want of
-    memory. stop: what Ctrl-C sets; another thread may.
+    memory. minutes: after so many, counted from `began`, a run saves and ends as if by SIGALRM. stop: what Ctrl-C
+    sets; another thread may.
     """
 
     devices: int = 1
@@ -40,6 +42,8 @@ class Compute:
     tensorboard: bool = False
     log_every: int = 20  # steps
     progress: bool = True
+    minutes: float | None = None
+    began: float = field(default_factory=time.monotonic, compare=False, repr=False)
     stop: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -49,6 +53,13 @@ class Compute:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise LabError(f"cannot train with {name} {value}; give a whole number, 1 or more")
+        if self.minutes is not None and not self.minutes > 0:
+            raise LabError(f"cannot train for {self.minutes:g} minutes; give a positive number")
+
+    @property
+    def over(self) -> bool:
+        """Whether the minutes have passed."""
+        return self.minutes is not None and time.monotonic() - self.began > 60 * self.minutes
 
     def fabric(self, mixed: bool = False) -> Fabric:
         """Fabric, with as many processes as it needs: those that are missing run the same command from its beginning.

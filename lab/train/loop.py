@@ -191,8 +191,8 @@ def fit(
     and its own loss, takes one step before each of the model's. `folder` receives log.csv, checkpoint.pt (weights,
     optimiser, random states, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
-    number. `mixed`: matrix products in bfloat16 where the chip has it, all else in float32. `inputs` names what is
-    learnt from.
+    number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
+    all else in float32. `inputs` names what is learnt from.
 
     A step that is not finite changes nothing and is counted as `skipped`. Raises LabError for ten of them in a row,
     weights that are not finite, a folder that another run holds or that cannot be written to, a checkpoint in it that
@@ -237,7 +237,7 @@ def fit(
         try:
             while step < schedule.steps:
                 due = time.monotonic() - saved > schedule.save_seconds
-                stop, due = agreed(fabric, compute.stop.is_set(), due)
+                stop, due = agreed(fabric, compute.stop.is_set() or compute.over, due)
                 if stop:
                     break
                 if due:
@@ -283,7 +283,7 @@ def fit(
     if step < schedule.steps:
         if shown:
             say(f"stopped after step {step} of {schedule.steps} and saved; the same command goes on")
-        raise KeyboardInterrupt(*signals)
+        raise KeyboardInterrupt(*(signals or [signal.SIGALRM] * compute.over))
     model.eval()
     if evaluate is not None and not figures:  # a run that was complete before
         figures = evaluate(model)
