@@ -17,7 +17,7 @@ import soundfile as sf
 
 import lab as package
 from lab import bundle
-from lab.cli import measure, train
+from lab.cli import corpora, measure, train
 from lab.cli.app import app
 from lab.console import console
 from lab.corpora import librispeech_long
@@ -204,7 +204,7 @@ def test_choices_are_those_of_the_rooms() -> None:
     from lab import bench
 
     assert set(train.Model.__args__) == {*recipes.RECIPES, "all"}
-    assert [each.value for each in train.Split] == list(librispeech_long.SPLITS)
+    assert [each.value for each in corpora.Split] == list(librispeech_long.SPLITS)
     assert set(measure.Measure.__args__) == {*figures.MEASURES, "all"}
     assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card"}
     assert train.Length.__args__ == tuple(language.LENGTHS)

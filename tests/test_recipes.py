@@ -57,7 +57,7 @@ def noise(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(number)
         return spoken(number)
 
-    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} noise", read, range(1000), 2, 1.0))
+    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} noise", read, range(1000), range(0, 1001, 2), 1.0))
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     monkeypatch.setattr(narration, "development_story", lambda number, sentences: spoken(number)[0])
     return asked

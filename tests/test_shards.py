@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,11 +41,11 @@ def picky(number: int) -> tuple[Utterance, ...]:
     return spoken(number)
 
 
-SOURCE = Source("noise", spoken, range(1000), 2, HOURS)
+SOURCE = Source("noise", spoken, range(1000), range(0, 1001, 2), HOURS)
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +156,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, tiny_bundle: Path, whole: Path) ->
 from pathlib import Path
 from lab.corpora.shards import Source, make
 from tests.spoken import gated
-source = Source("noise", gated, range(1000), 2, 1)
+source = Source("noise", gated, range(1000), range(0, 1001, 2), 1)
 make(Path({str(tmp_path)!r}), source, Path({str(tiny_bundle)!r}), codes=True, workers=2)
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
@@ -193,6 +194,49 @@ def test_what_was_written_and_not_counted_is_cut_off(copy: Path, whole: Path, ti
     assert files(copy) == files(whole)
 
 
+def test_shares_of_several_workers_are_put_together(tmp_path: Path, tiny_bundle: Path, whole: Path) -> None:
+    """Whoever makes the parts, the bytes are the same; here one of three never came."""
+    for number in (3, 1):
+        seconds = shards.share(tmp_path, SOURCE, tiny_bundle, number, 3, codes=True, workers=1)
+        assert 20 <= seconds < 20 + 10
+    told = shards.status(tmp_path, SOURCE)
+    assert told["parts"] >= 4 and told["running"] == told["failed"] == 0 and told["hours_in_all"] == HOURS
+    with pytest.raises(LabError, match="none was finished"):
+        Shard.open(tmp_path)
+    asked: list[int] = []
+
+    def counted(number: int) -> tuple[Utterance, ...]:
+        asked.append(number)
+        return spoken(number)
+
+    make(tmp_path, replace(SOURCE, read=counted), tiny_bundle, codes=True, workers=1)
+    assert files(tmp_path) == files(whole) and 2 <= len(asked) <= 8
+    with pytest.raises(LabError, match="cannot make part 4/3; give 1/3 to 3/3"):
+        shards.share(tmp_path, SOURCE, tiny_bundle, 4, 3)
+
+
+def test_a_damaged_part_is_made_anew(tmp_path: Path, tiny_bundle: Path, whole: Path) -> None:
+    shards.share(tmp_path, SOURCE, tiny_bundle, 1, 1, codes=True, workers=1)
+    first, *_, last = sorted((tmp_path / "parts").iterdir())
+    os.truncate(last, 100)
+    first.write_bytes(b"")
+    (tmp_path / "parts" / "000003-0.part.safetensors").write_bytes(b"half")
+    make(tmp_path, SOURCE, tiny_bundle, codes=True, workers=1)
+    assert files(tmp_path) == files(whole)
+
+
+def test_status_tells_who_is_at_work_and_who_died(copy: Path) -> None:
+    (copy / "parts").mkdir()
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for number, process in enumerate((os.getpid(), gone.pid)):
+        note = json.dumps([socket.gethostname(), process, 0.0, 100.0, 5.0])
+        (copy / "parts" / f"{number:06}-0.running").write_text(note)
+    told = shards.status(copy, replace(SOURCE, hours=2 * HOURS))
+    assert (told["running"], told["failed"], told["speed"]) == (1, 1, 20.0)
+    assert told["minutes_left"] == pytest.approx((120 - Shard.open(copy).seconds) / 20 / 60)
+
+
 def test_a_full_disk_keeps_what_was_finished(tmp_path: Path, tiny_bundle: Path, whole: Path) -> None:
     with disk_of(6_000), pytest.raises(LabError, match="cannot write to .*File too large; make room"):
         make(tmp_path, SOURCE, tiny_bundle, codes=True, workers=1)
@@ -213,7 +257,7 @@ def test_a_worker_that_dies_is_an_error(tmp_path: Path, tiny_bundle: Path) -> No
 def test_what_cannot_serve_is_named_and_left_out(
     tmp_path: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    source = Source("noise", picky, range(5), 2, skipped=("x.wav has no text",))
+    source = Source("noise", picky, range(5), (0, 2, 4, 5), skipped=("x.wav has no text",))
     shard = make(tmp_path, source, tiny_bundle, workers=1)
     assert shard.narrators == ["reader 0", "reader 2", "reader 1"]
     assert shard.skipped == ["x.wav has no text", "1.wav is silent", "3.wav is silent"]
@@ -226,7 +270,7 @@ def test_what_cannot_serve_is_named_and_left_out(
     )
     assert " seconds of speech per second\n" in told
     with pytest.raises(LabError, match="holds no document; all 1 files were skipped, such as: 1.wav is silent"):
-        make(tmp_path / "none", replace(source, items=[1], skipped=()), tiny_bundle, workers=1)
+        make(tmp_path / "none", replace(source, items=[1], bounds=(0, 1), skipped=()), tiny_bundle, workers=1)
 
 
 def other_tokenizer(folder: Path, root: Path) -> Any:
@@ -313,11 +357,55 @@ def test_a_folder_is_a_source(tmp_path: Path) -> None:
     for name in ("b.wav", "a.flac", "c.ogg"):
         audio.save(tmp_path / name, spoken(1)[0].samples())
     source = Source.of(str(tmp_path))
-    assert source.hours is None and [item.name for item in source.items] == ["a", "b", "c"]
+    assert source.hours is None and [item.id for item in source.items] == ["a.flac", "b.wav", "c.ogg"]
     (utterance,) = source.read(source.items[0])
     assert audio.level(utterance.samples()) == pytest.approx(-23, abs=0.5)
     (tmp_path / "b.wav").unlink()
-    assert Source.of(str(tmp_path)).name != source.name
+    again = Source.of(str(tmp_path))
+    assert again.name == source.name and again.digest != source.digest
+
+
+def test_a_corpus_grows_and_what_was_made_stays(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lab.corpora.source.PART", 4.0)  # two recordings
+    tapes, into = tmp_path / "tapes", tmp_path / "tokens"
+    tapes.mkdir()
+    for number in (1, 2, 4):
+        audio.save(tapes / f"{number}.wav", spoken(number)[0].samples())
+    first = make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+    before = [document.tolist() for document in first.documents()]
+    audio.save(tapes / "0.wav", spoken(5)[0].samples())
+    (tapes / "9.wav").write_bytes(b"")
+    grown = make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+    assert [document.tolist() for document in grown.documents()][:3] == before and len(grown.starts) == 4
+    assert grown.skipped == [f"{tapes / '9.wav'} is empty (0 bytes)"]
+    capfd.readouterr()
+    make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+    assert "all was there" in capfd.readouterr().err
+    (into / "manifest.jsonl").unlink()
+    with pytest.raises(LabError, match="was made from other documents"):
+        make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+
+
+def test_ray_makes_the_same_bytes(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr("lab.corpora.source.PART", 2.0)
+    (tmp_path / "tapes").mkdir()
+    for number in range(6):
+        audio.save(tmp_path / "tapes" / f"{number}.wav", spoken(number)[0].samples())
+    source = Source.of(str(tmp_path / "tapes"))
+    make(tmp_path / "local", source, tiny_bundle, codes=True, workers=1)
+    make(tmp_path / "ray", source, tiny_bundle, codes=True, workers=2, engine="ray")
+    assert files(tmp_path / "ray") == files(tmp_path / "local")
+
+
+def test_ray_that_is_not_there_is_an_error(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match="noise have no end, and Ray asks for it"):
+        make(tmp_path, SOURCE, tiny_bundle, engine="ray")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(LabError, match=r"ray.* not installed; this needs `pip install speechssm-lab\[cluster\]`"):
+        make(tmp_path, replace(SOURCE, hours=None), tiny_bundle, engine="ray")
 
 
 def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> None:
@@ -327,7 +415,7 @@ def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> No
         audio.save(folder / f"{reader}-{chapter}-0000.flac", spoken(1)[0].samples())
         (folder / f"{reader}-{chapter}.trans.txt").write_text(f"{reader}-{chapter}-0000 OWL")
     source = Source.of(str(tmp_path))
-    assert [(item.name, item.source) for item in source.items] == [("10_0000", "librispeech")]
+    assert [(item.id, item.speaker, item.text) for item in source.items] == [("10_0000", "7", "owl")]
     assert source.skipped == (f"{folder} is held out",)
 
 

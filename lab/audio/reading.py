@@ -26,12 +26,16 @@ CANCELLED = 0.02  # of the channels' mean power is left in their mean: they are 
 
 
 def load(
-    source: str | Path | BinaryIO, *, sample_rate: int = SAMPLE_RATE, max_seconds: float | None = None
+    source: str | Path | BinaryIO,
+    *,
+    sample_rate: int = SAMPLE_RATE,
+    start: float = 0.0,
+    max_seconds: float | None = None,
 ) -> Waveform:
     """The audio in a file (any rate, any channels: their mean) as a waveform (N,) at `sample_rate`.
 
     source: a path, `-` for standard input, or an open binary file; what soundfile cannot read, ffmpeg may, where the
-    machine has it. max_seconds: stop there; no more than that is decoded or held.
+    machine has it. start, max_seconds: the second to begin at, and how many from there; no more is decoded or held.
     A header that tells a false length is not believed; where something is wrong, a line on standard error says what,
     and what can be read is given. Channels that cancel each other (antiphase) give the loudest of them. Values beyond
     full scale (float files, overshoot of the resampler) are clipped to [-1, 1]. Raises LabError for what cannot be
@@ -39,46 +43,53 @@ def load(
     """
     if max_seconds is not None and not max_seconds > 0:
         raise LabError(f"cannot load {max_seconds:g} seconds of audio; give a positive length")
+    if not 0 <= start < math.inf:
+        raise LabError(f"cannot load audio from second {start:g} on; give 0 or more")
     piped = isinstance(source, str | Path) and str(source) == "-"
     name = "standard input" if piped else str(source if isinstance(source, str | Path) else "the audio")
     try:
         if piped:
             if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
                 raise LabError("standard input is a terminal, not audio; pipe a WAV file into the command")
-            return _load(sys.stdin.buffer, name, sample_rate, max_seconds)
+            return _load(sys.stdin.buffer, name, sample_rate, start, max_seconds)
         if isinstance(source, str | Path):
             with open(source, "rb") as file:
-                return _load(file, name, sample_rate, max_seconds)
+                return _load(file, name, sample_rate, start, max_seconds)
         if not hasattr(source, "read"):
             raise LabError(f"cannot load audio from {type(source).__name__}; give a path or an open binary file")
-        return _load(source, name, sample_rate, max_seconds)
+        return _load(source, name, sample_rate, start, max_seconds)
     except OSError as error:
         raise LabError(f"cannot read {name}: {error.strerror or error}; give an audio file") from error
     except ValueError as error:  # a null byte or half a character in the name
         raise LabError(f"cannot read {name!r}: {error}; give the name of a file") from error
 
 
-def _load(file: IO[bytes], name: str, sample_rate: int, max_seconds: float | None) -> Waveform:
+def _load(file: IO[bytes], name: str, sample_rate: int, start: float, max_seconds: float | None) -> Waveform:
+    end = None if max_seconds is None else start + max_seconds
     if not file.seekable():
-        file = _spooled(file, max_seconds)
+        file = _spooled(file, end)
     if not file.seek(0, os.SEEK_END):
         raise LabError(f"{name} is empty (0 bytes); give an audio file")
-    mended, complaint = mend(file, max_seconds)
+    mended, complaint = mend(file, end)
     try:
         sound = sf.SoundFile(mended)
     except (sf.SoundFileError, TypeError) as error:  # TypeError: a name in .raw, which has no header to read
         with tempfile.TemporaryFile() as decoded:
-            _by_ffmpeg(file, name, decoded, max_seconds, error)
-            return _load(decoded, name, sample_rate, max_seconds)
+            _by_ffmpeg(file, name, decoded, end, error)
+            return _load(decoded, name, sample_rate, start, max_seconds)
     if sound.samplerate < 1000 or sound.channels > 64:
         raise LabError(f"{name} claims {sound.samplerate} Hz and {sound.channels} channels; it is damaged")
     if complaint:
         console.print(f"warning: {name}: {complaint}; reading what is there")
+    first = round(start * sound.samplerate)
+    if first and first >= sound.frames:
+        raise LabError(f"{name} ends before second {start:g}")
     with sound:
+        sound.seek(first)
         waveform, power = _decode(sound, name, sample_rate, max_seconds, None)
         if len(power) > 1 and 0 < np.square(waveform, dtype=np.float64).mean() < CANCELLED * power.mean():
             console.print(f"warning: {name}: its channels cancel each other; taking the loudest of them")
-            sound.seek(0)
+            sound.seek(first)
             waveform, _ = _decode(sound, name, sample_rate, max_seconds, int(power.argmax()))
     if not len(waveform):
         raise LabError(f"{name} holds no samples; give a file with sound in it")

@@ -4,7 +4,7 @@ Errors are one line and exit code 2. Ctrl-C, SIGTERM and SIGHUP keep what was ma
 torch and the models are imported by the commands that need them, so that `lab --help` answers at once.
 """
 
-from lab.cli import story, train, measure, evaluate  # isort: skip  # in the order of the help
+from lab.cli import story, train, corpora, measure, evaluate  # isort: skip  # in the order of the help
 from lab.cli.app import app
 
-__all__ = ["app", "evaluate", "measure", "story", "train"]
+__all__ = ["app", "corpora", "evaluate", "measure", "story", "train"]

@@ -1,9 +1,8 @@
-"""lab train, shard and fetch: models, and what they learn from."""
+"""lab train: models."""
 
 from __future__ import annotations
 
 import shutil
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,46 +18,8 @@ if TYPE_CHECKING:
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
 ]
-Split = StrEnum("Split", ["dev-clean", "dev-other", "test-clean", "test-other"])  # typer has no lists of Literals
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
 Length = Literal["30s", "1min", "2min", "4min", "16min"]
-
-
-@command
-def shard(
-    source: Annotated[str, typer.Argument(help="stories, voices, or a folder of audio such as LibriSpeech")],
-    into: Annotated[Path, typer.Option(help="Where to put it; what was stopped there goes on.")],
-    hours: Annotated[
-        float | None, typer.Option(help="Of speech. Left out: 60 of stories, 7 of voices, all of a folder.")
-    ] = None,
-    codes: Annotated[
-        bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
-    ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
-) -> None:
-    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out."""
-    from lab import bundle
-    from lab.corpora import shards
-
-    made = shards.make(into, shards.Source.of(source), bundle.folder(), codes=codes, hours=hours, workers=workers)
-    found = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
-    answer({"path": into, **found, "skipped": made.skipped})
-
-
-@command
-def fetch(
-    what: Annotated[Literal["librispeech-long"], typer.Argument(help="LibriSpeech-Long is 3 GB.")],
-    into: Annotated[Path, typer.Option(help="Where to put it; a download that was cut goes on.")] = Path(
-        "runs/corpora"
-    ),
-    split: Annotated[list[Split] | None, typer.Option(help="May be given several times; all if left out.")] = None,
-) -> None:
-    """Download a corpus."""
-    from lab.corpora import librispeech_long
-
-    folder = librispeech_long.fetch(into, split or librispeech_long.SPLITS)
-    console.print(f"{folder} is complete")
-    answer({"path": folder})
 
 
 @command

@@ -1,108 +1,48 @@
 """A corpus tokenized once: flat files that training maps into memory and reads where it needs them.
 
     shard.json       the source, the fingerprints of tokenizer and codec, and what there was at the end of the last run
+    manifest.jsonl   of recordings: their documents, in order
     documents.jsonl  a line a part: length in tokens and narrator of each document, and what was skipped
     tokens.bin       (T,) uint16, little-endian: all documents end to end
     codes.bin        (2 T, Q) uint16, if codes are kept: codec frames 2 t and 2 t + 1 sound token t
+    parts/           parts that are done and not yet among those above; who is at work on others
 
-Workers make numbered parts, some 200 s of speech each. One process appends them in order, the data first and then the
+Any number of workers, on any machines, make the parts. One process appends them in order, the data first and then the
 line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the parts
 in flight, seconds of work each, and a shard can be read at any time.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lab import bundle, protocols, windows
 from lab.console import console
-from lab.corpora import folder as folders
-from lab.corpora import librispeech, librispeech_long, narration
-from lab.corpora.utterance import Recording, Utterance
+from lab.corpora import engines, manifest, worker
+from lab.corpora.source import Source, digest_of
 from lab.errors import LabError
 from lab.files import locked, made, replacing
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 from lab.voice.soundstorm import FRAMES
 
-HEADER, DOCUMENTS, TOKENS, CODES = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin"
+HEADER, DOCUMENTS, TOKENS, CODES, PARTS = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin", "parts"
 UNIT = np.dtype("<u2")
-
-
-# Where the speech comes from
-
-
-@dataclass(frozen=True)
-class Source:
-    """Numbered items, and the utterances of each. `read` goes to other processes, so it is a function of a module."""
-
-    name: str
-    read: Callable[[Any], Iterable[Utterance]]
-    items: Sequence[Any]
-    part: int  # items that are made, written and lost together
-    hours: float | None = None  # if no other number is asked for; None: all there is
-    skipped: tuple[str, ...] = ()  # known before anything was read
-
-    @classmethod
-    def of(cls, name: str) -> Source:
-        """`stories`, `voices`, or a folder: a document a file, of LibriSpeech documents of up to 4 minutes.
-
-        The chapter of LibriSpeech that figures are measured on is left out.
-        """
-        if name == "stories":
-            return cls._narrated(name, _story, 1, 60.0)
-        if name == "voices":
-            return cls._narrated(name, narration.voice_samples, 16, 7.0)
-        root = Path(name)
-        if not root.is_dir():
-            raise LabError(f"there is no corpus {name!r} and no folder of that name; give stories, voices or a folder")
-        if next(root.rglob("*.trans.txt"), None):
-            return cls._recorded(root, librispeech_long.build(root, held_out=(librispeech.HELD_OUT_CHAPTER,)), 1)
-        return cls._recorded(root, folders.corpus(root), 4)
-
-    @classmethod
-    def _narrated(cls, name: str, read: Callable[[int], Iterable[Utterance]], part: int, hours: float) -> Source:
-        first = next(iter(read(0)))  # another grammar or another cast is another corpus
-        return cls(f"{name} {_digest(f'{first.narrator}: {first.text}'.encode())}", read, range(10**6), part, hours)
-
-    @classmethod
-    def _recorded(cls, root: Path, corpus: folders.Corpus, part: int) -> Source:
-        names = "\n".join(str(path.relative_to(root)) for r in corpus.recordings for path in r.paths)
-        name = f"{root.resolve()} {_digest(names.encode())}"
-        return cls(name, _recording, corpus.recordings, part, skipped=tuple(corpus.skipped))
-
-
-def _story(number: int) -> tuple[Utterance]:
-    return (narration.training_story(number),)
-
-
-def _recording(recording: Recording) -> tuple[Utterance]:
-    return (recording.read(),)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 # Reading
@@ -215,16 +155,16 @@ def _check_size(path: Path, expected: int) -> None:
         raise LabError(f"{path} is truncated: {found} bytes found, {expected} expected; restore it or shard anew")
 
 
+def digest(name: str) -> str:
+    """12 hexadecimal digits of what a corpus, or a shard in that folder, holds."""
+    if not (Path(name) / HEADER).exists():
+        return Source.of(name).digest
+    return digest_of(json.dumps(_parts(Path(name), _header(Path(name)))))
+
+
 # Making
 
-
-class Part(NamedTuple):
-    """What a worker gives back. Codes are (2 T, 0) where none are kept."""
-
-    tokens: list[np.ndarray]
-    codes: list[np.ndarray]
-    narrators: list[str]
-    skipped: list[str]
+ENGINES = {"local": engines.local, "ray": engines.on_ray}
 
 
 def make(
@@ -235,20 +175,126 @@ def make(
     codes: bool = False,
     hours: float | None = None,
     workers: int | None = None,
+    engine: str = "local",
 ) -> Shard:
     """Tokenize `source` into `folder` with the tokenizer, and for `codes` the codec, of the bundle in `models`.
 
-    Goes on where an earlier call stopped, or to more `hours`; makes nothing that is there. Ends with a line on stderr
-    that counts what there is and tells seconds of speech per second. Raises LabError on a full disk, with what is
-    finished kept, and for a folder that holds a shard of another source, tokenizer or codec.
+    Goes on where an earlier call or `share` stopped, to more `hours`, or to what a corpus has grown by; makes nothing
+    that is there. Ends with a line on stderr that counts what there is and tells seconds of speech per second. Raises
+    LabError on a full disk, with what is finished kept, and for a folder that holds a shard of another source,
+    tokenizer or codec.
     """
-    hours = source.hours if hours is None else hours
+    began, had, count = time.perf_counter(), 0, 0
+    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers)
+    if engine == "ray" and source.hours is not None:
+        raise LabError(f"{source.name.split()[0]} have no end, and Ray asks for it; give --engine local, or recordings")
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+
+    def throughput() -> str:
+        return f"{(count - had) / TOKEN_RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
+
+    with _room(folder):
+        with locked(made(folder), wait=0, doing="sharding into"):
+            source = source.grown(folder)
+            parts = _resume(folder, header, source)
+            had = count = _tokens(parts)
+            results = _results(folder, source, models, codes, workers, engine, source.parts[len(parts) :])
+            for line in source.skipped:
+                console.print("skipped:", line)
+            with closing(results), Progress(*columns, console=console, disable=count >= wanted) as progress:
+                bar = progress.add_task(folder.name, total=len(source.parts) if wanted == math.inf else wanted)
+                while count < wanted and next(results, None) is not None:
+                    while count < wanted and (part := _join(folder, source, len(parts))) is not None:
+                        parts.append(part)
+                        count += sum(part["documents"])
+                        for line in part["skipped"]:
+                            console.print("skipped:", line)
+                    done = len(parts) if wanted == math.inf else count
+                    progress.update(bar, completed=done, description=f"{folder.name}: {throughput()}")
+            _write_header(folder, header | {"tokens": count, "skipped": source.skipped})
+            _sweep(folder, len(parts))
+    speed = throughput() if count > had else "all was there"
+    shard = Shard.open(folder, *_models(models, codes))
+    console.print(
+        f"{folder}: {len(shard.starts)} documents, {count} tokens, {shard.seconds / 3600:.2f} h of speech, "
+        f"{len(shard.skipped)} skipped; {speed}"
+    )
+    return shard
+
+
+def share(
+    folder: Path,
+    source: Source,
+    models: Path,
+    number: int,
+    of: int,
+    *,
+    codes: bool = False,
+    hours: float | None = None,
+    workers: int | None = None,
+) -> float:
+    """Every part that is the turn of worker `number` of `of`, from 1 on; `make` puts the parts of all together.
+
+    The seconds of speech that there are of them. Any number of these may run, on any machines that see `folder`.
+    """
+    if not 1 <= number <= of:
+        raise LabError(f"cannot make part {number}/{of}; give 1/{of} to {of}/{of}")
+    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers)
+    seconds = 0.0
+    with _room(folder):
+        with locked(made(folder), doing="sharding into"):
+            source = source.grown(folder)
+            _begin(folder, header)
+        there = len(_parts(folder, _header(folder)))
+        turns = range(there + (number - 1 - there) % of, len(source.parts), of)
+        with closing(_results(folder, source, models, codes, workers, "local", turns)) as results:
+            for line in results:
+                seconds += sum(line["documents"]) / TOKEN_RATE
+                if seconds * TOKEN_RATE >= wanted / of:
+                    break
+    return seconds
+
+
+def status(folder: Path, source: Source) -> dict[str, Any]:
+    """How far the work on a shard is: parts, hours, workers, and minutes left at the speed of those at work."""
+    held = folder / "manifest.jsonl"
+    source = source.with_items(manifest.read(held)) if held.exists() else source
+    lines = _parts(folder, _header(folder))
+    lines += [line for path in sorted((folder / PARTS).glob("*.safetensors")) if (line := worker.line(path))]
+    found = worker.notes(folder / PARTS)
+    running = [note for note in found if not note.lost]
+    done, speed = _tokens(lines) / TOKEN_RATE, sum(each.speech / each.took for each in running if each.took)
+    total = source.hours * 3600 if source.hours else sum(item.seconds for item in source.items)
+    return {
+        "parts": len(lines),
+        "of": None if source.hours else len(source.parts),
+        "hours": done / 3600,
+        "hours_in_all": total / 3600,
+        "running": len(running),
+        "failed": len(found) - len(running),
+        "speed": speed,
+        "minutes_left": max(0.0, total - done) / speed / 60 if speed else None,
+    }
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise LabError(f"cannot write to {folder}: {reason}; make room there, and the same command goes on") from error
+
+
+def _asked(
+    source: Source, models: Path, codes: bool, hours: float | None, workers: int | None
+) -> tuple[float, int, dict[str, Any]]:
+    """The tokens that are wanted, the number of workers, the header."""
     workers = os.cpu_count() or 1 if workers is None else workers
     if hours is not None and not 0 < hours < float("inf"):
         raise LabError(f"cannot shard {hours:g} hours of speech; give a positive number")
     if workers < 1:
         raise LabError(f"cannot shard with {workers} workers; give 1 or more")
-    began, had, count = time.perf_counter(), 0, 0
     _models.cache_clear()  # the bundle may have been trained anew since
     tokenizer, codec = _models(models, codes)
     header = {
@@ -259,45 +305,19 @@ def make(
         "tokens": 0,
         "skipped": source.skipped,
     }
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-
-    def throughput() -> str:
-        return f"{(count - had) / TOKEN_RATE / (time.perf_counter() - began):.0f} seconds of speech per second"
-
-    try:
-        with locked(made(folder), wait=0, doing="sharding into"):
-            parts = _resume(folder, header)
-            had = count = _tokens(parts)
-            wanted = math.inf if hours is None else hours * 3600 * TOKEN_RATE
-            starts = range(len(parts) * source.part, len(source.items), source.part)
-            jobs = (source.items[start : start + source.part] for start in starts)
-            results = _in_order(partial(_make_part, source.read, models, codes), jobs, workers)
-            for line in source.skipped:
-                console.print("skipped:", line)
-            with closing(results), Progress(*columns, console=console, disable=count >= wanted) as progress:
-                bar = progress.add_task(folder.name, total=len(source.items) if hours is None else wanted)
-                while count < wanted and (part := next(results, None)) is not None:
-                    parts.append(_append(folder, part))
-                    count += sum(map(len, part.tokens))
-                    for line in part.skipped:
-                        console.print("skipped:", line)
-                    done = len(parts) * source.part if hours is None else count
-                    progress.update(bar, completed=done, description=f"{folder.name}: {throughput()}")
-            _write_header(folder, header | {"tokens": count})
-    except OSError as error:
-        reason = error.strerror or error
-        raise LabError(f"cannot write to {folder}: {reason}; make room there, and the same command goes on") from error
-    speed = throughput() if count > had else "all was there"
-    shard = Shard.open(folder, tokenizer, codec)
-    console.print(
-        f"{folder}: {len(shard.starts)} documents, {count} tokens, {shard.seconds / 3600:.2f} h of speech, "
-        f"{len(shard.skipped)} skipped; {speed}"
-    )
-    return shard
+    return math.inf if hours is None else hours * 3600 * TOKEN_RATE, workers, header
 
 
-def _resume(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts that are there, after cutting off what was written and not counted."""
+def _results(
+    folder: Path, source: Source, models: Path, codes: bool, workers: int, engine: str, numbers: range
+) -> Generator[dict[str, Any], None, None]:
+    made(folder / PARTS)
+    work = partial(worker.make, folder / PARTS, source.read, partial(_encoded, models, codes))
+    return ENGINES[engine](work, ((number, *source.part(number)) for number in numbers), workers)
+
+
+def _begin(folder: Path, header: dict[str, Any]) -> None:
+    """A shard to add to: a new one, or one of the same source and models."""
     if not (folder / HEADER).exists():
         if any((folder / name).exists() for name in (DOCUMENTS, TOKENS, CODES)):
             raise LabError(f"{folder} has lost its {HEADER}; restore it or shard into another folder")
@@ -305,12 +325,30 @@ def _resume(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
     theirs = _header(folder)
     for key in ("source", "tokenizer", "codec"):
         _agree(folder, theirs, key, header[key])
-    parts = _parts(folder, theirs)
+
+
+def _resume(folder: Path, header: dict[str, Any], source: Source) -> list[dict[str, Any]]:
+    """The parts that are there, after cutting off what was written and not counted, and a last part that grew."""
+    _begin(folder, header)
+    parts = _unchanged(folder, source)
     size = UNIT.itemsize * _tokens(parts)
     _cut(folder / TOKENS, size)
     _cut(folder / CODES, FRAMES * header["levels"] * size)
     if (folder / DOCUMENTS).exists():
-        _cut(folder / DOCUMENTS, (folder / DOCUMENTS).read_bytes().rfind(b"\n") + 1)
+        _cut(folder / DOCUMENTS, sum(map(len, (folder / DOCUMENTS).read_bytes().splitlines(True)[: len(parts)])))
+    return parts
+
+
+def _unchanged(folder: Path, source: Source) -> list[dict[str, Any]]:
+    """The parts that are there and are those of the source: the last one may have had fewer documents."""
+    header = _header(folder)
+    parts = _parts(folder, header)
+    for number, part in enumerate(parts):
+        if number not in source.parts or part.get("part", key := source.part(number)[0]) != key:
+            if number + 1 < len(parts):
+                raise LabError(f"{folder} was made from other documents than {source.name} has; shard into another")
+            _write_header(folder, header | {"tokens": _tokens(parts[:-1])})
+            return parts[:-1]
     return parts
 
 
@@ -320,13 +358,26 @@ def _cut(path: Path, size: int) -> None:
         os.truncate(path, size)
 
 
-def _append(folder: Path, part: Part) -> dict[str, Any]:
-    lengths = [len(tokens) for tokens in part.tokens]
-    line = {"documents": lengths, "narrators": part.narrators, "skipped": part.skipped}
-    _write(folder / TOKENS, b"".join(tokens.tobytes() for tokens in part.tokens))
-    _write(folder / CODES, b"".join(codes.tobytes() for codes in part.codes))
+def _join(folder: Path, source: Source, number: int) -> dict[str, Any] | None:
+    """Appends a part, if it is done: its line."""
+    if number not in source.parts:
+        return None
+    path = worker.place(folder / PARTS, number, source.part(number)[0])
+    if (line := worker.line(path)) is None:
+        return None
+    for name, array in safetensors.numpy.load_file(path).items():
+        _write(folder / f"{name}.bin", array.tobytes())
     _write(folder / DOCUMENTS, json.dumps(line).encode() + b"\n")
     return line
+
+
+def _sweep(folder: Path, count: int) -> None:
+    """Takes away what is left of parts that were appended, and the folder of the parts if no other is there."""
+    for path in (folder / PARTS).iterdir():
+        if int(path.name[:6]) < count:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / PARTS).rmdir()
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -346,54 +397,9 @@ def _write_header(folder: Path, header: dict[str, Any]) -> None:
 # The workers
 
 
-def _in_order(work: Callable[[Any], Part], jobs: Iterable[Any], workers: int) -> Generator[Part, None, None]:
-    """`work` of each job, by processes in parallel (espeak-ng has one global state a process); one needs no other."""
-    if workers == 1:
-        yield from map(work, jobs)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker) as pool:
-        waiting: deque[Future[Part]] = deque()
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(work, job))
-                if len(waiting) == 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise LabError("a worker died, of too little memory perhaps; the same command with fewer goes on") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """One thread; signals are for the first process to see, and without it no worker stays."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _make_part(read: Callable[[Any], Iterable[Utterance]], models: Path, codes: bool, items: Iterable[Any]) -> Part:
-    tokenizer, codec = _models(models, codes)
-    part = Part([], [], [], [])
-    for item in items:
-        try:
-            for utterance in read(item):
-                tokens, frames = encode(utterance.samples(), tokenizer, codec)
-                part.tokens.append(tokens)
-                part.codes.append(frames)
-                part.narrators.append(utterance.narrator)
-        except LabError as error:
-            part.skipped.append(folders.reason(error))
-    return part
+def _encoded(models: Path, codes: bool, waveform: np.ndarray) -> dict[str, np.ndarray]:
+    tokens, frames = encode(waveform, *_models(models, codes))
+    return {"tokens": tokens, "codes": frames} if codes else {"tokens": tokens}
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +47,20 @@ class Recording:
 
         Raises LabError for a file that cannot be read, is empty, silent, clipped, not finite or shorter than 0.2 s.
         """
-        parts = []
-        for path in self.paths:
-            parts.append(audio.load(path))
-            audio.check_prompt(parts[-1], SHORTEST, name=str(path))
-        waveform = audio.set_level(np.concatenate(parts))
-        return Utterance(int16(waveform), self.text, self.narrator, self.source)
+        waveform = levelled((str(path), audio.load(path)) for path in self.paths)
+        return Utterance(waveform, self.text, self.narrator, self.source)
+
+
+def levelled(parts: Iterable[tuple[str, audio.Waveform]]) -> np.ndarray:
+    """Named waveforms (N,) -> one (N,) int16, at the level of narrators.
+
+    Raises LabError for one that is empty, silent, clipped, not finite or shorter than 0.2 s.
+    """
+    checked = []
+    for name, waveform in parts:
+        audio.check_prompt(waveform, SHORTEST, name=name)
+        checked.append(waveform)
+    return int16(audio.set_level(np.concatenate(checked)))
 
 
 def int16(waveform: np.ndarray) -> np.ndarray:

@@ -251,7 +251,7 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
     """What a model learns from: another story world, folder, tokenizer or codec has another digest."""
     recipe = RECIPES[name]
     speech = plan.corpus if recipe.make is language else recipe.speech
-    found = {speech: Source.of(speech).name.split()[-1], "hours": f"{plan.hours or 'as the recipe has'}"}
+    found = {speech: shards.digest(speech), "hours": f"{plan.hours or 'as the recipe has'}"}
     if recipe.make is language:
         found |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
@@ -289,8 +289,10 @@ def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
 
     Of narrated speech, which has no end, as many hours as the plan says.
     """
-    source = Source.of(name)
     models = [plan.load(model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
+    if (Path(name) / shards.HEADER).exists():
+        return Shard.open(Path(name), *models)
+    source = Source.of(name)
     folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
     hours = source.hours and (plan.hours or source.hours)
     with plan.compute.fabric().rank_zero_first():  # the others find it made

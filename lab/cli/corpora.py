@@ -1,0 +1,128 @@
+"""lab corpus, shard and fetch: what models learn from."""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lab.cli.app import answer, command
+from lab.console import console
+from lab.errors import LabError
+
+Split = StrEnum("Split", ["dev-clean", "dev-other", "test-clean", "test-other"])  # typer has no lists of Literals
+
+
+@command
+def corpus(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help='A folder of audio, LibriSpeech, lhotse\'s cuts (.jsonl.gz) or Shar, tars of WebDataset ("a-*.tar"), '
+            "or an address: s3://..., gs://..., https://..."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest, .jsonl or .parquet; one there grows.")],
+    cut: Annotated[
+        float | None, typer.Option(help="Cut longer files into pieces of so many seconds: LibriLight, 240.")
+    ] = None,
+    shortest: Annotated[float, typer.Option(help="Leave out what is shorter, in seconds.")] = 0.2,
+    longest: Annotated[float, typer.Option(help="Leave out what is longer, in seconds.")] = math.inf,
+    texts: Annotated[bool, typer.Option("--texts", help="Leave out what has no text.")] = False,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Read every file: leave out silent, clipped and damaged ones, and copies.")
+    ] = False,
+    speech: Annotated[float, typer.Option(help="With --listen: the least share of the time that holds speech.")] = 0.0,
+    split: Annotated[str, typer.Option(help="What it is for. Models learn from train.")] = "train",
+) -> None:
+    """List the speech of a corpus in a manifest, a row a file or piece. What is left out is named, with the reason."""
+    from dataclasses import replace
+
+    from lab.corpora import manifest, scan
+
+    left_out: list[str] = []
+    found = scan.documents(source, left_out)
+    if cut is not None:
+        found = manifest.cut(found, cut, left_out)
+    found = manifest.between(found, shortest, longest, left_out)
+    if texts:
+        left_out += [f"{each.id} has no text" for each in found if not each.text]
+        found = [each for each in found if each.text]
+    if listen:
+        found = list(manifest.heard(found, speech, left_out))
+    documents = manifest.grow(output, [replace(each, split=split) for each in found])
+    for line in left_out:
+        console.print("left out:", line)
+    hours = sum(each.seconds for each in documents) / 3600
+    console.print(f"{output}: {len(documents)} documents, {hours:.2f} h of speech, {len(left_out)} left out")
+    answer({"path": output, "documents": len(documents), "hours": hours, "left_out": left_out})
+
+
+@command
+def shard(
+    source: Annotated[str, typer.Argument(help="stories, voices, a manifest, or anything that `lab corpus` reads")],
+    into: Annotated[Path, typer.Option(help="Where to put it; what was stopped there, or grew, goes on.")],
+    hours: Annotated[
+        float | None, typer.Option(help="Of speech. Left out: 60 of stories, 7 of voices, all of recordings.")
+    ] = None,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: the cluster at RAY_ADDRESS, or Ray on this machine.")
+    ] = "local",
+    part: Annotated[
+        str | None,
+        typer.Option(help="3/8: the third of eight workers, such as a Slurm array's; then once without puts all in."),
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Only tell how far it is.")] = False,
+) -> None:
+    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out."""
+    from lab import bundle
+    from lab.corpora import shards
+
+    if status:
+        found = shards.status(into, shards.Source.of(source))
+        of = f" of {found['of']}" if found["of"] else ""
+        left = "" if found["minutes_left"] is None else f", {found['minutes_left']:.0f} minutes left"
+        console.print(
+            f"{into}: {found['parts']}{of} parts, {found['hours']:.2f} of {found['hours_in_all']:.2f} h; "
+            f"{found['running']} workers at {found['speed']:.0f} seconds of speech per second, "
+            f"{found['failed']} died{left}"
+        )
+        answer(found)
+    elif part is not None:
+        if not (turn := re.fullmatch(r"(\d+)/(\d+)", part)) or engine != "local":
+            raise LabError(
+                f"cannot make part {part!r} by {engine}; give --part 3/8 for the third of eight, or an engine"
+            )
+        turns, given = (int(turn[1]), int(turn[2])), shards.Source.of(source)
+        seconds = shards.share(into, given, bundle.folder(), *turns, codes=codes, hours=hours, workers=workers)
+        console.print(f"{into}: {seconds / 3600:.2f} h of speech in part {part}; without --part puts all parts in")
+        answer({"path": into, "seconds": seconds})
+    else:
+        given = shards.Source.of(source)
+        made = shards.make(into, given, bundle.folder(), codes=codes, hours=hours, workers=workers, engine=engine)
+        count = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
+        answer({"path": into, **count, "skipped": made.skipped})
+
+
+@command
+def fetch(
+    what: Annotated[Literal["librispeech-long"], typer.Argument(help="LibriSpeech-Long is 3 GB.")],
+    into: Annotated[Path, typer.Option(help="Where to put it; a download that was cut goes on.")] = Path(
+        "runs/corpora"
+    ),
+    split: Annotated[list[Split] | None, typer.Option(help="May be given several times; all if left out.")] = None,
+) -> None:
+    """Download a corpus."""
+    from lab.corpora import librispeech_long
+
+    folder = librispeech_long.fetch(into, split or librispeech_long.SPLITS)
+    console.print(f"{folder} is complete")
+    answer({"path": folder})

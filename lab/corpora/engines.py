@@ -1,0 +1,97 @@
+"""Who makes the parts of a shard: processes of this machine, or an actor pool of Ray Data, on one machine or many.
+
+A part is a file of its own, written beside and renamed: that it is there says that it is done. So workers need to know
+nothing of each other, and what one that dies had begun is made by another.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import torch
+
+from lab.errors import LabError
+from lab.extras import require
+
+Work = Callable[[Any], Any]
+
+
+def local(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None, None]:
+    """`work` of each job in order, by processes in parallel (espeak-ng has one global state a process); one needs no
+    other."""
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker) as pool:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(work, job))
+                if len(waiting) == 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise LabError("a worker died, of too little memory perhaps; the same command with fewer goes on") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpus: float = 0) -> Generator[Any, None, None]:
+    """`work` of each job, as it is done, by actors of Ray Data: of the cluster at RAY_ADDRESS, or of this machine.
+
+    Each holds the models while it lives; the jobs of one that dies are done by another. Raises LabError where Ray is
+    not installed or there is no such cluster.
+    """
+    require("cluster")
+    import ray
+
+    listed = list(jobs)
+    if not listed:
+        return
+    try:
+        if not ray.is_initialized():
+            ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}))
+    except ConnectionError as error:
+        where = os.environ.get("RAY_ADDRESS")
+        raise LabError(f"there is no Ray cluster at {where} ({error}); start one, or unset RAY_ADDRESS") from None
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
+    done = numbers.map(
+        _Actor, fn_constructor_args=(work, listed), concurrency=(1, workers), num_cpus=1, num_gpus=gpus or None
+    )
+    for row in done.iter_rows():
+        yield json.loads(row["made"])
+
+
+class _Actor:
+    def __init__(self, work: Work, jobs: list[Any]):
+        torch.set_num_threads(1)
+        self.work, self.jobs = work, jobs
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        return {"made": json.dumps(self.work(self.jobs[row["id"]]))}
+
+
+def _begin_worker() -> None:
+    """One thread; signals are for the first process to see, and without it no worker stays."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,223 @@
+"""A corpus as data: a manifest in JSON lines or Parquet, with a row for each stretch of speech.
+
+    id       of a document, for ever; rows of one id that follow each other are joined
+    path     a file, or an address of fsspec: s3://..., https://..., tar://MEMBER::FOLDER/part-000.tar
+    start    where in it, in seconds
+    seconds  of speech
+    speaker  text  split
+
+A manifest grows at its end and its rows stay, so that what was made of them stays, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+
+from lab import audio
+from lab.corpora.folder import reason
+from lab.corpora.utterance import Utterance, levelled
+from lab.errors import LabError
+from lab.files import replacing
+
+
+@dataclass(frozen=True)
+class Span:
+    """`seconds` of a file or address from `start` on; 0: to its end."""
+
+    path: str
+    start: float = 0.0
+    seconds: float = 0.0
+
+    def load(self) -> audio.Waveform:
+        """Raises LabError for what cannot be reached or is no audio."""
+        load = partial(audio.load, start=self.start, max_seconds=self.seconds or None)
+        if "://" not in self.path:
+            return load(self.path)
+        try:
+            with opened(self.path) as file:
+                return load(file)
+        except LabError as error:
+            raise LabError(f"{self.path}: {error}") from None
+
+
+@lru_cache(maxsize=16)
+def tar(where: str) -> Any:
+    """A tar as a storage of fsspec, which would go through the whole of it for each file that is opened."""
+    return fsspec.filesystem("tar", fo=where)
+
+
+def opened(address: str) -> Any:
+    """A file or address of fsspec, open for bytes. Raises LabError where it cannot be."""
+    try:
+        if address.startswith("tar://"):
+            name, _, where = address.removeprefix("tar://").partition("::")
+            return tar(where).open(name, "rb")
+        storage, name = fsspec.core.url_to_fs(address)
+        return storage.open(name, "rb")
+    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
+        raise LabError(f"cannot read {address}: {error}") from None
+    except Exception as error:  # each kind of storage has its own
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise LabError(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
+
+
+@dataclass(frozen=True)
+class Document:
+    """What is learnt from as a whole: stretches of speech that follow each other."""
+
+    id: str
+    spans: tuple[Span, ...]
+    speaker: str = ""
+    text: str = ""
+    split: str = "train"
+
+    @property
+    def seconds(self) -> float:
+        return sum(span.seconds for span in self.spans)
+
+    def read(self) -> Utterance:
+        """Its spans joined and levelled as narrators are. Raises LabError as `Recording.read` does."""
+        waveform = levelled((span.path, span.load()) for span in self.spans)
+        return Utterance(waveform, self.text, self.speaker, "recorded")
+
+
+# On disk
+
+
+def read(path: str | Path) -> list[Document]:
+    """The documents of a manifest. Raises LabError for one that cannot be read, by the number of its first bad row."""
+    documents = []
+    for _, group in groupby(enumerate(rows(path), 1), key=lambda numbered: numbered[1].get("id")):
+        found = list(group)
+        try:
+            spans = tuple(Span(str(row["path"]), float(row["start"]), float(row["seconds"])) for _, row in found)
+            if not all(0 <= value < math.inf for span in spans for value in (span.start, span.seconds)):
+                raise ValueError("start and seconds are numbers of 0 or more")
+            first, text = found[0][1], " ".join(filter(None, (row.get("text") for _, row in found)))
+            about = {key: first[key] for key in ("speaker", "split") if first.get(key)}
+            documents.append(Document(str(first["id"]), spans, text=text, **about))
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else error
+            raise LabError(f"{path}, from row {found[0][0]} on, is damaged ({what}); make it anew") from None
+    return documents
+
+
+def rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of JSON lines, gzipped or not, or of Parquet. Raises LabError for any that are none."""
+    if str(path).endswith(".parquet"):
+        with opened(str(path)) as file:
+            yield from _parquet().read_table(file).to_pylist()
+        return
+    number = 0
+    try:
+        with fsspec.open(str(path), "rt", compression="infer", encoding="utf-8") as file:
+            for line in file:
+                number += 1
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("it is no object")
+                    yield row
+    except (OSError, EOFError, ValueError) as error:
+        raise LabError(f"cannot read {path}, row {max(1, number)}: {error}; make it anew") from None
+
+
+def write(path: Path, documents: Iterable[Document]) -> None:
+    """In place of the one before, whole or not at all."""
+    table = [
+        {"id": each.id, **asdict(span), "speaker": each.speaker, "text": "" if n else each.text, "split": each.split}
+        for each in documents
+        for n, span in enumerate(each.spans)
+    ]
+    with replacing(Path(path)) as part:
+        if Path(path).suffix == ".parquet":
+            import pyarrow
+
+            _parquet().write_table(pyarrow.Table.from_pylist(table), part)
+        else:
+            part.write_text("".join(json.dumps(row) + "\n" for row in table))
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise LabError("Parquet needs `pip install pyarrow`; or give a name in .jsonl") from None
+    return pyarrow.parquet
+
+
+def grow(path: Path, documents: Iterable[Document]) -> list[Document]:
+    """What the manifest at `path` holds, if there is one, and after it those of `documents` with other ids."""
+    there = read(path) if Path(path).exists() else []
+    known = {document.id for document in there}
+    new = [document for document in documents if document.id not in known]
+    if new or not there:
+        write(path, there + new)
+    return there + new
+
+
+# What is left out
+
+
+def cut(documents: Iterable[Document], seconds: float, left_out: list[str]) -> list[Document]:
+    """Longer files in pieces of `seconds`; what remains is one, too, if it is more than a tenth of that."""
+    if not 1 <= seconds < math.inf:
+        raise LabError(f"cannot cut into pieces of {seconds:g} seconds; give 1 or more")
+    pieces = []
+    for document in documents:
+        if len(document.spans) > 1 or document.seconds <= seconds:
+            pieces.append(document)
+            continue
+        (whole,) = document.spans
+        for number, at in enumerate(np.arange(0, whole.seconds, seconds).tolist()):
+            length = min(seconds, whole.seconds - at)
+            if length > 0.1 * seconds:
+                span = Span(whole.path, round(whole.start + at, 3), round(length, 3))
+                pieces.append(replace(document, id=f"{document.id}#{number:04}", spans=(span,), text=""))
+            else:
+                left_out.append(f"{document.id}: its last {length:.1f} s are too little for a piece of {seconds:g} s")
+    return pieces
+
+
+def between(documents: Iterable[Document], least: float, most: float, left_out: list[str]) -> list[Document]:
+    """Those of `least` to `most` seconds."""
+    kept = []
+    for document in documents:
+        if least <= document.seconds <= most:
+            kept.append(document)
+        else:
+            left_out.append(f"{document.id} lasts {document.seconds:.1f} s, and {least:g} to {most:g} are wanted")
+    return kept
+
+
+def heard(documents: Iterable[Document], least: float, left_out: list[str]) -> Iterator[Document]:
+    """Those that can be read, are loud enough and no copy of another, with speech in at least that share of the time:
+    frames of 20 ms within 30 dB of the loudest twentieth."""
+    known: dict[str, str] = {}
+    for document in documents:
+        try:
+            waveform = document.read().samples()
+        except LabError as error:
+            left_out.append(reason(error))
+            continue
+        digest = hashlib.sha256(waveform.tobytes()).hexdigest()
+        power = audio.frame_power(waveform)
+        share = float((power > 1e-3 * np.percentile(power, 95)).mean())
+        if digest in known:
+            left_out.append(f"{document.id} is a copy of {known[digest]}")
+        elif share < least:
+            left_out.append(f"{document.id} has speech in {share:.0%} of its time, and {least:.0%} is asked for")
+        else:
+            known[digest] = document.id
+            yield document

@@ -1,0 +1,95 @@
+"""What is tokenized: numbered items, and the utterances of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab.corpora import manifest, narration, scan
+from lab.corpora.manifest import Document
+from lab.corpora.utterance import Utterance
+
+PART = 600.0  # seconds of recordings that are made, written and lost together: some 10 s of work
+
+
+@dataclass(frozen=True)
+class Source:
+    """Items in order, cut into parts. `read` goes to other processes, so it is a function of a module."""
+
+    name: str
+    read: Callable[[Any], Iterable[Utterance]]
+    items: Sequence[Any]
+    bounds: Sequence[int]  # part k: items[bounds[k] : bounds[k + 1]]
+    hours: float | None = None  # if no other number is asked for; None: all there is
+    skipped: tuple[str, ...] = ()  # known before anything was read
+
+    @classmethod
+    def of(cls, name: str) -> Source:
+        """`stories`, `voices`, or what `scan.documents` reads: a folder, a manifest, tars, lhotse's cuts."""
+        if name == "stories":
+            return cls._narrated(name, _story, 1, 60.0)
+        if name == "voices":
+            return cls._narrated(name, narration.voice_samples, 16, 7.0)
+        left_out: list[str] = []
+        found = [each for each in scan.documents(name, left_out) if each.split == "train"]
+        place = name if "://" in name else str(Path(name).resolve())
+        return cls(f"{place} {digest_of(place)}", _document, found, (), skipped=tuple(left_out)).with_items(found)
+
+    @classmethod
+    def _narrated(cls, name: str, read: Callable[[int], Iterable[Utterance]], part: int, hours: float) -> Source:
+        first = next(iter(read(0)))  # another grammar or another cast is another corpus
+        return cls(
+            f"{name} {digest_of(f'{first.narrator}: {first.text}')}",
+            read,
+            range(10**6),
+            range(0, 10**6 + 1, part),
+            hours,
+        )
+
+    def with_items(self, documents: Sequence[Document]) -> Source:
+        """The same source, with these documents in parts of ten minutes or a document."""
+        bounds, seconds = [0], 0.0
+        for number, document in enumerate(documents, 1):
+            seconds += document.seconds
+            if seconds >= PART or number == len(documents):
+                bounds.append(number)
+                seconds = 0.0
+        return replace(self, items=documents, bounds=bounds)
+
+    def grown(self, folder: Path) -> Source:
+        """With what `folder` has of it in the manifest there, which has its new documents at the end from now on."""
+        if self.read is not _document:
+            return self
+        return self.with_items(manifest.grow(folder / "manifest.jsonl", self.items))
+
+    @property
+    def parts(self) -> range:
+        return range(len(self.bounds) - 1)
+
+    def part(self, number: int) -> tuple[str, Sequence[Any]]:
+        """What a part is known by, and its items."""
+        items = self.items[self.bounds[number] : self.bounds[number + 1]]
+        return digest_of("\n".join(str(getattr(item, "id", item)) for item in items)), items
+
+    @property
+    def digest(self) -> str:
+        """Of all that there is: another world, or a corpus that grew, has another."""
+        if self.read is _document:
+            return digest_of("\n".join(f"{item.id} {item.seconds:.3f}" for item in self.items))
+        return self.name.split()[-1]
+
+
+def _story(number: int) -> tuple[Utterance]:
+    return (narration.training_story(number),)
+
+
+def _document(document: Document) -> tuple[Utterance]:
+    return (document.read(),)
+
+
+def digest_of(text: str) -> str:
+    """12 hexadecimal digits."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]

@@ -1,0 +1,138 @@
+"""A part of a shard: some minutes of speech that a worker tokenizes, in a file that is whole or not there.
+
+Beside it lies a note while somebody is at work on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from lab.corpora.folder import reason
+from lab.corpora.utterance import Utterance
+from lab.errors import LabError
+from lab.files import replacing
+from lab.tokens import TOKEN_RATE
+
+
+def place(folder: Path, number: int, key: str) -> Path:
+    return folder / f"{number:06}-{key}.safetensors"
+
+
+def line(path: Path) -> dict[str, Any] | None:
+    """What a part says of itself: `part`, its key; `documents`, their lengths in tokens; `narrators`; `skipped`.
+
+    None where it is not done, or damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            return dict(json.loads(file.metadata()["line"]))
+    except (FileNotFoundError, safetensors.SafetensorError, TypeError, KeyError, ValueError):
+        return None
+
+
+def make(
+    folder: Path,
+    read: Callable[[Any], Iterable[Utterance]],
+    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
+    job: tuple[int, str, Sequence[Any]],
+) -> dict[str, Any]:
+    """Makes a part of a number, key and items, unless it is there: its line.
+
+    `encode` gives `tokens` (T,) of a waveform (N,), and what else is kept of it. While one item is encoded the next
+    ones are read.
+    """
+    number, key, items = job
+    path = place(folder, number, key)
+    if there := line(path):
+        return there
+    said: dict[str, Any] = {"part": key, "documents": [], "narrators": [], "skipped": []}
+    arrays: dict[str, list[np.ndarray]] = {}
+    reader = ThreadPoolExecutor(1)
+    try:
+        with at_work(path.with_suffix(".running")) as made:
+            for coming in [reader.submit(_read, read, item) for item in items]:
+                try:
+                    for utterance in coming.result():
+                        found = encode(utterance.samples())
+                        for name, array in found.items():
+                            arrays.setdefault(name, []).append(array)
+                        said["documents"].append(len(found["tokens"]))
+                        said["narrators"].append(utterance.narrator)
+                except LabError as error:
+                    said["skipped"].append(reason(error))
+            made(sum(said["documents"]) / TOKEN_RATE)
+            whole = {name: np.concatenate(each) for name, each in arrays.items()}
+            with replacing(path) as beside, beside.open("wb") as file:
+                file.write(safetensors.numpy.save(whole, {"line": json.dumps(said)}))
+                file.flush()
+                os.fsync(file.fileno())
+    finally:
+        reader.shutdown(cancel_futures=True)
+    return said
+
+
+def _read(read: Callable[[Any], Iterable[Utterance]], item: Any) -> list[Utterance]:
+    return list(read(item))
+
+
+# Who is at work
+
+
+class Note(NamedTuple):
+    host: str
+    process: int
+    since: float  # seconds since 1970
+    speech: float  # seconds of speech that it made before
+    took: float  # and the seconds that this took
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended without a word, as far as can be told from here."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+_made = [0.0, 0.0]  # seconds of speech and of work of this process
+
+
+@contextmanager
+def at_work(path: Path) -> Iterator[Callable[[float], None]]:
+    """A note at `path` while a part is made, which counts the seconds of speech that it is told of."""
+    began = time.time()
+    path.write_text(json.dumps(Note(socket.gethostname(), os.getpid(), began, *_made)))
+
+    def made(speech: float) -> None:
+        _made[0] += speech
+        _made[1] += time.time() - began
+
+    try:
+        yield made
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def notes(folder: Path) -> list[Note]:
+    """Of those at work in `folder`, and of those who were when they ended."""
+    found = []
+    for path in sorted(folder.glob("*.running")):
+        with suppress(OSError, ValueError, TypeError):  # it has just ended
+            found.append(Note(*json.loads(path.read_text())))
+    return found

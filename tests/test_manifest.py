@@ -1,0 +1,222 @@
+"""lab.corpora.manifest and scan: each kind of corpus becomes the same rows, and the rows give back the same sound."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+
+from lab import audio
+from lab.corpora import manifest, scan
+from lab.corpora.manifest import Document, Span
+from lab.errors import LabError
+from tests.commands import lab, refused, tones
+from tests.spoken import voiced
+
+
+def wav(seconds: float, level: float = 0.1) -> bytes:
+    path = Path("made.wav").resolve()
+    audio.save(path, voiced(seconds, level))
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as file:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            file.addfile(member, io.BytesIO(data))
+    return path
+
+
+# On disk
+
+
+DOCUMENTS = [
+    Document("a", (Span("a.flac", 0.5, 2.25),), "Ann", "a word\n", "train"),
+    Document("b", (Span("b.flac", 0.0, 1.0), Span("s3://x/c.flac", 7.0, 3.0)), "", "both", "dev"),
+    Document("ü/\udce4", (Span("\udce4.wav", 0.0, 1.0),)),
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    path, documents = tmp_path / f"m.{ending}", DOCUMENTS[: 3 if ending == "jsonl" else 2]
+    manifest.write(path, documents)
+    assert manifest.read(path) == documents
+    assert DOCUMENTS[1].seconds == 4
+
+
+def test_a_manifest_grows_at_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    manifest.grow(path, DOCUMENTS[:2])
+    before = path.read_bytes()
+    other = Document("b", (Span("elsewhere.flac", 0.0, 9.0),))
+    assert manifest.grow(path, [DOCUMENTS[2], other]) == DOCUMENTS
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{]", "row 1: "), ("[1]", "row 1: it is no object"), ('{"id": "a"}', "from row 1 on, is damaged .no 'path'"),
+     ('{"id": "a", "path": "a", "start": -1, "seconds": 1}', "start and seconds are numbers of 0 or more"),
+     ('{"id": "a", "path": "a", "start": 0, "seconds": NaN}', "start and seconds are numbers"),
+     ('{"id": "a", "path": "a", "start": "x", "seconds": 1}', "is damaged")],
+)  # fmt: skip
+def test_a_bad_manifest_is_an_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.jsonl").write_text(text + "\n")
+    with pytest.raises(LabError, match=message):
+        manifest.read(tmp_path / "m.jsonl")
+
+
+# The sound
+
+
+def test_a_span_is_that_stretch_of_its_file(here: Path) -> None:
+    sound = voiced(3)
+    audio.save("a.wav", sound)
+    part = Span("a.wav", 1.0, 0.5).load()
+    np.testing.assert_allclose(part, sound[16_000:24_000], atol=1e-4)
+    whole = Document("a", (Span("a.wav", 0.0, 1.0), Span("a.wav", 1.0, 2.0))).read()
+    np.testing.assert_allclose(whole.samples(), Document("a", (Span("a.wav"),)).read().samples(), atol=1e-3)
+    fsspec.filesystem("memory").pipe_file("/bucket/a.wav", (here / "a.wav").read_bytes())
+    np.testing.assert_array_equal(Span("memory://bucket/a.wav", 1.0, 0.5).load(), part)
+
+
+@pytest.mark.parametrize(
+    ("span", "message"),
+    [(Span("none.wav"), "cannot read none.wav: No such file"), (Span("a.wav", 5.0), "a.wav ends before second 5"),
+     (Span("a.wav", -1.0), "from second -1 on; give 0 or more"), (Span("memory://none.wav"), "memory://none.wav"),
+     (Span("nope://a.wav"), "cannot read nope://a.wav: Protocol not known")],
+)  # fmt: skip
+def test_what_cannot_be_reached_is_an_error(here: Path, span: Span, message: str) -> None:
+    audio.save("a.wav", voiced(1))
+    with pytest.raises(LabError, match=message):
+        span.load()
+
+
+# Corpora
+
+
+def folder(root: Path) -> str:
+    (root / "ann").mkdir()
+    (root / "ann/one.wav").write_bytes(wav(2))
+    (root / "ann/one.txt").write_text("One  Owl")
+    return str(root)
+
+
+def webdataset(root: Path) -> str:
+    about = json.dumps({"text": "One owl", "speaker": "ann"}).encode()
+    tar(root / "x-000.tar", {"one.wav": wav(2), "one.json": about})
+    return str(root / "x-*.tar")
+
+
+def storage(root: Path) -> str:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/corpus/ann/one.wav", wav(2))
+    files.pipe_file("/corpus/ann/one.txt", b"one owl")
+    return "memory://corpus"
+
+
+def cutset(root: Path) -> str:
+    (root / "one.wav").write_bytes(wav(3))
+    said = [{"id": "s", "text": "ONE OWL", "speaker": "ann", "start": 0, "duration": 2}]
+    recording = {"id": "r", "sources": [{"type": "file", "channels": [0], "source": str(root / "one.wav")}],
+                 "sampling_rate": 16_000, "num_samples": 48_000, "duration": 3.0}  # fmt: skip
+    cuts = [{"id": "c", "start": 0.0, "duration": 2.0, "channel": 0, "supervisions": said, "recording": recording,
+             "type": "MonoCut"}, {"id": "d", "tracks": [], "type": "MixedCut"}]  # fmt: skip
+    with gzip.open(root / "cuts.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(cut) + "\n" for cut in cuts)
+    return str(root / "cuts.jsonl.gz")
+
+
+def shar(root: Path) -> str:
+    source = json.loads(gzip.open(cutset(root)).readline())
+    source["recording"]["sources"] = [{"type": "shar", "channels": [0], "source": ""}]
+    with gzip.open(root / "cuts.000000.jsonl.gz", "wt") as file:
+        file.write(json.dumps(source) + "\n")
+    tar(root / "recording.000000.tar", {"c.wav": wav(2), "c.json": b"{}"})
+    return str(root)
+
+
+def librispeech(root: Path) -> str:
+    (root / "ann/7").mkdir(parents=True)
+    for number in range(2):
+        (root / f"ann/7/ann-7-000{number}.wav").write_bytes(wav(1))
+    (root / "ann/7/ann-7.trans.txt").write_text("ann-7-0000 ONE\nann-7-0001 OWL\n")
+    return str(root)
+
+
+@pytest.mark.parametrize("corpus", [folder, webdataset, storage, cutset, shar, librispeech])
+def test_every_corpus_becomes_documents(here: Path, corpus: Callable[[Path], str]) -> None:
+    left_out: list[str] = []
+    (document,) = scan.documents(corpus(here), left_out)
+    assert document.speaker == "ann" and document.text == "one owl" and document.seconds == pytest.approx(2)
+    assert len(left_out) == (corpus is cutset)  # the mixed cut
+    read = document.read()
+    assert read.seconds == pytest.approx(2) and (read.text, read.narrator) == ("one owl", "ann")
+    manifest.write(here / "m.jsonl", [document])
+    assert scan.documents("m.jsonl", []) == [document]
+
+
+def test_libri_light_is_cut_and_what_cannot_serve_is_named(here: Path) -> None:
+    (here / "x").mkdir()
+    for name, data in {"long": wav(5.2), "silent": wav(2, 0), "copy": wav(5.2)[:], "short": wav(0.5)}.items():
+        (here / "x" / f"{name}.wav").write_bytes(data)
+    (here / "x/empty.wav").write_bytes(b"")
+    result = lab("corpus", "x", "-o", "m.jsonl", "--cut", "2", "--shortest", "1", "--listen", "--json")
+    assert result.exit_code == 0, result.output
+    documents = manifest.read("m.jsonl")
+    assert [(each.id, each.spans[0].start, each.seconds) for each in documents] == [
+        ("copy.wav#0000", 0, 2), ("copy.wav#0001", 2, 2), ("copy.wav#0002", 4, pytest.approx(1.2))
+    ]  # fmt: skip
+    left_out = json.loads(result.stdout)["left_out"]
+    for wrong in ("empty.wav is empty", "short.wav lasts 0.5 s", "silent.wav is silent", "long.wav#0001 is a copy of "):
+        assert sum(wrong in line for line in left_out) == 1, (wrong, left_out)
+    (here / "x/new.wav").write_bytes(wav(1.5))
+    before = Path("m.jsonl").read_bytes()
+    assert lab("corpus", "x", "-o", "m.jsonl", "--cut", "2", "--shortest", "1", "--listen").exit_code == 0
+    assert [each.id for each in manifest.read("m.jsonl")][3:] == ["new.wav"]
+    assert Path("m.jsonl").read_bytes().startswith(before)
+
+
+def test_too_little_speech_is_left_out(here: Path) -> None:
+    left_out: list[str] = []
+    pauses = np.concatenate([tones(1), np.full(48_000, 1e-6, np.float32)])
+    audio.save("pauses.wav", pauses)
+    found = [Document("pauses", (Span("pauses.wav"),))]
+    assert list(manifest.heard(found, 0.2, left_out)) == found
+    assert not list(manifest.heard(found, 0.5, left_out)) and left_out[0].startswith("pauses has speech in 25% of")
+
+
+BAD: dict[str, tuple[tuple[Any, ...], str]] = {
+    "nothing": (("nowhere", "-o", "m.jsonl"), "no corpus 'nowhere' and no folder"),
+    "no tar": (("none.tar", "-o", "m.jsonl"), "cannot read the tar"),
+    "no storage": (("nope://x", "-o", "m.jsonl"), "cannot read nope://x: Protocol not known"),
+    "no length": ((".", "-o", "m.jsonl", "--cut", "0"), "cannot cut into pieces of 0 seconds"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_corpus_is_an_error(here: Path, kind: str) -> None:
+    words, message = BAD[kind]
+    audio.save("a.wav", voiced(1))
+    refused(message, "corpus", *words)
