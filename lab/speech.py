@@ -24,6 +24,7 @@ from lab.nn.sampling import check_scale, generator_of
 from lab.protocols import LanguageModel, Tokenizer
 from lab.tokens import TOKEN_RATE
 from lab.voice import Synthesizer, VoicePrompt
+from lab.windows import LIVE, SYNTHESIS, Growing, Windowing
 
 Source = str | Path | BinaryIO | np.ndarray | Tensor  # a file, or a waveform (N,) of floats at 16 kHz
 LONGEST_PROMPT = 60.0  # seconds; more than the models' training lengths would be no prompt but a story
@@ -125,21 +126,29 @@ class SpeechSSM:
     @overload
     def generate(self, prompt: Sequence[Source], seconds: float = ..., **options: Any) -> list[Story]: ...
     def generate(self, prompt: Any, seconds: float = 240.0, **options: Any) -> Story | list[Story]:
-        """Continue `prompt` by `seconds` of new speech, in its own voice or that of a `speaker`, as `stream` does.
+        """Continue `prompt` by `seconds` of new speech, in its own voice or that of a `speaker`.
 
-        The waveform begins with the prompt, spoken anew, as in the paper. The same seed gives the same story. A list of
-        prompts is a list of stories, each as it is alone; `speaker` and `seed` may then be lists, too.
+        The waveform begins with the prompt, spoken anew, as in the paper. The options are those of `stream`, but that
+        all windows are of 27 s, as nobody waits for the first. The same seed gives the same story. A list of prompts is
+        a list of stories, each as it is alone; `speaker` and `seed` may then be lists, too.
         """
         check_scale("seconds", seconds)
+        options = {"windowing": SYNTHESIS} | options
         if isinstance(prompt, list | tuple):
             return self._generate(prompt, seconds, **options)
         stream = self.stream(prompt, seconds, **options)
         waveform = np.concatenate([chunk.waveform for chunk in stream])
-        seams = self.voice.seams(len(stream.tokens))
-        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, seams, stream.timings)
+        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, stream.seams, stream.timings)
 
     def _generate(
-        self, prompts: Sequence[Source], seconds: float, *, speaker: Any = None, seed: Any = 0, **sampling: Any
+        self,
+        prompts: Sequence[Source],
+        seconds: float,
+        *,
+        windowing: Windowing | Growing,
+        speaker: Any = None,
+        seed: Any = 0,
+        **sampling: Any,
     ) -> list[Story]:
         """The language model reads all rows at once, the voice speaks one after the other."""
         speakers, seeds = (each if isinstance(each, list) else [each] * len(prompts) for each in (speaker, seed))
@@ -156,10 +165,11 @@ class SpeechSSM:
         stories = []
         for (prompt, voice), continuation, number in zip(rows, made, seeds, strict=True):
             began, tokens = time.perf_counter(), torch.cat([prompt, continuation])
-            waveform = self.voice.speak(tokens, voice, number)
+            waveform = self.voice.speak(tokens, voice, number, windowing=windowing)
             spent = {name: each / len(rows) for name, each in timings.items()}
             spent["voice"] = time.perf_counter() - began
-            stories.append(Story(waveform, tokens, len(prompt), self.voice.seams(len(tokens)), spent))
+            seams = self.voice.seams(len(tokens), windowing)
+            stories.append(Story(waveform, tokens, len(prompt), seams, spent))
         return stories
 
     def stream(
@@ -171,19 +181,22 @@ class SpeechSSM:
         seed: int = 0,
         temperature: float = TEMPERATURE,
         keep_tokens: bool | None = None,
+        windowing: Windowing | Growing = LIVE,
         **sampling: Any,
     ) -> Stream:
         """An iterator of chunks of audio: `seconds` of new speech, or without end in constant memory.
 
         speaker: 3 s or more of the voice to speak in, in place of the prompt's. keep_tokens: collect them in
-        `Stream.tokens`; by default where the length is given. sampling: more options of `lab.language.generate`.
-        Raises LabError for a prompt, a speaker or a number that makes no sense.
+        `Stream.tokens`; by default where the length is given. windowing: of the voice; by default windows grow, so that
+        it begins to sound at once: the tokens are those of `generate`, their sound is not. sampling: more options of
+        `lab.language.generate`. Raises LabError for a prompt, a speaker or a number that makes no sense.
         """
         began = time.perf_counter()
         tokens, voice = self._prepare(prompt, speaker)
         new = self._continue(tokens, seconds, generator_of(seed, device=self.device), temperature, **sampling)
         keep = seconds is not None if keep_tokens is None else keep_tokens
-        return Stream(self.voice, voice, tokens.tolist(), new, seed, keep, time.perf_counter() - began)
+        spent = time.perf_counter() - began
+        return Stream(self.voice, voice, tokens.tolist(), new, seed, keep, windowing, spent)
 
     @torch.inference_mode()
     def _prepare(self, prompt: Source, speaker: Source | None) -> tuple[Tensor, VoicePrompt]:
@@ -224,14 +237,20 @@ class Stream(Iterator[Chunk]):
         new: Continuation,
         seed: int,
         keep_tokens: bool,
+        windowing: Windowing | Growing,
         prompt_seconds: float,
     ):
         self.prompt_tokens = len(prompt)
         self.tokens: list[int] = []
         self.timings = {"prompt": prompt_seconds, "language": 0.0, "voice": 0.0}
         self._new, self._keep = new, keep_tokens
-        self._samples = 0
-        self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed)
+        self._samples, self._synthesizer, self._windowing = 0, synthesizer, windowing
+        self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed, windowing=windowing)
+
+    @property
+    def seams(self) -> list[float]:
+        """Seconds at which one synthesis window hands over to the next, among the tokens that were kept."""
+        return self._synthesizer.seams(len(self.tokens), self._windowing) if self.tokens else []
 
     def _drawn(self, prompt: list[int]) -> Iterator[int]:
         for token in chain(prompt, self._timed()):

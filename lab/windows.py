@@ -5,12 +5,15 @@ from the earlier window and the second half from the later one (SpeechSSM, arXiv
 window W, overlap O, stride S = W - O and N items there are K = 1 windows if N <= W, else 1 + ceil((N - W) /
 S), and the seams fall at W - O/2, W - O/2 + S, ... Units are whatever the caller counts in: tokens, frames,
 samples.
+
+Windows may also grow: from a short first one each is twice as long as the one before, until they are W. Who listens
+to a stream waits for the first window alone, and each of the others is worked on while the ones before are heard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import NamedTuple, TypeVar
 
@@ -29,8 +32,20 @@ class Windowing(NamedTuple):
     overlap: int
 
 
+class Growing(NamedTuple):
+    """As `Windowing`, but from a window of length `first` on each is twice as long as the one before, up to `window`.
+
+    Until then neighbours share a quarter of the earlier one, at most `overlap`.
+    """
+
+    window: int
+    overlap: int
+    first: int
+
+
 TOKENIZATION = Windowing(750, 100)  # 30 s and 4 s of tokens at 25 Hz (paper Fig. 4a): seams at 28 + 26n s
 SYNTHESIS = Windowing(675, 100)  # 27 s of new tokens beside the prompt (paper Fig. 4b): seams at 25 + 23n s
+LIVE = Growing(*SYNTHESIS, first=50)  # 2, 4, 8, 16 and then 27 s: seams at 1.76, 5.04, 11.56, 24.56 + 23n s
 SPEAKER_PROMPT = 75  # tokens: 3 s of the speaker in front of every synthesis window
 
 
@@ -71,21 +86,26 @@ class Window:
         return Window(*(position * factor for position in positions))
 
 
-def plan(total: int, window: int, overlap: int) -> list[Window]:
+def plan(total: int, window: int, overlap: int, first: int | None = None) -> list[Window]:
     """The windows over `total` items; their kept parts tile [0, total) without gap or repeat.
 
-    total >= 1; overlap even (the cut is its middle), at least 0 and less than window; LabError otherwise.
-    Example (paper Fig. 4a): plan(9, 5, 2) keeps 4, 3 and 2 items.
+    total >= 1; overlap even (the cut is its middle), at least 0 and less than window; first from 1 to window;
+    LabError otherwise. Example (paper Fig. 4a): plan(9, 5, 2) keeps 4, 3 and 2 items.
     """
-    _check(window, overlap)
+    _check(window, overlap, first)
     if not isinstance(total, Integral) or total < 1:
         raise LabError(f"nothing to cut into windows: the length is {total}; give an integer, at least 1")
-    stride = window - overlap
-    count = 1 + max(0, -(-(total - window) // stride))
-    return [_window(index, window, overlap, total if index == count - 1 else None) for index in range(count)]
+    found = []
+    for part in _endless(window, overlap, first):
+        if part.stop >= total:
+            break
+        found.append(part)
+    return [*found, replace(part, stop=total, keep_stop=total)]
 
 
-def stream(items: Iterable[Item], window: int, overlap: int) -> Iterator[tuple[Window, list[Item]]]:
+def stream(
+    items: Iterable[Item], window: int, overlap: int, first: int | None = None
+) -> Iterator[tuple[Window, list[Item]]]:
     """`plan` for a stream that is still arriving: each window, with its items, as soon as it is certain.
 
     A window is certain when one item beyond it has come (so it is not the last, and its end is cut) or when
@@ -93,21 +113,22 @@ def stream(items: Iterable[Item], window: int, overlap: int) -> Iterator[tuple[W
     + 1 are held, so a stream may go on for ever. The windows are those of `plan`; an empty stream gives
     none. Raises LabError as `plan` does.
     """
-    _check(window, overlap)
-    return _stream(items, window, overlap)
+    _check(window, overlap, first)
+    return _stream(items, _endless(window, overlap, first))
 
 
-def _stream(items: Iterable[Item], window: int, overlap: int) -> Iterator[tuple[Window, list[Item]]]:
+def _stream(items: Iterable[Item], parts: Iterator[Window]) -> Iterator[tuple[Window, list[Item]]]:
     held: list[Item] = []
-    index = 0
+    part = next(parts)
     for item in items:
         held.append(item)
-        if len(held) > window:
-            yield _window(index, window, overlap, None), held[:window]
-            del held[: window - overlap]
-            index += 1
+        if len(held) > len(part):
+            yield part, held[: len(part)]
+            before, part = part, next(parts)
+            del held[: part.start - before.start]
     if held:
-        yield _window(index, window, overlap, index * (window - overlap) + len(held)), held
+        end = part.start + len(held)
+        yield replace(part, stop=end, keep_stop=end), held
 
 
 def seams(windows: list[Window]) -> list[int]:
@@ -115,19 +136,22 @@ def seams(windows: list[Window]) -> list[int]:
     return [window.keep_start for window in windows[1:]]
 
 
-def _window(index: int, window: int, overlap: int, end: int | None) -> Window:
-    """Window `index`; `end` is the end of the stream if this window reaches it."""
-    start = index * (window - overlap)
-    keep_start = start + overlap // 2 if index else 0
-    if end is None:
-        return Window(start, start + window, keep_start, start + window - overlap // 2)
-    return Window(start, end, keep_start, end)
+def _endless(window: int, overlap: int, first: int | None) -> Iterator[Window]:
+    """The windows of a stream without end."""
+    start, keep_start, length = 0, 0, first or window
+    while True:
+        shared = overlap if length == window else min(overlap, length // 8 * 2)  # even
+        stop = start + length
+        yield Window(start, stop, keep_start, stop - shared // 2)
+        start, keep_start, length = stop - shared, stop - shared // 2, min(2 * length, window)
 
 
-def _check(window: int, overlap: int) -> None:
+def _check(window: int, overlap: int, first: int | None) -> None:
     if not isinstance(window, Integral) or not isinstance(overlap, Integral):
         raise LabError(f"windows of {window!r} that overlap by {overlap!r}; give integers")
     if not 0 <= overlap < window:
         raise LabError(f"windows of {window} cannot overlap by {overlap}; give 0 <= overlap < window")
     if overlap % 2:
         raise LabError(f"an overlap of {overlap} has no middle to cut at; give an even number")
+    if first is not None and not (isinstance(first, Integral) and 1 <= first <= window):
+        raise LabError(f"a first window of {first!r}: give an integer from 1 to {window}, the length of the others")

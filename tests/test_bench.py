@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from lab import bench, cli
-from lab.bench import Asked, Report, Row, flat, gpu, limits, passes, peers, scan, step, throughput, timing
+from lab.bench import Asked, Report, Row, flat, gpu, limits, passes, peers, scan, step, story, throughput, timing
 from lab.bench.report import report, table
 from lab.bench.timing import Spread, exactly
 from lab.errors import LabError
@@ -46,6 +47,12 @@ ASKED = {
     "train": [("training step, 2 sequences", "transformers' RecurrentGemma", Asked("at least", 3, 5))],
     "throughput": [("throughput, 256 tokens", "SpeechTransformer", None), ("throughput, at token 256", "Speech", None)],
     "latency": [("latency, 128 tokens", "SpeechTransformer", None), ("latency, 200 tokens", "SpeechTransformer", None)],
+    "story": [
+        ("seconds to the first piece", "", Asked("at most", 1.0, 0.4)),
+        ("`lab story` in a new process", "", Asked("at most", 3.0, 1.5)),
+        ("silence", "", Asked("at most", 0, 0)),
+        ("speech of", "", Asked("at least", 10, 20)),
+    ],
     "gpu": [
         ("rg_lru forward (2, 16, 32) float32, auto", "copy", Asked("at least", 0.5, 0.8)),
         ("decode, tiny in bfloat16", "its weights read once", Asked("at most", 1.6, 1.2)),
@@ -84,14 +91,24 @@ def test_a_bench_gives_the_rows_it_promises(name: str) -> None:
         assert row.ours is not None or row.note
         for measured in (row.ours, row.theirs):
             if measured is not None:
-                least = 0 if row.unit == "MB" else 1e-12
+                least = 0 if row.unit == "MB" or row.name.startswith("silence") else 1e-12
                 assert least <= measured.low <= measured.median <= measured.high < math.inf, row
         if row.ours is not None and row.theirs is not None:
             assert row.ratio == row.ours.median / row.theirs.median
         if row.predicted is not None and row.ours is not None:
             assert row.predicted > 0
     limit = ("limit: ", "copy", "torch.add(a, b, out=c)")
-    assert any(row.name.startswith(limit) or row.peer.startswith(limit) or "GB/s" in row.note for row in found.rows)
+    assert name == "story" or any(
+        row.name.startswith(limit) or row.peer.startswith(limit) or "GB/s" in row.note for row in found.rows
+    )
+
+
+def test_silence_is_what_a_listener_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 2, 3 and 1 s that are there after 1, 2 and 9 s: played from 1 to 3, from 3 to 6, from 9 to 10."""
+    arrivals = iter((101.0, 102.0, 109.0))
+    monkeypatch.setattr(story.time, "perf_counter", lambda: next(arrivals))
+    chunks = [SimpleNamespace(seconds=seconds) for seconds in (2.0, 5.0, 6.0)]
+    assert story.listened(chunks, 100.0) == (6.0, 9.0, 3.0)  # type: ignore[arg-type]
 
 
 def test_bytes_of_the_recurrence_are_those_of_its_tensors() -> None:

@@ -150,7 +150,7 @@ def process(*words: str) -> subprocess.Popen[str]:
 def test_ctrl_c_keeps_what_was_spoken(desk: Path) -> None:
     with process("story", "prompt.wav", "--minutes", "60") as running:
         patience = time.monotonic() + 300
-        while not any(path.stat().st_size > 100_000 for path in desk.glob(".story.*")):
+        while not any(path.stat().st_size > 700_000 for path in desk.glob(".story.*")):
             assert running.poll() is None and time.monotonic() < patience, running.communicate()
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)

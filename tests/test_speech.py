@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,15 @@ from lab.corpora import narrators
 from lab.errors import LabError
 from lab.speech import SLIDE, SpeechSSM, Story
 from lab.tokens import TOKEN_HOP, TOKEN_RATE
-from lab.voice import Synthesizer
 from lab.windows import Windowing
 
 SECONDS = 6.0
 WINDOWS = Windowing(100, 20)  # 4 s, so that a few seconds have seams
 
 
-class Brief(Synthesizer):
-    """A voice of smaller windows."""
-
-    def stream(self, *args: Any, **options: Any) -> Iterator[np.ndarray]:
-        return super().stream(*args, windowing=WINDOWS, **options)
-
-    def seams(self, total: int, windowing: Windowing = WINDOWS) -> list[float]:
-        return super().seams(total, windowing)
-
-
 @pytest.fixture(scope="module")
 def ssm(tiny_bundle: Path) -> SpeechSSM:
-    whole = SpeechSSM.load(tiny_bundle)
-    return SpeechSSM(whole.tokenizer, whole.language, Brief(whole.voice.soundstorm, whole.voice.codec))
+    return SpeechSSM.load(tiny_bundle)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +34,7 @@ def prompt() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def story(ssm: SpeechSSM, prompt: np.ndarray) -> Story:
-    return ssm.generate(prompt, SECONDS, seed=1)
+    return ssm.generate(prompt, SECONDS, seed=1, windowing=WINDOWS)
 
 
 def test_a_story_is_the_prompt_and_as_much_as_was_asked_for(ssm: SpeechSSM, prompt: np.ndarray, story: Story) -> None:
@@ -88,7 +75,7 @@ def test_a_greedy_story_has_one_text_and_as_many_renderings_as_seeds(ssm: Speech
 def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(
     ssm: SpeechSSM, prompt: np.ndarray, story: Story
 ) -> None:
-    pieces = list(islice(ssm.stream(prompt, seed=1), 5))
+    pieces = list(islice(ssm.stream(prompt, seed=1, windowing=WINDOWS), 5))
     told = np.concatenate([piece.waveform for piece in pieces])
     shared = int(6.7 * audio.SAMPLE_RATE)  # the last window of the story knows no more, that of the stream does
     np.testing.assert_array_equal(told[:shared], story.waveform[:shared])
@@ -98,10 +85,20 @@ def test_a_stream_begins_as_the_story_does_and_its_state_never_grows(
     assert len({piece.state_bytes for piece in pieces[1:]}) == 1 and pieces[-1].state_bytes > 0
 
 
+def test_a_stream_sounds_before_the_model_has_read_anything(ssm: SpeechSSM, prompt: np.ndarray) -> None:
+    stream = ssm.stream(prompt, SECONDS, seed=1)
+    first = next(stream)
+    assert (first.tokens, first.state_bytes) == (101, 0)
+    assert len(first.waveform) == round(1.75 * audio.SAMPLE_RATE)  # half a fade before the seam
+    pieces = [first, *stream]
+    assert stream.seams == [1.76, 5.04] and pieces[-1].seconds == (101 + SECONDS * TOKEN_RATE) / TOKEN_RATE
+    assert stream.tokens == ssm.generate(prompt, SECONDS, seed=1).tokens.tolist()
+
+
 def test_a_stream_keeps_no_tokens(ssm: SpeechSSM, prompt: np.ndarray) -> None:
     stream = ssm.stream(prompt, 1.0, keep_tokens=False)
     assert len(np.concatenate([piece.waveform for piece in stream])) == TOKEN_HOP * (101 + TOKEN_RATE)
-    assert stream.tokens == []
+    assert stream.tokens == [] and stream.seams == []
 
 
 def test_the_baseline_slides_within_its_context(tiny_bundle: Path, prompt: np.ndarray) -> None:
@@ -153,13 +150,14 @@ def test_a_prompt_is_levelled_and_judged(
 
 def test_a_list_of_prompts_is_a_list_of_stories(ssm: SpeechSSM, prompt: np.ndarray) -> None:
     other = narrators.named("Boaz").read("the rain began to fall, and the badger felt sleepy.")
-    stories = ssm.generate([prompt, other, prompt], 1.0, seed=[1, 2, 3], speaker=[None, prompt, None], top_k=9)
+    options: dict[str, Any] = {"top_k": 9, "windowing": WINDOWS}
+    stories = ssm.generate([prompt, other, prompt], 1.0, seed=[1, 2, 3], speaker=[None, prompt, None], **options)
     assert [len(story.tokens) - story.prompt_tokens for story in stories] == [TOKEN_RATE] * 3
     for story, source, seed, speaker in zip(
         stories, (prompt, other, prompt), (1, 2, 3), (None, prompt, None), strict=True
     ):
-        alone = ssm.generate(source, 1.0, seed=seed, speaker=speaker, top_k=9)
-        assert torch.equal(story.tokens, alone.tokens)
+        alone = ssm.generate(source, 1.0, seed=seed, speaker=speaker, **options)
+        assert torch.equal(story.tokens, alone.tokens) and story.seams == alone.seams != []
         np.testing.assert_array_equal(story.waveform, alone.waveform)
     assert torch.equal(ssm.generate([prompt], 1.0, seed=1)[0].tokens, ssm.generate(prompt, 1.0, seed=1).tokens)
     with pytest.raises(LabError, match="2 prompts, 2 speakers and 3 seeds are no stories"):

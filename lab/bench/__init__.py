@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lab import machine
-from lab.bench import flat, gpu, passes, scan, step, throughput
+from lab.bench import flat, gpu, passes, scan, step, story, throughput
 from lab.bench.report import Asked, Report, Row, card, check_folder, report, table
 from lab.bench.timing import Spread
 from lab.errors import LabError
@@ -27,6 +27,7 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "train": (passes.train, dict(preset="tiny", B=2, T=32, rounds=3)),
     "throughput": (throughput.rows, dict(preset="tiny", lengths=(128, 256), budget=4e5, steps=2, rounds=3, product=64)),
     "latency": (throughput.latency, dict(preset="tiny", tokens=200)),
+    "story": (story.rows, dict(seconds=2, rounds=1, processes=1)),
     "gpu": (gpu.rows, gpu.DRY),
 }
 

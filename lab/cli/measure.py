@@ -20,7 +20,7 @@ Measure = Literal[
     "seams", "making", "speed", "memory", "all",
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "differences", "page"]
-Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "gpu", "all", "card"]
+Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "story", "gpu", "all", "card"]
 
 
 @command

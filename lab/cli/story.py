@@ -48,8 +48,10 @@ def story(
     with writer_of(output) as writer:  # first of all: an hour of speech that cannot be written is an hour lost
         import torch
 
+        from lab import machine
         from lab.speech import SpeechSSM
 
+        machine.keep_freed_memory()
         ssm = SpeechSSM.load(language=language, device=device)
         stream = ssm.stream(prompt, 60 * minutes, speaker=speaker, seed=seed, temperature=temperature)
         total = stream.prompt_tokens / 25 + 60 * minutes
@@ -82,7 +84,7 @@ def story(
     if output != PIPE:
         found = {"path": str(output), "seconds": writer.seconds, "seed": seed, "stopped": interrupt is not None}
         found |= {"prompt_tokens": stream.prompt_tokens, "tokens": stream.tokens, "timings": stream.timings}
-        answer(found | {"seams": ssm.voice.seams(len(stream.tokens)), "prompt_text": heard, "text": spoken})
+        answer(found | {"seams": stream.seams, "prompt_text": heard, "text": spoken})
     if interrupt:
         raise typer.Exit(stopped(interrupt))
 

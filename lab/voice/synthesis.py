@@ -66,7 +66,7 @@ class Synthesizer:
         prompt: VoicePrompt,
         seed: int = 0,
         *,
-        windowing: windows.Windowing = windows.SYNTHESIS,
+        windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS,
         fade: int = FADE,
         iterations: Sequence[int] | None = None,
         temperature: float = 0.7,
@@ -109,7 +109,7 @@ class Synthesizer:
         indices = as_indices(codes, self.codec.codes, "code").to(self.device)
         return self.codec.decode(indices[None])[0].clamp(-1, 1).cpu().numpy()
 
-    def seams(self, total: int, windowing: windows.Windowing = windows.SYNTHESIS) -> list[float]:
+    def seams(self, total: int, windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS) -> list[float]:
         """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""
         return [seam * TOKEN_HOP / audio.SAMPLE_RATE for seam in windows.seams(windows.plan(total, *windowing))]
 

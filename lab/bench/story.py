@@ -1,0 +1,73 @@
+"""A story as whoever asked for it waits for it: seconds to its first sound, whether it goes on in time, its speed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from lab.audio.writing import HEADER
+from lab.bench.report import Asked, Row
+from lab.bench.timing import Spread, exactly, spread
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from lab.speech import Chunk
+
+FIRST_PIECE, ON_DISK, SPEED = Asked("at most", 1.0, 0.4), Asked("at most", 3.0, 1.5), Asked("at least", 10, 20)
+
+
+def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3) -> list[Row]:
+    """The bundle goes on from the first prompt by `seconds`. processes: new ones, to the first audio on disk."""
+    from lab.corpora.prompts import prompts
+    from lab.speech import SpeechSSM  # here, as no other bench needs all models: a bare GPU machine may lack audio
+
+    ssm, prompt = SpeechSSM.load(), prompts()[0].path
+    firsts = []
+    for seed in range(1 + rounds):
+        began = time.perf_counter()
+        next(ssm.stream(prompt, seed=seed))
+        firsts.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    made, took, silent = listened(ssm.stream(prompt, seconds), began)
+    on_disk = _on_disk(prompt, processes)
+    return [
+        Row("seconds to the first piece of a stream, warm", "s", spread(firsts[1:]), asked=FIRST_PIECE),
+        Row("`lab story` in a new process, to its first audio on disk", "s", on_disk, asked=ON_DISK),
+        Row(f"silence while {made:.0f} s play as they are made", "s", exactly(silent), asked=Asked("at most", 0, 0)),
+        Row(f"speech of {made:.0f} s", "s of speech a second", exactly(made / took), asked=SPEED),
+    ]
+
+
+def listened(stream: Iterable[Chunk], began: float) -> tuple[float, float, float]:
+    """Seconds of speech, of making it since `began`, and of silence for who plays each chunk as soon as it can."""
+    made, played_until, silent = 0.0, 0.0, 0.0
+    for chunk in stream:
+        now = time.perf_counter() - began
+        if made:
+            silent += max(0.0, now - played_until)
+        played_until = max(played_until, now) + chunk.seconds - made
+        made = chunk.seconds
+    return made, now, silent
+
+
+def _on_disk(prompt: Path, processes: int) -> Spread:
+    found = []
+    for _ in range(processes):
+        with TemporaryDirectory() as folder:
+            began, words = time.perf_counter(), ("story", str(prompt), "-o", f"{folder}/story.wav")
+            process = subprocess.Popen([sys.executable, "-m", "lab", *words], stderr=subprocess.DEVNULL)
+            try:
+                while not any(path.stat().st_size > HEADER for path in Path(folder).iterdir()):
+                    if process.poll() is not None:
+                        raise LabError(f"`lab story {prompt}` ended before it spoke; run it to see why")
+                    time.sleep(0.01)
+                found.append(time.perf_counter() - began)
+            finally:
+                process.kill()
+                process.wait()
+    return spread(found)
