@@ -350,11 +350,18 @@ def test_bad_tokens(kind: str) -> None:
             model(*arguments)
 
 
-def test_the_transformer_compiles_to_one_graph() -> None:
-    """Griffin's kernels for the CPU are no part of a graph."""
-    model, tokens = build("transformer"), tokens_of(2, 9)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(tokens)[0], model(tokens)[0])
+@pytest.mark.parametrize("kind", ["griffin", "transformer"])
+def test_a_model_compiles_to_one_graph(kind: str) -> None:
+    """Forward and backward, with a reset inside; and a step from the state after it."""
+    model, tokens, reset = build(kind), tokens_of(2, 9), torch.arange(18).view(2, 9) == 4
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    (whole, state), (found, after) = model(tokens, None, reset), compiled(tokens, None, reset)
+    torch.testing.assert_close((found, after), (whole, state))
+    weights = list(model.parameters())
+    wanted = torch.autograd.grad(whole.square().sum(), weights)
+    torch.testing.assert_close(torch.autograd.grad(found.square().sum(), weights), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(tokens[:, :1], state)[0], model(tokens[:, :1], state)[0])
 
 
 def test_lambda_stays_in_float32_when_a_model_is_cast() -> None:

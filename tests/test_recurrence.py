@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lab.errors import LabError
-from lab.recurrence import backends, causal_conv1d, ops, probe, rg_lru
+from lab.recurrence import backends, causal_conv1d, ops, probe, reference, rg_lru
 
 W = 4
 GATED = ("x", "input_gate", "recurrence_gate")  # (B, T, L)
 CPU = [
     (row.op, row.name)
     for row in backends(torch.zeros(1, 1, 8))
-    if row.usable and row.name != "reference"  # numba and, in its interpreter, triton
+    if row.usable and row.name != "reference"  # numba, associative and, in its interpreter, triton
 ]
 ALL = [("rg_lru", "reference"), ("causal_conv1d", "reference"), *CPU]
 SCANS = [backend for op, backend in ALL if op == "rg_lru"]
@@ -203,13 +203,14 @@ def test_extreme_gates_stay_finite_and_nan_is_not_hidden(backend: str, monkeypat
 def test_every_backend_says_whether_it_works() -> None:
     rows = {(row.op, row.name): row for row in backends()}
     assert set(rows) == {(op, name) for op in OPS for name in ("numba", "reference")} | {
+        ("rg_lru", "associative"),
         ("rg_lru", "mamba-ssm"),
         ("rg_lru", "mamba-ssm-bf16"),
         ("rg_lru", "triton"),
         ("causal_conv1d", "causal-conv1d"),
     }
     for (_, name), row in rows.items():
-        if name in ("numba", "reference"):
+        if name in ("numba", "associative", "reference"):
             assert row.usable and row.reason == "works" and row.command == ""
         else:
             assert row.command == ("pip install triton" if name == "triton" else "make cuda")
@@ -237,7 +238,8 @@ def fail(message: str, error: type[Exception] = RuntimeError) -> Any:
         (fail("CUDA error: no kernel image is available"), "no code for this GPU, sm_90: CUDA error"),
         (fail("out of\n  luck"), "RuntimeError: out of luck"),
         (fail("needs version 2", LabError), "needs version 2"),
-        (lambda x, *rest: (x * float("nan"), x), "not finite"),
+        (lambda x, *rest: (x * float("nan"), x), "off by nan of the reference"),
+        (lambda *given: (reference.rg_lru(*given)[0] * 1.001, given[4]), "off by 1.0e-03 of the reference"),
     ],
 )
 def test_the_reason_why_a_backend_is_off(monkeypatch: pytest.MonkeyPatch, function: Any, reason: str) -> None:
@@ -260,7 +262,7 @@ def test_a_backend_may_refuse_an_input_and_the_next_one_serves(monkeypatch: pyte
 
     def op(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         served.append(tuple(x.shape))
-        return x + 0, x
+        return reference.causal_conv1d(x, *rest)
 
     monkeypatch.setattr(sys.modules[__name__], "OP_OF_A_TEST", op, raising=False)
     limits = probe._fused_conv
@@ -268,7 +270,7 @@ def test_a_backend_may_refuse_an_input_and_the_next_one_serves(monkeypatch: pyte
     even, odd = (conv_inputs(1, 3, L, dtype=torch.float32) for L in (8, 12))
     wide = {**even, "weight": torch.zeros(8, 5), "state": torch.zeros(1, 4, 8)}
     causal_conv1d(**even)
-    assert served == [(1, 2, 8), (1, 3, 8)]  # the probe's, and that one
+    assert served == [(2, 20, 8), (1, 3, 8)]  # the probe's, and that one
     for inputs, why in ((odd, "12 channels, but multiples of 8"), (wide, "a width of 5, but 2 to 4")):
         causal_conv1d(**inputs)
         with pytest.raises(LabError, match=f"'new' does not take {why}"):
@@ -285,7 +287,8 @@ def test_what_is_not_automatic_serves_only_by_name(monkeypatch: pytest.MonkeyPat
     chosen = {name: probe.pick("rg_lru", name, torch.zeros(1, 1, 8)).__module__ for name in ("auto", "new")}
     assert chosen == {"auto": "lab.recurrence.cpu", "new": "lab.recurrence.reference"}
     automatic = {name for table in probe.BACKENDS.values() for name in (b.name for b in table if b.auto)}
-    assert automatic == {"numba", "reference", "mamba-ssm", "causal-conv1d"}
+    assert automatic == {"numba", "associative", "reference", "mamba-ssm", "triton", "causal-conv1d"}
+    assert probe.pick("rg_lru", "auto", torch.zeros(1, 1, 8).double()).__module__ == "lab.recurrence.associative"
 
 
 def test_nothing_is_imported_or_checked_before_it_is_asked_for() -> None:

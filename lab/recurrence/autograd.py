@@ -1,4 +1,7 @@
-"""RG-LRU and its gradients from a kernel each way, whatever runs those."""
+"""RG-LRU as an op of torch's library from a kernel each way, whatever runs those.
+
+torch.compile takes such an op as it is, by its shapes alone: no graph breaks at a kernel.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
+
+
+# forward(x, i, r, decay, state, reset, h) fills h (B, T, L). backward(x, i, r, decay, state, reset, h, dh, dx, di, dr,
+# ddecay, carry) fills the gradients, ddecay (B, L) of each sequence; carry (B, L) comes in as the gradient of the last
+# state and leaves as that of the first.
+KERNELS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
 
 
 def fresh(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -28,29 +36,64 @@ def fresh(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return made
 
 
-class RGLRU(torch.autograd.Function):
-    """Tensors are contiguous; state and decay, h and what is computed are float32.
+@torch.library.custom_op("lab::rg_lru", mutates_args=())
+def scan(
+    kernels: str,
+    x: Tensor,
+    input_gate: Tensor,
+    recurrence_gate: Tensor,
+    decay: Tensor,
+    state: Tensor,
+    reset: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """h (B, T, L) and the last of it (B, L), by the kernels of that name.
 
-    forward(x, i, r, decay, state, reset, h) fills h (B, T, L). backward(x, i, r, decay, state, reset, h, dh, dx, di,
-    dr, ddecay, carry) fills the gradients, ddecay (B, L) of each sequence; carry (B, L) comes in as the gradient of the
-    last state and leaves as that of the first.
+    Tensors are contiguous; state and decay, h and what is computed are float32.
     """
+    inputs = x, input_gate, recurrence_gate, decay, state, reset
+    h = fresh(x, torch.float32)
+    KERNELS[kernels][0](*inputs, h)
+    return h, h[:, -1].clone()
 
-    @staticmethod
-    def forward(
-        ctx: Any, forward: Callable[..., None], backward: Callable[..., None], *inputs: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        h = fresh(inputs[0], torch.float32)
-        forward(*inputs, h)
-        ctx.save_for_backward(*inputs, h)
-        ctx.kernel = backward
-        return h, h[:, -1].clone()
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        dx, di, dr = (fresh(tensor) for tensor in saved[:3])
-        ddecay, carry = torch.zeros_like(saved[4]), grads[1].clone(memory_format=torch.contiguous_format)
-        ctx.kernel(*saved, grads[0].contiguous(), dx, di, dr, ddecay, carry)
-        return None, None, dx, di, dr, ddecay.sum(0), carry, None
+@scan.register_fake
+def _(kernels: str, x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x, dtype=torch.float32), x.new_empty(x.shape[::2], dtype=torch.float32)
+
+
+@torch.library.custom_op("lab::rg_lru_backward", mutates_args=())
+def scan_backward(
+    kernels: str,
+    x: Tensor,
+    input_gate: Tensor,
+    recurrence_gate: Tensor,
+    decay: Tensor,
+    state: Tensor,
+    reset: Tensor,
+    h: Tensor,
+    dh: Tensor,
+    dlast: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of all but reset. It has none itself: torch says so where one is asked for."""
+    dx, di, dr = (fresh(tensor) for tensor in (x, input_gate, recurrence_gate))
+    ddecay, carry = torch.zeros_like(state), dlast.clone(memory_format=torch.contiguous_format)
+    inputs = x, input_gate, recurrence_gate, decay, state, reset
+    KERNELS[kernels][1](*inputs, h, dh.contiguous(), dx, di, dr, ddecay, carry)
+    return dx, di, dr, ddecay.sum(0), carry
+
+
+@scan_backward.register_fake
+def _(kernels: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(tensor) for tensor in tensors[:5])
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.kernels = inputs[0]
+    ctx.save_for_backward(*inputs[1:], output[0])
+
+
+def _backward(ctx: Any, dh: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
+    return None, *scan_backward(ctx.kernels, *ctx.saved_tensors, dh, dlast), None
+
+
+scan.register_autograd(_backward, setup_context=_setup)

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import gcd, sqrt
-from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from lab.recurrence.autograd import RGLRU, fresh
+from lab.recurrence.autograd import KERNELS, fresh, scan
 from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
@@ -161,32 +159,42 @@ def _flat(*tensors: Tensor) -> list[Tensor]:
     return [t.to(t.dtype if t.dtype == torch.bool else torch.float32).contiguous() for t in tensors]
 
 
-class _CausalConv1d(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
-        """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
-        y = fresh(inputs[0])
-        _run(_conv, *inputs, y)
-        ctx.save_for_backward(*inputs)
-        return y
+KERNELS["numba"] = partial(_run, _scan), partial(_run, _scan_back)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, state, reset = ctx.saved_tensors
-        dx, dstate = torch.zeros_like(x), torch.zeros_like(state)
-        dweight, dbias = x.new_zeros(len(x), *weight.shape), x.new_zeros(len(x), *bias.shape)
-        _run(_conv_back, x, weight, state, reset, grads[0].contiguous(), dx, dstate, dweight, dbias)
-        return dx, dweight.sum(0), dbias.sum(0), dstate, None
+
+@torch.library.custom_op("lab::causal_conv1d", mutates_args=(), device_types="cpu")
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> Tensor:
+    """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
+    y = fresh(x)
+    _run(_conv, x, weight, bias, state, reset, y)
+    return y
+
+
+@torch.library.custom_op("lab::causal_conv1d_backward", mutates_args=(), device_types="cpu")
+def _convolve_back(
+    x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor, dy: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dx, dstate = torch.zeros_like(x), torch.zeros_like(state)
+    dweight, dbias = x.new_zeros(len(x), *weight.shape), x.new_zeros(len(x), *bias.shape)
+    _run(_conv_back, x, weight, state, reset, dy.contiguous(), dx, dstate, dweight, dbias)
+    return dx, dweight.sum(0), dbias.sum(0), dstate
+
+
+_convolve.register_fake(lambda x, *rest: torch.empty_like(x))
+_convolve_back.register_fake(lambda *tensors: tuple(torch.empty_like(tensor) for tensor in tensors[:4]))
+_convolve.register_autograd(
+    lambda ctx, dy: (*_convolve_back(*ctx.saved_tensors, dy), None),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
 
 
 def rg_lru(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     """input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
-    y, last = RGLRU.apply(partial(_run, _scan), partial(_run, _scan_back), *_flat(x, *rest))
+    y, last = scan("numba", *_flat(x, *rest))
     return y.to(x.dtype), last
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
     # Copies: numpy's view of a parameter would pin memory that FSDP frees after each pass.
-    y = _CausalConv1d.apply(*_flat(x, weight.t().clone(), bias.clone(), state, reset))
+    y = _convolve(*_flat(x, weight.t().clone(), bias.clone(), state, reset))
     return y.to(x.dtype), next_taps(x, state, reset)

@@ -1,4 +1,4 @@
-"""RG-LRU as one Triton kernel each way: decay, input normalisation, scan, carry and reset in one pass. Experimental.
+"""RG-LRU as one Triton kernel each way: decay, input normalisation, scan, carry and reset in one pass.
 
 A program scans one sequence and BLOCK_L channels over time, ROWS tokens at a time by an associative scan. There are no
 atomics: the same input gives the same bits. Bytes a float32 element: forward 16 (read x, i, r, write h), backward 32
@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lab.recurrence.autograd import RGLRU
+from lab.recurrence.autograd import KERNELS, scan
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE
 
 # 8 x 2560 channels are 160 programs for the 132 multiprocessors of an H200: two have to fit on one.
@@ -115,11 +115,13 @@ def _run(kernel: Any, stages: int, *tensors: Tensor) -> None:
         kernel[grid](*tensors, T, L, ROWS=ROWS, BLOCK_L=block, STAGES=stages, num_warps=WARPS)
 
 
+KERNELS["triton"] = partial(_run, _scan, STAGES), partial(_run, _scan_back, STAGES_BACK)
+
+
 def rg_lru(
     x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
 ) -> tuple[Tensor, Tensor]:
     """x and the gates may be float32, bfloat16 or float16, each on its own; all of it is computed in float32."""
     tensors = (x, input_gate, recurrence_gate, decay.float(), state.float(), reset.view(torch.uint8))
-    kernels = partial(_run, _scan, STAGES), partial(_run, _scan_back, STAGES_BACK)
-    h, last = RGLRU.apply(*kernels, *(tensor.contiguous() for tensor in tensors))
+    h, last = scan("triton", *(tensor.contiguous() for tensor in tensors))
     return h.to(x.dtype), last

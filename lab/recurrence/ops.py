@@ -1,7 +1,7 @@
 """The two ops as the models call them: arguments checked, defaults filled in, a backend picked.
 
 Checks read types, shapes and devices alone, no values, so that a GPU is never waited for. With LAB_CHECK=1 in the
-environment values are checked as well: a NaN, a gate outside [0, 1], a negative decay.
+environment values are checked as well: a NaN, a gate outside [0, 1], a negative decay; not while torch compiles.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _call(op: str, backend: str, width: int, x: Tensor, *rest: Tensor | None) ->
             raise LabError(f"{op}: {name} must be {wanted}, not {tensor.dtype}")
         if tensor.device != x.device:
             raise LabError(f"{op}: {name} is on {tensor.device} and x on {x.device}; move them together")
-        if CHECK and not tensor.is_meta:
+        if CHECK and not tensor.is_meta and not torch.compiler.is_compiling():
             _check_values(op, name, tensor.detach())
     return pick(op, backend, x, width)(*arguments.values())
 

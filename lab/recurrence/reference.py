@@ -26,17 +26,24 @@ class InputNorm(torch.autograd.Function):
         return -grads[0] * torch.exp(2 * log_a) / norm.clamp(min=0.5 / MAX_SQRT_SLOPE)
 
 
-def rg_lru(
-    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
+def coefficients(
+    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, reset: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One step after the other, differentiated by autograd: T small nodes, slow and simple."""
+    """a and b of h_t = a_t h_(t-1) + b_t, both (B, T, L), float32 or more."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     log_a = -DECAY_POWER * recurrence_gate.to(dtype) * decay.to(dtype)  # (B, T, L)
     start = reset[..., None]  # (B, T, 1)
     a = torch.exp(log_a).masked_fill(start, 0.0)
     norm = torch.where(start, 1.0, InputNorm.apply(log_a))
-    b = norm * input_gate.to(dtype) * x.to(dtype)
-    h, outputs = state.to(dtype), []
+    return a, norm * input_gate.to(dtype) * x.to(dtype)
+
+
+def rg_lru(
+    x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor, state: Tensor, reset: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step after the other, differentiated by autograd: T small nodes, slow and simple."""
+    a, b = coefficients(x, input_gate, recurrence_gate, decay, reset)
+    h, outputs = state.to(a.dtype), []
     for a_t, b_t in zip(a.unbind(1), b.unbind(1), strict=True):
         h = a_t * h + b_t  # (B, L)
         outputs.append(h)

@@ -28,17 +28,22 @@ def on_gpu(*names: str) -> Any:
 
 def bound(backend: str, tokens: int) -> float:
     """5e-6, and for memories as long as the input the error of each `a`: exp is good to 2^-22 in mamba-ssm's kernel."""
-    return 5e-6 + tokens * {"mamba-ssm": 2.0**-22, "triton": 2.0**-25, "reference": 2.0**-23}.get(backend, 0)
+    return 5e-6 + tokens * {
+        "mamba-ssm": 2.0**-22,
+        "triton": 2.0**-25,
+        "associative": 2.0**-23,
+        "reference": 2.0**-23,
+    }.get(backend, 0)
 
 
-@on_gpu("mamba-ssm", "triton", "causal-conv1d", "reference")
+@on_gpu("mamba-ssm", "triton", "associative", "causal-conv1d", "reference")
 @pytest.mark.parametrize("kind", ["fresh", "carried", "start", "middle"])
 @pytest.mark.parametrize("shape", [(1, 1, 8), (5, 2, 40), (3, 127, 136), (1, 500, 2560), (8, 200, 2560)])
 def test_parity_with_the_reference(name: str, backend: str, kind: str, shape: tuple[int, int, int]) -> None:
     assert_parity(name, backend, kind, shape, bound(backend, shape[1]), DEVICE)
 
 
-@on_gpu("mamba-ssm", "triton", "causal-conv1d")
+@on_gpu("mamba-ssm", "triton", "associative", "causal-conv1d")
 @pytest.mark.parametrize("kind", ["carried", "middle"])
 @pytest.mark.parametrize("T", [2048, 2049, 5000])  # mamba-ssm goes in chunks of 2048
 def test_parity_over_long_inputs(name: str, backend: str, kind: str, T: int) -> None:
@@ -51,7 +56,7 @@ def test_parity_with_odd_widths(name: str, backend: str, L: int) -> None:
     assert_parity(name, backend, "middle", (2, 100, L), bound(backend, 100), DEVICE)
 
 
-@on_gpu("mamba-ssm", "triton", "causal-conv1d", "reference")
+@on_gpu("mamba-ssm", "triton", "associative", "causal-conv1d", "reference")
 @pytest.mark.parametrize("grad", [True, False])
 def test_streamed_is_whole(name: str, backend: str, grad: bool) -> None:
     op, make = OPS[name]
