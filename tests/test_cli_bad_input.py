@@ -250,6 +250,8 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "griffin", "--minutes", "0"), "cannot train for 0 minutes"),
         (("measure", "beauty"), "'beauty' is not one of 'tokens'"),
         (("measure", "tokens", "--count", "-1"), "cannot measure -1 stories"),
+        (("measure", "tokens", "--pairs", "."), "--pairs is for `lab measure likelihood`"),
+        (("measure", "likelihood", "--pairs", "nowhere"), "nowhere has no pairs of files 0_*.wav"),
     ],
 )  # fmt: skip
 def test_bad_words_for_the_makers(words: tuple[str, ...], message: str) -> None:

@@ -242,3 +242,31 @@ def test_story_cloze(tmp_path: Path) -> None:
     (tmp_path / "11_wrong.wav").unlink()
     with pytest.raises(LabError, match="no pairs of files"):
         list(zero_resource.story_cloze(tmp_path))
+
+
+class Pitch(Loudness):
+    """Two tokens for a tone: a 0 and another 0 below 220 Hz, else a 0 and a 1."""
+
+    def encode(self, waveform: np.ndarray) -> torch.Tensor:
+        return torch.tensor([0, int((np.diff(np.sign(waveform)) > 0).sum() / len(waveform) * 16_000 > 220)])
+
+
+def test_an_original_set_is_scored_by_kind(tmp_path: Path) -> None:
+    rows = []
+    for item, kind, hertz in (("1", "oov", (200, 250)), ("2", "oov", (200, 250)), ("3", "100", (250, 200))):
+        for correct, each in zip((1, 0), hertz, strict=True):
+            tone(tmp_path / f"{item}-{correct}.wav", each)
+            rows.append({"id": item, "filename": f"{item}-{correct}", "voice": "A", "correct": correct})
+            rows[-1]["frequency"] = kind
+    gold(tmp_path, rows)
+    found = zero_resource.of_folder(Pitch(), {"one": Bigram()}, tmp_path)["one"]
+    assert {name: each.value for name, each in found.items() if name.endswith("sum")} == {
+        "all pairs, by the sum": pytest.approx(2 / 3),
+        "100, by the sum": 0,
+        "oov, by the sum": 1,
+    }
+    first = zero_resource.of_folder(Pitch(), {"one": Bigram()}, tmp_path, 2)["one"]
+    assert first.keys() == {"all pairs, by the sum", "all pairs, by the mean a token"}
+    assert first["all pairs, by the sum"].n == 2
+    with pytest.raises(LabError, match="no pairs of files"):
+        zero_resource.of_folder(Pitch(), {"one": Bigram()}, tmp_path / "none")

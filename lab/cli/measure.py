@@ -31,13 +31,25 @@ def measure(
     speech: Annotated[
         Path | None, typer.Option(help="A folder in the layout of LibriSpeech, for the figures that need it.")
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="For likelihood: sWUGGY or sBLIMP (a folder with gold.csv) or StoryCloze (0_*.wav, 1_*.wav, ...), in "
+            "place of the story world's pairs."
+        ),
+    ] = None,
 ) -> None:
     """The figures of the bundle, on held-out stories by held-out narrators."""
     from lab import bundle, machine
     from lab.corpora import librispeech
     from lab.measure import figures
 
-    rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
+    if pairs and (what != "likelihood" or save):
+        raise LabError("--pairs is for `lab measure likelihood`, without --save: the bundle's cards have its own sets")
+    if pairs:
+        rows = figures.of_pairs(pairs, count)
+    else:
+        rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
     found = [{"model": row.model, "figure": row.name, "value": row.value} for row in rows]
     table = Table("model", "figure", "value")
     for row in rows:

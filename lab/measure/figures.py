@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -90,7 +90,15 @@ def of_abx(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
 
 def of_likelihood(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """Is what is right likelier? As sWUGGY, sBLIMP and topic StoryCloze ask of words, sentences and endings."""
-    found = zero_resource.of_models(ssm.tokenizer, _languages(), count)
+    return _likelihoods(zero_resource.of_models(ssm.tokenizer, _languages(), count))
+
+
+def of_pairs(folder: Path, count: int | None) -> list[Figure]:
+    """The same asked of the pairs in a folder: sWUGGY, sBLIMP or StoryCloze as they are given out."""
+    return _likelihoods(zero_resource.of_folder(SpeechSSM.load().tokenizer, _languages(), folder, count))
+
+
+def _likelihoods(found: Mapping[str, Mapping[str, Estimate]]) -> list[Figure]:
     return [
         _estimated(model, f"likelier, chance 0.50: {test}", each)
         for model, tests in found.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,6 +156,28 @@ def of_models(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], count: 
     found: dict[str, dict[str, Estimate]] = {name: {} for name in models}
     for test, pairs in tests.items():
         for name, scored in score(tokenizer, models, spoken(pairs)).items():
-            for how, normalized in (("by the sum", False), ("by the mean a token", True)):
-                found[name][f"{test}, {how}"] = accuracy(scored, normalized=normalized)
+            found[name] |= _both(test, scored)
     return found
+
+
+def of_folder(
+    tokenizer: Tokenizer, models: Mapping[str, LanguageModel], folder: Path, count: int | None = None
+) -> dict[str, dict[str, Estimate]]:
+    """Model -> test -> accuracy on an original set, `zerospeech` where there is a gold.csv and `story_cloze` elsewhere:
+    of all its pairs and of each kind, or of the first `count` pairs.
+
+    Raises LabError for a folder that is neither, and for one without a pair that can be used.
+    """
+    pairs = zerospeech(folder) if (folder / "gold.csv").exists() else story_cloze(folder)
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, scored in score(tokenizer, models, islice(pairs, count)).items():
+        kinds = sorted({each.kind for each in scored})
+        found[name] = _both("all pairs", scored)
+        for kind in kinds if len(kinds) > 1 else ():
+            found[name] |= _both(kind or "no kind", [each for each in scored if each.kind == kind])
+    return found
+
+
+def _both(test: str, scored: Sequence[Scored]) -> dict[str, Estimate]:
+    how = {"by the sum": False, "by the mean a token": True}
+    return {f"{test}, {name}": accuracy(scored, normalized=normalized) for name, normalized in how.items()}
