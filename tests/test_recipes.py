@@ -20,6 +20,7 @@ from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig
 from lab.speech import SpeechSSM
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import recipes
@@ -77,6 +78,9 @@ def test_stories_are_tokenized_once_for_each_tokenizer(
             "vocabulary": 32,
             "seed": 0,
             "compute": plan.compute,
+            "settings": {},
+            "config": None,
+            "size": None,
         }
         assert begin is None and len(held_out) == 8
         learnt.append(stream)
@@ -213,6 +217,77 @@ def test_a_warm_run_begins_with_the_weights_of_the_bundle(
     assert card["before"] == {key: first[key] for key in ("data", "steps", "minutes", "command", "inputs")}
 
 
+def test_a_run_begins_with_another_bundle_or_with_recurrentgemma(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+
+    def train(*_: Any, begin: Any, config: Any, inputs: dict[str, str], **__: Any) -> Any:
+        begun.append((begin, config, inputs["init"]))
+        return begin, {"steps": 7.0, "minutes": 0.5}
+
+    def load(source: str, **options: Any) -> Griffin:
+        assert source == "google/rg" and options == {"rope": False, "vocabulary": 32, "seed": 0}
+        return Griffin(GriffinConfig.preset("tiny", vocabulary=32, lambda_init="recurrentgemma"))
+
+    monkeypatch.setattr(recipes.language_recipe, "train", train)
+    monkeypatch.setattr(recipes.recurrentgemma, "load", load)
+    other = Path(shutil.copytree(tiny_bundle, tmp_path / "other"))
+    torch.manual_seed(7)
+    bundle.save(other, "griffin", Griffin(GriffinConfig.preset("tiny", vocabulary=32)), {})
+    plan = Plan(tmp_path / "runs", Path(shutil.copytree(tiny_bundle, tmp_path / "b")), None, hours=0.01)
+    card = recipes.train("griffin", replace(plan, init=str(other)))
+    recipes.train("griffin", replace(plan, init="google/rg"))
+    assert bundle.fingerprint(begun[0][0]) == bundle.fingerprint(bundle.load(other, "griffin"))
+    assert begun[1][1].lambda_init == "recurrentgemma" and begun[0][2] == str(other)
+    assert f"--init {other}" in card["command"] and "before" not in card
+    with pytest.raises(LabError, match="transformer cannot begin with google/rg, .* RecurrentGemma is for griffin"):
+        recipes.train("transformer", replace(plan, init="google/rg"))
+    with pytest.raises(LabError, match="give --warm or --init"):
+        replace(plan, init="google/rg", warm=True)
+
+
+def test_all_models_learn_from_a_corpus(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokenizer from what has a text, the codec from all of it, the voice from its codes, and griffin."""
+    learnt: dict[str, Any] = {}
+    tapes = tmp_path / "tapes"
+    tapes.mkdir()
+    for number in range(3):
+        audio.save(tapes / f"{number}.wav", voiced(2 + number))
+    (tapes / "0.txt").write_text("owl")
+    (tapes / "9.wav").write_bytes(b"")
+    made = {name: bundle.load(tiny_bundle, name) for name in ("tokenizer", "codec", "soundstorm", "griffin")}
+    monkeypatch.undo()
+    monkeypatch.setattr(recipes, "_pairs", lambda *_: [])
+    monkeypatch.setattr(recipes, "_evaluation", lambda: None)
+    real = recipes._shard
+    empty = Shard(np.zeros(1, np.uint16), np.zeros((2, 4), np.uint16), np.zeros(1, int), ["x"], [])
+    monkeypatch.setattr(recipes, "_shard", lambda plan, name, **o: empty if name == "voices" else real(plan, name, **o))
+    for name in made:
+        room = getattr(recipes, f"{'language' if name == 'griffin' else name}_recipe")
+
+        def train(*given: Any, name: str = name, **_: Any) -> Any:
+            learnt[name] = given
+            return made[name], {"steps": 1.0, "minutes": 0.0}
+
+        monkeypatch.setattr(room, "train", train)
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    plan = Plan(tmp_path / "runs", root, None, corpus=str(tapes), hours=0.01)
+    for name in made:
+        card = recipes.train(name, plan)
+        assert f"--corpus {tapes}" in card["command"] and str(tapes) in card["inputs"], name
+        assert recipes.complete(name, plan)
+    assert [each.text for each in learnt["tokenizer"][3]] == ["owl"]
+    assert [round(each.seconds) for each in learnt["codec"][0]] == [2, 3, 4]
+    assert sum(len(take.tokens) for run in learnt["soundstorm"][0][1:] for take in run) == recipes.READERS * 9 * 25
+    stream, held_out, _ = learnt["griffin"]
+    assert len(held_out) == 1 and len(stream.starts) == 2
+    audio.save(tapes / "7.wav", voiced(2))
+    assert not recipes.complete("griffin", plan)
+
+
 def test_what_is_complete_is_not_trained_again(
     tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +316,7 @@ def test_what_is_complete_is_not_trained_again(
 @pytest.mark.parametrize(
     "changes",
     [{}, {"steps": 7, "hours": 0.5}, {"seed": -3, "warm": True}, {"preset": "gpu", "length": "4min", "corpus": "a b"},
-     {"speech": Path("my speech")}],
+     {"speech": Path("my speech")}, {"init": "other", "settings": {"learning_rate": 3e-4, "precision": "mixed"}}],
 )  # fmt: skip
 def test_the_command_on_a_card_makes_the_same_plan(
     name: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -254,7 +329,7 @@ def test_the_command_on_a_card_makes_the_same_plan(
     monkeypatch.setattr(recipes, "train", lambda name, plan: asked.append((name, plan)) or done)
     assert words[:2] == ["lab", "train"] and lab(*words[1:]).exit_code == 0
     if name != "griffin":  # of no use to the others
-        plan = replace(plan, preset="laptop", length=None, corpus="stories")
+        plan = replace(plan, preset="laptop", length=None)
     if name == "ctc-head":
         plan = replace(plan, warm=False)  # it begins with what the bundle has, asked or not
     assert asked == [(name, replace(plan, work=asked[0][1].work, bundle=asked[0][1].bundle))]
@@ -294,9 +369,9 @@ def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypa
 
 def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a recording was completed with its beginning (paper section 3.3)."""
-    lengths = np.array([300 + 10 * n for n in range(12)])
-    tokens = np.repeat(np.arange(12, dtype=np.uint16), lengths)
-    shard = Shard(tokens, None, np.cumsum([0, *lengths[:-1]]), ["7"] * 12, [])
+    lengths = np.array([800 + 20 * n for n in range(20)])
+    tokens = np.repeat(np.arange(20, dtype=np.uint16), lengths)
+    shard = Shard(tokens, None, np.cumsum([0, *lengths[:-1]]), ["7"] * 20, [])
     learnt: list[Any] = []
     monkeypatch.setattr(recipes, "_shard", lambda plan, name: shard)
     monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
@@ -305,8 +380,9 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     monkeypatch.setattr(recipes.language_recipe, "train", lambda *given, **_: learnt.append(given) or (None, {}))
     assert recipes.language(Plan(tmp_path, speech=None, corpus="/a/talks"), "griffin") == {"talks": shard.seconds}
     stream, held_out, _ = learnt[0]
-    assert [len(document) for document in held_out] == lengths[:8].tolist()
-    assert np.bincount(stream.tokens)[8:].tolist() == (lengths[8:] - 250).tolist() and len(stream.starts) == 4
+    assert [len(document) for document in held_out] == lengths[:2].tolist()
+    kept = lengths[2:] - np.minimum(250, lengths[2:] // 4)  # of short ones no more than a quarter goes
+    assert np.bincount(stream.tokens)[2:].tolist() == kept.tolist() and len(stream.starts) == 18
 
 
 def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> None:

@@ -47,11 +47,23 @@ def train(
     preset: Annotated[Preset, typer.Option(help="Of the language models.")] = "laptop",
     length: Annotated[Length | None, typer.Option(help="Of the pieces they learn from.")] = None,
     corpus: Annotated[
-        str, typer.Option(help="What they learn from: stories, or a folder of recordings, of which the last 10 s go.")
+        str,
+        typer.Option(
+            help="What they learn from: stories, or a shard, manifest or folder of recordings, of which the last 10 s "
+            "go. The other models learn from it beside narrated speech."
+        ),
     ] = "stories",
     warm: Annotated[
         bool, typer.Option("--warm", help="Begin with the weights that the bundle has: go on, or fit them to new data.")
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Begin with the weights of another bundle, or griffin with RecurrentGemma's: google/..."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in a TOML file, such as the run.toml of a run.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, such as lr=3e-4; may be given several times.")
+    ] = None,
     devices: Annotated[
         int, typer.Option(help="GPUs of this machine, or processes.", envvar="LOCAL_WORLD_SIZE", show_envvar=False)
     ] = 1,
@@ -70,11 +82,15 @@ def train(
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
     from lab.corpora import librispeech
     from lab.train import recipes
+    from lab.train import settings as run_settings
     from lab.train.loop import Compute
 
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
-    plan = recipes.Plan(work, into, speech, steps, hours, seed, preset, length, corpus, warm, compute)
+    settings = run_settings.gathered(config, change or [])
+    steps = settings.pop("steps", None) if steps is None else steps
+    given = (steps, hours, seed, preset, length, corpus, warm, init, settings, compute)
+    plan = recipes.Plan(work, into, speech, *given)
     names = list(recipes.WHOLE) if model == "all" else [str(model)]
     fabric = compute.fabric()
     with fabric.rank_zero_first():
@@ -90,6 +106,10 @@ def train(
             console.print(said)
     if fabric.is_global_zero:
         console.print(f"`lab story PROMPT --bundle {plan.bundle}` speaks with it")
+        if plan.recorded and {"griffin", "transformer"} & set(names):
+            console.print(
+                "an honest word: a voice can be learnt from an hour, words from hundreds; the paper has 60,000 hours"
+            )
         answer({"bundle": plan.bundle, "cards": cards})
 
 

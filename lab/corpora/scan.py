@@ -26,8 +26,8 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
     """The documents of `source`; into `left_out` goes what cannot serve, and why.
 
     source: a folder of audio (a document a file), of LibriSpeech (documents of up to 4 minutes; the chapter that
-    figures are measured on is left out), of lhotse's Shar or of tars; a .tar or a pattern of several; a manifest; a
-    CutSet in .jsonl or .jsonl.gz. Raises LabError where there is none, or no speech in it.
+    figures are measured on is left out), of lhotse's Shar, of tars or of a shard; a .tar or a pattern of several; a
+    manifest; a CutSet in .jsonl or .jsonl.gz. Raises LabError where there is none, or no speech in it.
     """
     found = []
     known: set[str] = set()
@@ -53,6 +53,8 @@ def _of(source: str, left_out: list[str]) -> Iterator[Document]:
         yield from _storage(source, left_out)
     elif not (root := Path(source)).is_dir():
         raise LabError(f"there is no corpus {source!r} and no folder of that name; give stories, voices or a folder")
+    elif (made := root / "manifest.jsonl").exists():  # a shard
+        yield from manifest.read(made)
     elif cuts := sorted(root.glob("cuts.*.jsonl*")):
         for path in cuts:
             tar = root / (re.sub(r"^cuts", "recording", path.name).partition(".jsonl")[0] + ".tar")

@@ -68,12 +68,13 @@ class TokenStream:
 
     @classmethod
     def of(cls, documents: Sequence[np.ndarray], drop: int = 0) -> TokenStream:
-        """Documents (T,) each, of which the last `drop` tokens are left out, and empty ones.
+        """Documents (T,) each, less their last `drop` tokens, a quarter at most, and less empty ones.
 
         Raises LabError where nothing is left.
         """
         arrays = [cls(np.asarray(document), np.zeros(1, int)).tokens for document in documents]
-        kept = [array[: len(array) - drop].astype(np.int32) for array in arrays if len(array) > drop]
+        ends = [len(array) - min(drop, len(array) // 4) for array in arrays]
+        kept = [array[:end].astype(np.int32) for array, end in zip(arrays, ends, strict=True) if end]
         if not kept:
             raise LabError("no documents to learn from: the corpus is empty")
         return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
@@ -140,6 +141,7 @@ def train(
     length: int | None = None,
     seed: int = 0,
     begin: Griffin | SpeechTransformer | None = None,
+    config: Any = None,
     inputs: Mapping[str, str] | None = None,
     **options: Any,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
@@ -147,8 +149,8 @@ def train(
 
     `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
     as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
-    length. `begin` gives the weights to begin with. `options` are `fit`'s. Raises LabError for
-    another model or preset, too few tokens, and tokens outside the vocabulary.
+    length. `begin` gives the weights to begin with; `config` takes the place of the preset's. `options` are `fit`'s.
+    Raises LabError for another model or preset, too few tokens, and tokens outside the vocabulary.
     """
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
@@ -162,9 +164,10 @@ def train(
     torch.manual_seed(seed_of(seed))
     network: Griffin | SpeechTransformer
     if model == "griffin":
-        network = Griffin(GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
+        network = Griffin(config or GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
     elif model == "transformer":
-        network = SpeechTransformer(TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length))
+        shapes = config or TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length)
+        network = SpeechTransformer(shapes)
     else:
         raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
     if begin is not None:

@@ -17,7 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from lab import machine
 from lab.console import console
 from lab.errors import LabError
+from lab.train import settings as run_settings
 from lab.train.batches import positive, seed_of
 from lab.train.checkpoint import Checkpoint, Log, held
 from lab.train.compute import Compute, agreed, mean, raise_together, rows_of, whole
@@ -184,6 +185,7 @@ def fit(
     mixed: bool = False,
     inputs: Mapping[str, str] | None = None,
     compute: Compute | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train `model` in place to `schedule.steps`, from where `folder` left off, and return the last figures.
 
@@ -192,14 +194,24 @@ def fit(
     optimiser, random states, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
     number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
-    all else in float32. `inputs` names what is learnt from.
+    all else in float32. `inputs` names what is learnt from. `settings` take the place of what the recipe says; all that
+    hold are in run.toml.
 
     A step that is not finite changes nothing and is counted as `skipped`. Raises LabError for ten of them in a row,
     weights that are not finite, a folder that another run holds or that cannot be written to, a checkpoint in it that
     is damaged or of other inputs, another config or seed, and rows of a batch that cannot be shared evenly.
     """
     machine.keep_freed_memory()
+    asked = dict(settings or {})
+    schedule = replace(schedule, **{name: asked[name] for name in asdict(schedule) if name in asked})
+    evaluate_every, mixed = (
+        asked.get("evaluate_every", evaluate_every),
+        asked.get("precision", mixed) in (True, "mixed"),
+    )
     compute, folder = compute or Compute(), Path(folder)
+    compute = replace(compute, log_every=asked.get("log_every", compute.log_every))
+    used = asked | asdict(schedule) | {"evaluate_every": evaluate_every, "log_every": compute.log_every}
+    used |= {"precision": "mixed" if mixed else "float32"}
     fabric = compute.fabric(mixed)
     if adversary is not None and fabric.world_size * compute.accumulate > 1:
         raise LabError("an adversary looks at whole batches; train it with 1 device and without accumulation")
@@ -232,6 +244,8 @@ def fit(
         checkpoint = Checkpoint(fabric, folder, players, learnt)
         step, seconds = checkpoint.resume()
         log = Log(fabric, folder, step, compute.tensorboard)
+        if fabric.is_global_zero:
+            run_settings.write(folder / "run.toml", used)
         bar = progress.add_task(folder.name, total=schedule.steps, completed=step)
         began = saved = time.monotonic()
         try:

@@ -20,10 +20,12 @@ from torch import distributed, nn
 
 from lab import bundle, machine
 from lab.console import console
-from lab.corpora import Utterance, librispeech, narration, shards
+from lab.corpora import Utterance, librispeech, narration, scan, shards
+from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.errors import LabError
+from lab.language import recurrentgemma
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
@@ -36,6 +38,7 @@ from lab.train.loop import Compute, whole
 from lab.voice import Synthesizer
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
+LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
 READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
 
 
@@ -51,12 +54,16 @@ class Plan:
     seed: int = 0
     preset: str = "laptop"  # of the language models
     length: str | None = None  # of the pieces that they learn from, a key of `language.LENGTHS`
-    corpus: str = "stories"  # that they learn from, or a folder of recordings
+    corpus: str = "stories"  # that they learn from, or recordings, which all others learn from as well
     warm: bool = False  # begin with the weights that the bundle has
+    init: str | None = None  # or with those of another bundle, or of RecurrentGemma
+    settings: dict[str, Any] = field(default_factory=dict)  # of `settings.KINDS`, in place of the recipe's own
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         seed_of(self.seed)
+        if self.warm and self.init:
+            raise LabError(f"cannot begin with what the bundle has and with {self.init}; give --warm or --init")
         if self.steps is not None and self.steps < 1:
             raise LabError(f"cannot train for {self.steps} steps; give 1 or more")
         if self.hours is not None and not 0 < self.hours < float("inf"):
@@ -64,21 +71,38 @@ class Plan:
         if self.length is not None and self.length not in LENGTHS:
             raise LabError(f"cannot learn from pieces of {self.length!r}; give one of {', '.join(LENGTHS)}")
 
-    def readers(self) -> list[Utterance]:
-        """What can be learnt from below `speech`, but the chapter that figures are measured on."""
-        if self.speech is None:
-            return []
-        corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,))
+    def readers(self, texts: bool = True) -> list[Utterance]:
+        """What can be learnt from below `speech`, but the chapter that figures are measured on, and of `corpus`.
+
+        With `texts` only what has one, and of `corpus` what lasts no longer than a reader's sentences.
+        """
+        corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,)) if self.speech else Corpus([])
+        if self.recorded:
+            corpus.recordings += [
+                document  # type: ignore[misc]  # which is read as a recording is
+                for document in scan.documents(self.corpus, corpus.skipped)
+                if document.split == "train" and (not texts or document.text and document.seconds <= LONGEST)
+            ]
         utterances = list(corpus)
         for line in corpus.skipped:
             console.print("skipped:", line)
-        console.print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {self.speech}")
+        if self.speech or self.recorded:
+            of = " and ".join(str(each) for each in (self.speech, self.recorded) if each)
+            console.print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {of}")
         return utterances
+
+    @property
+    def recorded(self) -> str | None:
+        """The corpus, unless it is that of the stories."""
+        return None if self.corpus == "stories" else self.corpus
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
+        if "batch" in self.settings and RECIPES[name].make is not language:
+            raise LabError(f"the batch of {name} cannot be set; it is a setting of the language models")
         steps = {"steps": self.steps} if self.steps else {}
-        return {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute} | steps
+        own = {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute, "settings": self.settings}
+        return own | steps
 
     def load(self, name: str) -> Any:
         """A model that the bundle has."""
@@ -86,7 +110,13 @@ class Plan:
 
     def begin(self, name: str) -> Any:
         """The model to begin with, if one."""
-        return self.load(name) if self.warm else None
+        if self.init is None:
+            return self.load(name) if self.warm else None
+        if (Path(self.init) / "bundle.json").exists():
+            return bundle.load(Path(self.init), name)
+        if name != "griffin":
+            raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")
+        return recurrentgemma.load(self.init, rope=False, vocabulary=self.load("tokenizer").vocabulary, seed=self.seed)
 
     def command(self, name: str) -> str:
         """What trains the same model anew."""
@@ -94,11 +124,14 @@ class Plan:
         asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
         if self.speech != librispeech.find():
             asked["speech"] = self.speech
+        asked |= {"corpus": self.corpus, "init": self.init}
         if RECIPES[name].make is language:
-            asked |= {"preset": self.preset, "length": self.length, "corpus": self.corpus}
+            asked |= {"preset": self.preset, "length": self.length}
         for option, value in asked.items():
             if value != getattr(Plan, option, None):
                 words += [f"--{option}", str(value)]
+        for setting, value in self.settings.items():
+            words += ["--set", f"{setting}={value}"]
         return shlex.join(words + ["--warm"] * (self.warm and not RECIPES[name].part))
 
 
@@ -148,7 +181,7 @@ def decoder(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    corpus = _narrated(plan.hours or 3.0) + plan.readers()
+    corpus = _narrated(plan.hours or 3.0) + plan.readers(texts=False)
     options = plan.options(name) | {"begin": plan.begin(name)}
     model, figures = codec_recipe.train(corpus, plan.work / name, **options)
     return _finish(plan, name, model, figures, _seconds(corpus))
@@ -158,12 +191,17 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     """griffin30 is the paper's ablation: Griffin that never saw more than 30 s at once, and as many tokens in all."""
     tokenizer = plan.load("tokenizer")
     shard = _shard(plan, plan.corpus)
+    begin = plan.begin(name)
     if plan.corpus == "stories":
         stream = language_recipe.TokenStream(shard.tokens, shard.starts)
         stories = [narration.development_story(number, sentences=20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
-        held_out, documents = shard.documents()[:8], shard.documents()[8:]
+        documents = shard.documents()
+        if len(documents) < 2:
+            raise LabError(f"{plan.corpus} holds one document, and one is held out; give two or more, or cut it")
+        count = min(8, max(1, len(documents) // 10))
+        held_out, documents = documents[:count], documents[count:]
         stream = language_recipe.TokenStream.of(documents, drop=language_recipe.END)
     length = "30s" if name == "griffin30" else plan.length
     model, figures = language_recipe.train(
@@ -174,7 +212,9 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         preset=plan.preset,
         length=LENGTHS[length] if length else None,
         vocabulary=tokenizer.config.codes,
-        begin=plan.begin(name),
+        begin=begin,
+        config=begin.config if plan.init else None,
+        size=plan.settings.get("batch"),
         **plan.options(name),
     )
     source = "narrated" if plan.corpus == "stories" else Path(plan.corpus).name
@@ -184,11 +224,12 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer = plan.load("tokenizer")
     narrated = _shard(plan, "voices", codes=True)
-    read = _shard(plan, str(plan.speech), codes=True) if plan.speech else None
-    utterances = narrated.utterances() + READERS * (read.utterances() if read else [])
+    read = {name: _shard(plan, str(name), codes=True) for name in (plan.speech, plan.recorded) if name}
+    utterances = narrated.utterances() + READERS * [run for shard in read.values() for run in shard.utterances()]
     options = plan.options(name) | {"begin": plan.begin(name), "vocabulary": tokenizer.config.codes}
     model, figures = soundstorm_recipe.train(utterances, plan.work / name, **options)
-    seconds = {"narrated": narrated.seconds, "librispeech": read.seconds if read else 0.0}
+    seconds = {"narrated": narrated.seconds}
+    seconds |= {"librispeech" if name is plan.speech else str(name): shard.seconds for name, shard in read.items()}
     return _finish(plan, name, model, figures, seconds)
 
 
@@ -256,12 +297,15 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
         found |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
         found |= {"readers": plan.speech.name if plan.speech else "none"}
+        found |= {plan.recorded: shards.digest(plan.recorded)} if plan.recorded else {}
+    found |= {"init": plan.init} if plan.init else {}
     models = (*recipe.models, recipe.part or name) if plan.warm or recipe.part else recipe.models
     return found | {model: bundle.fingerprint(plan.load(model)) for model in models}
 
 
 def _extent(plan: Plan) -> dict[str, str]:
-    return {"steps": f"{plan.steps or 'as the recipe has'}", "seed": f"{plan.seed}"}
+    extent = {"steps": f"{plan.steps or 'as the recipe has'}", "seed": f"{plan.seed}"}
+    return extent | ({"settings": f"{plan.settings}"} if plan.settings else {})
 
 
 def _pairs(maker: Callable[[int], Any], numbers: range) -> list[tuple[Utterance, Utterance]]:
