@@ -281,7 +281,8 @@ def test_parameter_counts() -> None:
             assert parameters(model) - model.embedding.numel() == wanted
         assert parameters(Griffin(GriffinConfig.preset("laptop"))) == 2_845_632
         assert parameters(Griffin(GriffinConfig.preset("lab"))) == 7_476_992
-        for name in ("tiny", "laptop", "lab", "2b"):
+        assert parameters(Griffin(GriffinConfig.preset("medium"))) == 56_908_288
+        for name in ("tiny", "laptop", "lab", "medium", "2b"):
             ours = parameters(SpeechTransformer(TransformerConfig.preset(name)))
             assert ours == pytest.approx(parameters(Griffin(GriffinConfig.preset(name))), rel=0.03)
         gemma = SpeechTransformer(TransformerConfig.preset("2b"))  # 2.96 % fewer than Griffin

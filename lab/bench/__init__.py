@@ -22,7 +22,10 @@ FOLDER = data_folder() / "bench"
 BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "flat": (flat.rows, dict(preset="tiny", tokens=200, window=8, rounds=3, every=50)),
     "scan": (scan.rows, dict(T=256, widths=(64,), rounds=3, slow=3)),
-    "step": (step.rows, dict(preset="tiny", tokens=8, rounds=3, batches=(1, 2), stories=1, most=40)),
+    "step": (
+        step.rows,
+        dict(preset="tiny", larger="tiny", tokens=8, rounds=3, batches=(1, 2), stories=1, most=40, evicted=1 << 20),
+    ),
     "prefill": (passes.prefill, dict(preset="tiny", T=64, rounds=3)),
     "train": (passes.train, dict(preset="tiny", B=2, T=32, rounds=3)),
     "throughput": (throughput.rows, dict(preset="tiny", lengths=(128, 256), budget=4e5, steps=2, rounds=3, product=64)),

@@ -53,7 +53,7 @@ def rows(
     took = (time.perf_counter() - before) / (tokens - marks[0])
 
     packed = pack(model)
-    read = limits.matvec(packed.weights, model.config.width)
+    read = limits.read(packed.weights)
     works: dict[Any, dict[int, Callable[[], None]]] = {
         model: {mark: throughput.drawing(Stepper(packed, kept[mark]), 1, window) for mark in marks},
         transformer: {

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from lab.bench.report import Row
 from lab.bench.timing import Timer, rate, timer
 from lab.language import Griffin
-from lab.recurrence.compiled import SUMS, jit
-from lab.recurrence.cpu import ZERO
+from lab.recurrence.compiled import KERNEL, jit
+
+EVICTED = 1 << 29  # bytes; the third level of a cache is of 8 to 400 MB
 
 
 class Limit(NamedTuple):
@@ -51,36 +52,48 @@ def matmul(size: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -
     return Limit(f"matrix product of {size}, {str(dtype).removeprefix('torch.')}", run, 2 * size**3, "GFLOP/s")
 
 
-@jit(**SUMS)
-def _pass(weights, x, y):
-    """y (N,) = W x, W (N, K)."""
-    for n in range(len(weights)):
-        row, total = weights[n], ZERO
-        for k in range(x.size):
-            total += np.float32(row[k]) * x[k]
-        y[n] = total
+@jit(**KERNEL)
+def _pass(words, found):
+    """The exclusive or of all words (N,) uint64, to found (1,): it takes no time beside reading them."""
+    total = np.uint64(0)
+    for n in range(words.size):
+        total ^= words[n]
+    found[0] = total
 
 
-def matvec(weights: np.ndarray, width: int, steps: int = 10) -> Limit:
-    """Read all weights of a step once, as products with a vector: float32 or int8, flat, taken as rows of `width`.
-
-    By one thread, as a step has it.
-    """
-    matrix = weights.reshape(-1, width)
-    x, y = np.random.default_rng(0).standard_normal(width, np.float32), np.zeros(len(matrix), np.float32)
+def read(*arrays: np.ndarray, steps: int = 10) -> Limit:
+    """All bytes of the arrays read once by one thread, as a step of decoding has it, and nothing done with them."""
+    words, found = _words(arrays), np.zeros(1, np.uint64)
 
     def run() -> None:
         for _ in range(steps):
-            _pass(matrix, x, y)
+            _pass(words, found)
 
-    return Limit(f"matrix-vector, {weights.dtype}", timer(run, steps=steps), weights.nbytes, "GB/s")
+    return Limit(f"{words.nbytes / 1e6:.3g} MB read", timer(run, steps=steps), words.nbytes, "GB/s")
+
+
+def cold(run: Timer, evicted: int = EVICTED) -> Timer:
+    """What is timed, from memory: other bytes are read before it, more than a cache holds."""
+    other, found = np.ones(evicted // 8, np.uint64), np.zeros(1, np.uint64)
+
+    def from_memory() -> float:
+        _pass(other, found)
+        return run()
+
+    return from_memory
 
 
 def reading(bytes_: float, device: str = "cpu") -> Limit:
-    """The bandwidth of what is mostly read: a copy on a GPU, products with a vector on the CPU, over so many bytes."""
+    """The bandwidth of what is mostly read, over so many bytes: a copy on a GPU."""
     if device == "cuda":
         return copy(torch.randn(int(bytes_ // 8), device=device))
-    return matvec(np.ones(int(bytes_ // 1024) * 256, np.float32), 256, steps=1)
+    return read(np.ones(int(bytes_ // 8), np.uint64), steps=1)
+
+
+def _words(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    """A copy of all bytes, to whole words."""
+    parts = b"".join(array.tobytes() for array in arrays)
+    return np.frombuffer(parts[: len(parts) // 8 * 8], np.uint64).copy()
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -22,7 +22,8 @@ def _positive(config: Any) -> None:
 class GriffinConfig(Presets):
     """Griffin as SpeechSSM uses it: RecurrentGemma's blocks without positions (paper section 5).
 
-    Presets: tiny (tests), laptop (3 M, learns on 2 cores), lab (7.5 M), 2b and 9b (RecurrentGemma's shapes).
+    Presets: tiny (tests), laptop (3 M, learns on 2 cores), lab (7.5 M), medium (57 M, more than most caches hold), and
+    2b and 9b (RecurrentGemma's shapes).
     """
 
     vocabulary: int
@@ -44,6 +45,7 @@ class GriffinConfig(Presets):
         "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, window=16),
         "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, window=512),
         "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, window=512),
+        "medium": dict(vocabulary=1024, width=512, layers=18, heads=8, head_dim=64, window=512),
         "2b": dict(vocabulary=32768, width=2560, layers=26, heads=10, head_dim=256),
         "9b": dict(vocabulary=32768, width=4096, layers=38, heads=16, head_dim=256),
     }
@@ -84,6 +86,7 @@ class TransformerConfig(Presets):
         "tiny": dict(vocabulary=64, width=32, layers=3, heads=2, head_dim=16, mlp_width=112, context=64),
         "laptop": dict(vocabulary=512, width=192, layers=6, heads=3, head_dim=64, mlp_width=624, context=1024),
         "lab": dict(vocabulary=1024, width=256, layers=9, heads=4, head_dim=64, mlp_width=832, context=2048),
+        "medium": dict(vocabulary=1024, width=512, layers=18, heads=8, head_dim=64, mlp_width=1664, context=2048),
         "2b": dict(vocabulary=32768, width=2048, layers=18, heads=8, head_dim=256, mlp_width=16384, context=5760),
     }
 
