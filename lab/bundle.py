@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from lab import hub
 from lab.errors import LabError
 from lab.files import locked, made, replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
@@ -38,12 +41,39 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
 }
 # Running averages of codebooks: training needs them, a bundle does not.
 _TRAINING_ONLY = ("usage", "sums", "started")
+DIGESTS = "digests.json"  # beside a bundle on the hub: those of its models when it was offered
 _SCALES = ".scales"  # beside a matrix of int8: float32, one a row
 
 
 def folder() -> Path:
     """The bundle in use: LAB_BUNDLE if set, else the one that ships in data/."""
-    return Path(os.environ.get("LAB_BUNDLE") or data_folder() / "bundle")
+    return located(os.environ.get("LAB_BUNDLE") or data_folder() / "bundle")
+
+
+def located(root: Path | str) -> Path:
+    """A folder, or the one into which hf://user/name is fetched. Raises LabError where it cannot be."""
+    found = re.fullmatch(r"hf:/+(.+)", str(root))  # a Path makes one slash of two
+    return _fetched(found[1]) if found else Path(root)
+
+
+@cache
+def _fetched(name: str) -> Path:
+    root = hub.fetch(name, ["bundle.json", DIGESTS, "*.safetensors"])
+    try:
+        told = json.loads((root / DIGESTS).read_text())
+    except (OSError, ValueError) as error:
+        raise LabError(f"hf://{name} is no bundle: its {DIGESTS} cannot be read ({error}); offer it again") from None
+    for model, digest in digests(root).items():
+        if told.get(model) != digest:
+            raise LabError(f"{model} of hf://{name} is not what was offered; delete {root} and fetch it again")
+    return root
+
+
+def offer(root: Path, name: str, card: str, private: bool = False) -> str:
+    """Puts the bundle at `root` on the Hugging Face hub as user/name, with its card: the address."""
+    files: dict[str, Path | bytes] = {f"{model}.safetensors": root / f"{model}.safetensors" for model in index(root)}
+    files |= {"bundle.json": root / "bundle.json", "README.md": card.encode()}
+    return hub.push(name, files | {DIGESTS: json.dumps(digests(root), indent=1).encode()}, private)
 
 
 def index(root: Path) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lab.bundle import build
+from lab.bundle import build, digests, index
 
 
 def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
@@ -20,6 +21,33 @@ def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
         card = entry["card"]
         rows.append((name, sum(p.numel() for p in model.parameters()), card.get("data", "")))
     return rows
+
+
+def page(name: str, root: Path) -> str:
+    """The card of the bundle at `root` on the Hugging Face hub, in markdown."""
+    entries = index(root)
+    rows = [f"| {model} | {count:,} | {data} |" for model, count, data in describe(entries)]
+    return "\n".join(
+        [
+            "---",
+            "library_name: speechssm-lab",
+            "pipeline_tag: audio-to-audio",
+            "tags: [speech, text-free, state-space-model]",
+            "---",
+            f"# {name.rpartition('/')[2]}",
+            "",
+            "Speech in, minutes of new speech out, without text (SpeechSSM, arXiv 2412.18603).",
+            "",
+            f'    SpeechSSM.load("hf://{name}").generate("prompt.wav", seconds=60)',
+            "",
+            "| model | parameters | what it learnt from |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+            table(checked(entries, digests(root))),
+            "",
+        ]
+    )
 
 
 def steps(card: dict[str, Any]) -> int:

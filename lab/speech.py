@@ -79,13 +79,13 @@ class SpeechSSM:
         device: str | torch.device | None = None,
         baseline: str | None = None,
     ) -> SpeechSSM:
-        """From a bundle, by default the one that ships.
+        """From a bundle, by default the one that ships: a folder, or one on the Hugging Face hub, hf://user/name.
 
         language: a language model of the bundle, such as "transformer" for SpeechTransformer or "griffin30" for the
         Griffin that learnt from 30 s; `baseline` is another name of it. Raises LabError for a bundle that is missing,
         damaged or of other shapes, and for a device that this machine has not.
         """
-        path, name = Path(root) if root is not None else bundle.folder(), baseline or language
+        path, name = bundle.located(root) if root is not None else bundle.folder(), baseline or language
         parts: dict[str, Any] = {part: bundle.load(path, part) for part in ("tokenizer", name, "soundstorm", "codec")}
         if not isinstance(parts[name], LanguageModel):
             raise LabError(f"{name} is no language model; give griffin, griffin30 or transformer")

@@ -1,4 +1,4 @@
-"""lab train: models."""
+"""lab train and push: models."""
 
 from __future__ import annotations
 
@@ -111,6 +111,20 @@ def train(
                 "an honest word: a voice can be learnt from an hour, words from hundreds; the paper has 60,000 hours"
             )
         answer({"bundle": plan.bundle, "cards": cards})
+
+
+@command
+def push(
+    name: Annotated[str, typer.Argument(help="user/name on the Hugging Face hub")],
+    private: Annotated[bool, typer.Option("--private", help="For nobody else to see.")] = False,
+) -> None:
+    """Offer the bundle in use on the Hugging Face hub, with its card. `--bundle hf://user/name` speaks with it."""
+    from lab import bundle, cards
+
+    root = bundle.folder()
+    address = bundle.offer(root, name, cards.page(name, root), private)
+    console.print(f"{root} is at {address}")
+    answer({"address": address})
 
 
 def begin_bundle(plan: Plan, names: list[str]) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import safetensors
 import torch
 
+from lab import hub
 from lab.errors import LabError
 from lab.language.config import PATTERN, GriffinConfig
 from lab.language.griffin import Griffin
@@ -52,7 +53,7 @@ def load(
     for a model that cannot be fetched, files that are missing or damaged, a config that is not Griffin's, and tensors
     that are missing, unknown or of another shape. Only safetensors are read, never a pickle.
     """
-    folder = Path(source) if Path(source).is_dir() else _fetch(str(source))
+    folder = Path(source) if Path(source).is_dir() else hub.fetch(str(source), ["config.json", "model*.safetensors*"])
     config = _config(folder / "config.json", rope)
     layout = _layout(config)
     if vocabulary is not None:
@@ -75,25 +76,6 @@ def load(
         state[ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(parameter.shape)
     model.load_state_dict(state, assign=True)
     return model.eval()
-
-
-def _fetch(name: str) -> Path:
-    """The folder in which huggingface_hub keeps a model, downloaded if needed."""
-    try:
-        from huggingface_hub import snapshot_download
-
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model*.safetensors*"]))
-    except ImportError:
-        raise LabError(
-            f"{name} is no folder, and fetching it from the hub needs `pip install huggingface_hub`"
-        ) from None
-    except Exception as error:  # whatever the hub, the network or the disk says
-        reason = " ".join(str(error).split())[:200]
-        raise LabError(
-            f"{name} is no folder and cannot be fetched from huggingface.co ({reason}); where it asks for a licence "
-            "accept that there and run `hf auth login`; without a network give a folder with its config.json and "
-            "safetensors"
-        ) from error
 
 
 def _config(path: Path, rope: bool) -> GriffinConfig:
