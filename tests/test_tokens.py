@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import librosa
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,11 @@ def alone(tokenizer: Tokenizer, waveform: np.ndarray) -> Tensor:
 
 
 # Log-mel
+
+
+def test_the_bands_are_those_of_librosa() -> None:
+    wanted = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=mel.BANDS, fmin=mel.LOWEST, fmax=mel.HIGHEST)
+    assert np.array_equal(mel.mel_bands(), wanted)  # another bit may be another token
 
 
 def test_a_frame_is_centred_on_its_samples() -> None:
