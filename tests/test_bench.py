@@ -24,7 +24,8 @@ from lab.bench import Asked, Report, Row, flat, gpu, limits, passes, peers, scan
 from lab.bench.report import report, table
 from lab.bench.timing import Spread, exactly
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, state_bytes
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, generate, state_bytes
+from lab.language.decode import Forward
 from lab.language.lean import Stepper
 from lab.recurrence import rg_lru
 
@@ -48,7 +49,10 @@ ASKED = {
     "prefill": [("prefill of 64 tokens", "transformers' RecurrentGemma", Asked("at least", 1.8, 2.5))],
     "train": [("training step, 2 sequences", "transformers' RecurrentGemma", Asked("at least", 3, 5))],
     "throughput": [("throughput, 256 tokens", "SpeechTransformer", None), ("throughput, at token 256", "Speech", None)],
-    "latency": [("latency, 128 tokens", "SpeechTransformer", None), ("latency, 200 tokens", "SpeechTransformer", None)],
+    "latency": [
+        ("latency, 128 tokens", "SpeechTransformer", None),
+        ("latency, 200 tokens, both by torch", "SpeechTransformer", None),
+    ],
     "story": [
         ("seconds to the first piece", "", Asked("at most", 1.0, 0.4)),
         ("`lab story` in a new process", "", Asked("at most", 3.0, 1.5)),
@@ -139,6 +143,16 @@ def test_what_is_cold_was_evicted_before(monkeypatch: pytest.MonkeyPatch) -> Non
     done: list[int] = []
     monkeypatch.setattr(limits, "_pass", lambda words, found: done.append(words.nbytes))
     assert limits.cold(lambda: float(len(done)), 800)() == 1 and done == [800]
+
+
+def test_a_model_by_torch_is_the_same_and_no_numba_steps_it() -> None:
+    model, prompt = griffin(), torch.arange(5)
+    one, other = (
+        generate(which, prompt, generator=torch.Generator().manual_seed(0), max_tokens=9)
+        for which in (model, throughput.ByTorch(model))
+    )
+    assert list(one) == list(other)
+    assert isinstance(one._decoder, Stepper) and isinstance(other._decoder, Forward)
 
 
 def test_flops_are_those_that_torch_counts() -> None:

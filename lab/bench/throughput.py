@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.bench import limits
 from lab.bench.report import Asked, Row
@@ -176,16 +176,31 @@ def _at(
     ]
 
 
+class ByTorch(nn.Module):
+    """A model that `generate` steps by its own forward, as any but Griffin: the same means for both."""
+
+    def __init__(self, model: Model):
+        super().__init__()
+        self.model, self.vocabulary, self.context, self.device = model, model.vocabulary, model.context, model.device
+
+    def forward(self, *arguments: Any, **options: Any) -> tuple[Tensor, Any]:
+        return self.model(*arguments, **options)
+
+
 @torch.inference_mode()
 def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
-    """Seconds to the end of one sample, by `generate`, at every power of two from 128; once, as it takes minutes."""
+    """Seconds to the end of one sample, by `generate`, at every power of two from 128; once, as it takes minutes.
+
+    Griffin twice: as it is stepped, by numba, and by torch, as SpeechTransformer is.
+    """
     pair: tuple[Model, Model] = models(preset)
+    contenders = *pair, ByTorch(pair[0])
     start = torch.zeros(1, dtype=torch.int64)
-    stories = [generate(model, start, generator=torch.Generator().manual_seed(0)) for model in pair]
-    for model in pair:  # compiles
+    stories = [generate(model, start, generator=torch.Generator().manual_seed(0)) for model in contenders]
+    for model in contenders:  # compiles
         list(generate(model, start, generator=torch.Generator().manual_seed(0), max_tokens=3))
     ends = [length for length in LENGTHS if length < tokens] + [tokens]
-    elapsed, found = [0.0, 0.0], []
+    elapsed, found = [0.0] * len(stories), []
     for before, end in pairwise([0, *ends]):
         for who, story in enumerate(stories):
             began = time.perf_counter()
@@ -196,15 +211,16 @@ def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
     read = limits.reading(limits.weight_bytes(pair[0]))
     seconds = in_turn({"read": read.timer}, 5)["read"]
     rows = []
-    for end, (ours, theirs) in zip(ends, found, strict=True):
+    for end, (ours, theirs, torchs) in zip(ends, found, strict=True):
         # the mean of a cache that grows is a cache half as long
         at = [
             end * floor(model, 1, position, read.found(seconds), math.inf)
             for model, position in zip(pair, (end, end // 2), strict=True)
         ]
-        names = f"latency, {end} tokens", f"SpeechTransformer, {end} tokens"
+        name, peer = f"latency, {end} tokens", "SpeechTransformer"
         rows += [
-            Row(names[0], "s", exactly(ours), "SpeechTransformer", exactly(theirs), predicted=at[0]),
-            Row(names[1], "s", exactly(theirs), predicted=at[1]),
+            Row(name, "s", exactly(ours), peer, exactly(theirs), predicted=at[0]),
+            Row(f"{name}, both by torch", "s", exactly(torchs), peer, exactly(theirs), predicted=at[0]),
+            Row(f"{peer}, {end} tokens", "s", exactly(theirs), predicted=at[1]),
         ]
     return [*rows, read.row(seconds)]
