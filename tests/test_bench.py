@@ -142,7 +142,7 @@ def test_a_pass_reads_every_byte() -> None:
 def test_what_is_cold_was_evicted_before(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
     monkeypatch.setattr(limits, "_pass", lambda words, found: done.append(words.nbytes))
-    assert limits.cold(lambda: float(len(done)), 800)() == 1 and done == [800]
+    assert limits.cold(lambda: float(len(done)), np.ones(100, np.uint64))() == 1 and done == [800]
 
 
 def test_a_model_by_torch_is_the_same_and_no_numba_steps_it() -> None:

@@ -72,9 +72,9 @@ def read(*arrays: np.ndarray, steps: int = 10) -> Limit:
     return Limit(f"{words.nbytes / 1e6:.3g} MB read", timer(run, steps=steps), words.nbytes, "GB/s")
 
 
-def cold(run: Timer, evicted: int = EVICTED) -> Timer:
-    """What is timed, from memory: other bytes are read before it, more than a cache holds."""
-    other, found = np.ones(evicted // 8, np.uint64), np.zeros(1, np.uint64)
+def cold(run: Timer, other: np.ndarray) -> Timer:
+    """What is timed, from memory: other words are read before it, more than a cache holds."""
+    found = np.zeros(1, np.uint64)
 
     def from_memory() -> float:
         _pass(other, found)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,6 +54,7 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int, evicted: int, which: str)
     prompt, given = pair.tokens(config.window), pair.tokens(tokens, 1)
     state = model(prompt[None])[1]
     packed = {kind: pack(model, kind) for kind in KINDS}
+    other = np.ones(evicted // 8, np.uint64)
     held = [leaf.numpy() for leaf in tree_leaves(state.layers)]  # windows and states
     once = {kind: f"weights, window and state read once, {kind}" for kind in KINDS}
     reads = {kind: limits.read(packed[kind].weights, *held)._replace(name=once[kind] + which) for kind in KINDS}
@@ -62,8 +64,8 @@ def _alone(pair: peers.Pair, tokens: int, rounds: int, evicted: int, which: str)
         timers[f"{kind} step"] = timer(_steps(Stepper(packed[kind], state), given), steps=tokens)
         timers[f"{kind} read"] = reads[kind].timer
         one = timer(_steps(Stepper(packed[kind], state), given[:1]))
-        timers[f"{kind} step, cold"] = limits.cold(one, evicted)
-        timers[f"{kind} read, cold"] = limits.cold(limits.read(packed[kind].weights, *held, steps=1).timer, evicted)
+        timers[f"{kind} step, cold"] = limits.cold(one, other)
+        timers[f"{kind} read, cold"] = limits.cold(limits.read(packed[kind].weights, *held, steps=1).timer, other)
     if pair.theirs is not None:
         timers["theirs"] = partial(peers.seconds_a_token, pair.theirs, prompt[None], tokens)
     seconds = in_turn(timers, rounds, warmup=1)

@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from lab.audio.writing import HEADER
 from lab.bench.report import Asked, Row
 from lab.bench.timing import Spread, exactly, spread
 from lab.errors import LabError
@@ -23,8 +22,8 @@ FIRST_PIECE, ON_DISK, SPEED = Asked("at most", 1.0, 0.4), Asked("at most", 3.0, 
 
 def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3) -> list[Row]:
     """The bundle goes on from the first prompt by `seconds`. processes: new ones, to the first audio on disk."""
-    from lab.corpora.prompts import prompts
-    from lab.speech import SpeechSSM  # here, as no other bench needs all models: a bare GPU machine may lack audio
+    from lab.corpora.prompts import prompts  # here, as no other bench needs audio: a bare GPU machine may lack that
+    from lab.speech import SpeechSSM
 
     ssm, prompt = SpeechSSM.load(), prompts()[0].path
     firsts = []
@@ -56,6 +55,8 @@ def listened(stream: Iterable[Chunk], began: float) -> tuple[float, float, float
 
 
 def _on_disk(prompt: Path, processes: int) -> Spread:
+    from lab.audio.writing import HEADER
+
     found = []
     for _ in range(processes):
         with TemporaryDirectory() as folder:
