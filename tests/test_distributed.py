@@ -47,7 +47,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     processes.main([str(folder)])
     assert sorted(curve(folder)) == sorted(
-        [(step, "loss") for step in range(1, 9)] + [(4, "held_out_loss"), (8, "held_out_loss")]
+        [(step, name) for step in range(1, 9) for name in ("loss", "gradient_norm", "learning_rate")]
+        + [(4, "held_out_loss"), (8, "held_out_loss")]
     )
     return folder
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from lab.errors import LabError
-from lab.train import settings
+from lab.language import Griffin, GriffinConfig
+from lab.train import estimate, language, settings
 from lab.train.loop import Compute, Schedule, fit
+from lab.view.training import read_log
+from tests.commands import lab, refused
 from tests.test_train import batches, loss_of, model
 
 
@@ -17,13 +22,13 @@ def test_settings_hold_are_saved_and_given_back(tmp_path: Path) -> None:
     schedule = Schedule(4, learning_rate=0.5, warmup=2)
     asked = settings.gathered(None, ["lr=3e-4", "warmup=0", "log_every=1", "precision=mixed"])
     fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "a", settings=asked)
-    assert json.loads((tmp_path / "a/schedule.json").read_text())["learning_rate"] == 3e-4
-    assert len((tmp_path / "a/log.csv").read_text().splitlines()) >= 4
+    log = read_log(tmp_path / "a")
+    assert [step for step, _, _ in log["loss"]] == [1, 2, 3, 4] and (log["gradient_norm"][:, 2] > 0).all()
+    assert log["learning_rate"][:, 2] == pytest.approx([Schedule(4, 3e-4, 0).rate(step) for step in range(4)], rel=1e-4)
     again = settings.gathered(tmp_path / "a/run.toml", [])
     assert again.items() >= {**asked, "steps": 4, "evaluate_every": 500, "clip": 1.0}.items()
     fit(model(), loss_of, batches, schedule=Schedule(9), folder=tmp_path / "b", settings=again)
-    for name in ("run.toml", "schedule.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert (tmp_path / "a/run.toml").read_bytes() == (tmp_path / "b/run.toml").read_bytes()
     assert settings.gathered(tmp_path / "a/run.toml", ["lr=1"])["learning_rate"] == 1
 
 
@@ -51,3 +56,40 @@ def test_a_value_that_cannot_be_trained_with_is_an_error(tmp_path: Path) -> None
         fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path, settings={"clip": 0})
     with pytest.raises(LabError, match="log_every 0"):
         fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path, settings={"log_every": 0})
+
+
+def test_blocks_that_are_computed_again_learn_the_same(tmp_path: Path) -> None:
+    learnt: list[dict[str, torch.Tensor]] = []
+    for again in (False, True):
+        computed: list[int] = []
+        torch.manual_seed(0)
+        network = Griffin(GriffinConfig.preset("tiny", vocabulary=16))
+        network.blocks[0].mix.register_forward_hook(lambda *_, computed=computed: computed.append(1))
+        steps = language.batches(language.TokenStream.of([np.random.default_rng(0).integers(0, 16, 500)]), 2, 32, 0)
+        settings = {"checkpointing": again}
+        fit(network, language.loss_of, steps, schedule=Schedule(3), folder=tmp_path / f"{again}", settings=settings)
+        learnt.append(network.state_dict())
+        assert len(computed) == (6 if again else 3) and "forward" not in vars(network.blocks[0])
+    for name, value in learnt[0].items():
+        torch.testing.assert_close(value, learnt[1][name], msg=name)
+
+
+def test_what_the_paper_took_is_planned_without_memory() -> None:
+    """Griffin 2B and 9B in the paper's preset: the parameters are RecurrentGemma's, less its vocabulary."""
+    assert estimate.parameters("paper-2b")[0] == pytest.approx(2.1e9, rel=0.05)
+    assert estimate.parameters("paper-9b")[0] == pytest.approx(7.6e9, rel=0.05)
+    one, eight = (estimate.memory("paper-2b", gpus) for gpus in (1, 8))
+    assert one.weights == 8 * eight.weights == 16 * estimate.parameters("paper-2b")[0]
+    assert eight.whole < one.whole and eight.activations == one.activations
+    assert estimate.days("paper-2b", 8, "h100", 0.4) == 8 * estimate.days("paper-2b", 64, "h100", 0.4)
+
+
+def test_a_plan_is_told(desk: Path) -> None:
+    result = lab("plan", "60000", "--speed", "100", "--price", "2", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["worker_hours"] == 600 and told["bytes"] == 60_000 * 3600 * 50
+    assert [row["fits"] for row in told["train"]] == [True, True, True]
+    assert told["train"][1]["cost"] == pytest.approx(2 * 24 * 8 * told["train"][1]["days"])
+    assert "60,000 h of speech: 10.8 GB" in result.stderr
+    refused("cannot plan for 0 hours", "plan", "0")

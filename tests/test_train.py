@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import resource
 import signal
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -78,7 +78,8 @@ def until(step: int) -> Callable[[int], Tensor]:
 
 def logged(folder: Path) -> list[tuple[int, str, float]]:
     with (folder / "log.csv").open(newline="") as file:
-        return [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
+        rows = [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
+    return [row for row in rows if row[1] not in ("gradient_norm", "learning_rate")]
 
 
 def values(network: nn.Module) -> dict[str, Tensor]:
@@ -233,7 +234,9 @@ def test_tensorboard_gets_the_curves_of_the_log(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
     compute = Compute(tensorboard=True, log_every=2)
     fit(model(), loss_of, batches, schedule=Schedule(4), folder=tmp_path / "run", compute=compute)
-    assert [(step, name, pytest.approx(value, rel=1e-4)) for name, value, step in told] == logged(tmp_path / "run")
+    assert {name for name, *_ in told} == {"loss", "gradient_norm", "learning_rate"}
+    losses = [(step, name, pytest.approx(value, rel=1e-4)) for name, value, step in told if name == "loss"]
+    assert losses == logged(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(LabError, match=r"pip install speechssm-lab\[scale\]"):
         fit(model(), loss_of, batches, schedule=Schedule(1), folder=tmp_path / "none", compute=compute)
@@ -259,7 +262,7 @@ def test_it_learns_and_says_how(tmp_path: Path) -> None:
     assert figures.keys() == {"loss", "held_out", "steps", "minutes"} and figures["steps"] == 60
     assert rows[-1][2] == pytest.approx(figures["held_out"], rel=1e-4)
     assert figures["held_out"] < 0.5 * rows[1][2]
-    assert json.loads((folder / "schedule.json").read_text())["steps"] == 60
+    assert tomllib.loads((folder / "run.toml").read_text())["steps"] == 60
     again = fit(network, loss_of, until(0), schedule=schedule, folder=folder, evaluate=evaluate)
     assert again["held_out"] == figures["held_out"] and again["steps"] == 60  # complete: nothing but the figures
 
@@ -336,7 +339,7 @@ def test_a_full_disk_is_told_in_a_line_and_keeps_the_checkpoint(
     assert "\n" not in str(caught.value)
     assert f"; the last good checkpoint is that of step 3, {tmp_path}" in str(caught.value) or what == "log.csv"
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.csv", "schedule.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "log.csv", "run.toml"}
     assert [row[:2] for row in logged(tmp_path)][:2] == [(1, "loss"), (2, "loss")][: len(logged(tmp_path))]
     assert not (tmp_path / "log.csv").read_bytes()[-1:].strip()
 
@@ -435,7 +438,7 @@ def test_a_checkpoint_of_before_there_were_inputs_is_gone_on_from(tmp_path: Path
 
 def test_it_saves_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(loop.Checkpoint, "save", lambda self, schedule, step, seconds: saved.append(step))
+    monkeypatch.setattr(loop.Checkpoint, "save", lambda self, step, seconds: saved.append(step))
     schedule = Schedule(steps=3, save_seconds=-1)
     fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path)
     assert saved == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""lab corpus, shard and fetch: what models learn from."""
+"""lab corpus, shard, plan and fetch: what models learn from."""
 
 from __future__ import annotations
 
@@ -110,6 +110,51 @@ def shard(
         made = shards.make(into, given, bundle.folder(), codes=codes, hours=hours, workers=workers, engine=engine)
         count = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
         answer({"path": into, **count, "skipped": made.skipped})
+
+
+@command
+def plan(
+    source: Annotated[str, typer.Argument(help="Hours of speech, such as 60000, or what `lab corpus` reads")],
+    preset: Annotated[Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"], typer.Option()] = "paper-2b",
+    codes: Annotated[bool, typer.Option("--codes", help="With the codec's codes.")] = False,
+    speed: Annotated[
+        float | None, typer.Option(help="Seconds of speech per second of one worker. Left out: measured here.")
+    ] = None,
+    gpu: Annotated[Literal["a100", "h100", "h200"], typer.Option(help="What is trained on.")] = "h100",
+    share: Annotated[float, typer.Option(help="Of the GPU's peak that training reaches (MFU).")] = 0.4,
+    price: Annotated[float | None, typer.Option(help="Of an hour of one GPU.")] = None,
+) -> None:
+    """What it takes to tokenize a corpus, and to train Griffin with a preset's steps: hours, bytes, GPUs and money."""
+    from lab import bundle
+    from lab.corpora import scan
+    from lab.train import estimate
+
+    try:
+        hours = float(source)
+    except ValueError:
+        hours = sum(each.seconds for each in scan.documents(source, [])) / 3600
+    measured, density = estimate.tokenization(bundle.folder(), codes)
+    speed = measured if speed is None else speed
+    if not (0 < hours < math.inf and speed > 0):
+        raise LabError(f"cannot plan for {hours:g} hours at {speed:g} seconds of speech per second; give more than 0")
+    alone, size = hours / speed, hours * 3600 * density
+    console.print(
+        f"{hours:,.0f} h of speech: {size / 1e9:,.1f} GB; {alone:,.1f} hours of one worker at {speed:.0f} seconds of "
+        f"speech per second, {alone / 100:,.1f} of a hundred"
+    )
+    count, _ = estimate.parameters(preset)
+    rows = []
+    for gpus in (1, 8, 64):
+        each, days = estimate.memory(preset, gpus), estimate.days(preset, gpus, gpu, share)
+        fits = each.total < estimate.GPUS[gpu][1]
+        cost = None if price is None else price * days * 24 * gpus
+        rows.append({"gpus": gpus, "bytes": each.total, "fits": fits, "days": days, "cost": cost})
+        console.print(
+            f"{preset}, {count / 1e6:,.0f} M parameters, on {gpus} {gpu}: {each.total / 1e9:.0f} GB on each"
+            f"{'' if fits else ', which is too much'}; {days:,.1f} days at {share:.0%} of the peak"
+            + ("" if cost is None else f", {cost:,.0f} in all")
+        )
+    answer({"hours": hours, "bytes": size, "worker_hours": alone, "speed": speed, "parameters": count, "train": rows})
 
 
 @command

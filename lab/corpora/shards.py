@@ -214,7 +214,7 @@ def make(
             _write_header(folder, header | {"tokens": count, "skipped": source.skipped})
             _sweep(folder, len(parts))
     speed = throughput() if count > had else "all was there"
-    shard = Shard.open(folder, *_models(models, codes))
+    shard = Shard.open(folder, *models_of(models, codes))
     console.print(
         f"{folder}: {len(shard.starts)} documents, {count} tokens, {shard.seconds / 3600:.2f} h of speech, "
         f"{len(shard.skipped)} skipped; {speed}"
@@ -295,8 +295,8 @@ def _asked(
         raise LabError(f"cannot shard {hours:g} hours of speech; give a positive number")
     if workers < 1:
         raise LabError(f"cannot shard with {workers} workers; give 1 or more")
-    _models.cache_clear()  # the bundle may have been trained anew since
-    tokenizer, codec = _models(models, codes)
+    models_of.cache_clear()  # the bundle may have been trained anew since
+    tokenizer, codec = models_of(models, codes)
     header = {
         "source": source.name,
         "tokenizer": bundle.fingerprint(tokenizer),
@@ -398,12 +398,13 @@ def _write_header(folder: Path, header: dict[str, Any]) -> None:
 
 
 def _encoded(models: Path, codes: bool, waveform: np.ndarray) -> dict[str, np.ndarray]:
-    tokens, frames = encode(waveform, *_models(models, codes))
+    tokens, frames = encode(waveform, *models_of(models, codes))
     return {"tokens": tokens, "codes": frames} if codes else {"tokens": tokens}
 
 
 @cache
-def _models(root: Path, codes: bool) -> tuple[Tokenizer, Codec | None]:
+def models_of(root: Path, codes: bool) -> tuple[Tokenizer, Codec | None]:
+    """The tokenizer and, for `codes`, the codec of a bundle. Raises LabError for more codes than two bytes tell."""
     tokenizer, codec = bundle.load(root, "tokenizer"), bundle.load(root, "codec") if codes else None
     assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec | None)
     sizes = [tokenizer.vocabulary] + ([codec.codes] if codec else [])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import errno
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ class Checkpoint:
     def path(self) -> Path:
         return self.folder / "checkpoint.pt"
 
-    def save(self, schedule: Any, step: int, seconds: float) -> None:
+    def save(self, step: int, seconds: float) -> None:
         """In place of the one before, whole or not at all. Every process has to call it; the first one writes.
 
         Raises LabError where it cannot be written, and for weights that are not finite.
@@ -124,8 +123,6 @@ class Checkpoint:
                     except RuntimeError as failure:  # what torch makes of a full disk
                         cause = failure.__context__
                         raise cause if isinstance(cause, OSError) else OSError(str(failure)) from None
-                with replacing(self.folder / "schedule.json") as part:
-                    part.write_text(json.dumps(asdict(schedule), indent=1))
                 self._is_good(step)
             except LabError as failure:
                 error = LabError(f"{failure}; {self.good}")

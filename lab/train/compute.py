@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
 
 from lab import machine
 from lab.errors import LabError
@@ -83,10 +87,26 @@ class Compute:
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does."""
-    blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
-    for module in (*blocks, model):
+    for module in (*blocks_of(model), model):
         fully_shard(module, mesh=mesh["data_parallel"])
     return model
+
+
+@contextmanager
+def checkpointing(model: nn.Module, wanted: bool = True) -> Iterator[None]:
+    """Blocks keep their input alone for the backward pass, and are computed again there."""
+    blocks = blocks_of(model) if wanted else []
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    return [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
 
 
 def whole(state: Any, keep: bool = True) -> Any:

@@ -33,7 +33,7 @@ from lab.errors import LabError
 from lab.train import settings as run_settings
 from lab.train.batches import positive, seed_of
 from lab.train.checkpoint import Checkpoint, Log, held
-from lab.train.compute import Compute, agreed, mean, raise_together, rows_of, whole
+from lab.train.compute import Compute, agreed, checkpointing, mean, raise_together, rows_of, whole
 
 __all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
 
@@ -85,6 +85,7 @@ class Trainable:
             betas=schedule.betas,
         )
         self.order = matrices + vectors  # as the optimiser numbers them
+        self.norm = math.nan  # of the gradients of the last step, before they were clipped
         self.optimiser: Any = fabric.setup_optimizers(optimiser)
 
     def step(self, number: int, parts: list[Any], *others: nn.Module) -> tuple[dict[str, float], str]:
@@ -108,6 +109,7 @@ class Trainable:
             )
         )
         loss = torch.stack(losses).mean()
+        self.norm = float(norm)
         odd_loss, odd_norm = agreed(self.fabric, not bool(torch.isfinite(loss)), not bool(torch.isfinite(norm)))
         if odd_loss or odd_norm:
             self.optimiser.zero_grad(set_to_none=True)
@@ -190,8 +192,8 @@ def fit(
     """Train `model` in place to `schedule.steps`, from where `folder` left off, and return the last figures.
 
     `batches(step)` gives the batch of a step; `loss_of(model, batch)` the loss and what to log. The adversary, a module
-    and its own loss, takes one step before each of the model's. `folder` receives log.csv, checkpoint.pt (weights,
-    optimiser, random states, step) and schedule.json; a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
+    and its own loss, takes one step before each of the model's. `folder` receives run.toml, log.csv, checkpoint.pt
+    (weights, optimiser, random states, step); a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
     number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
     all else in float32. `inputs` names what is learnt from. `settings` take the place of what the recipe says; all that
@@ -230,13 +232,14 @@ def fit(
         return seconds + time.monotonic() - began
 
     def save() -> None:
-        checkpoint.save(schedule, step - (in_a_row if in_a_row == REFUSED else 0), elapsed())
+        checkpoint.save(step - (in_a_row if in_a_row == REFUSED else 0), elapsed())
 
     def say(message: str) -> None:
         if fabric.is_global_zero:
             console.print(f"{folder.name}: {message}")
 
-    with held(fabric, folder), _stopping(compute.stop) as signals, progress:
+    again = checkpointing(model, asked.get("checkpointing", False))
+    with held(fabric, folder), _stopping(compute.stop) as signals, again, progress:
         torch.manual_seed(seed_of(seed + fabric.global_rank))
         players = [Trainable(fabric, model, schedule, loss_of)]
         if adversary is not None:
@@ -277,7 +280,8 @@ def fit(
                     )
                 if step % compute.log_every == 0:
                     last = mean(fabric, last)
-                    raise_together(fabric, log.write(step, elapsed(), last))
+                    told = {"gradient_norm": players[0].norm, "learning_rate": schedule.rate(step - 1)}
+                    raise_together(fabric, log.write(step, elapsed(), last | told))
                     progress.update(bar, completed=step, description=f"{folder.name}: {_figured(last)}")
                 if evaluate is not None and (step % evaluate_every == 0 or step == schedule.steps):
                     model.eval()

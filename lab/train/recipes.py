@@ -98,8 +98,8 @@ class Plan:
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
-        if "batch" in self.settings and RECIPES[name].make is not language:
-            raise LabError(f"the batch of {name} cannot be set; it is a setting of the language models")
+        if RECIPES[name].make is not language and (odd := {"batch", "checkpointing"} & set(self.settings)):
+            raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
         steps = {"steps": self.steps} if self.steps else {}
         own = {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute, "settings": self.settings}
         return own | steps

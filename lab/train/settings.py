@@ -22,6 +22,7 @@ KINDS: dict[str, type] = {
     "log_every": int,  # steps
     "evaluate_every": int,  # steps
     "batch": int,  # pieces of a step, of the language models
+    "checkpointing": bool,  # compute blocks again in the backward pass, to save memory
     "precision": str,  # float32, or mixed: matrix products in bfloat16
 }
 SHORT = {"lr": "learning_rate"}
@@ -53,8 +54,8 @@ def _checked(name: str, value: Any) -> Any:
     if name not in KINDS:
         raise LabError(f"there is no setting {name!r}; there are lr, {', '.join(KINDS)}")
     kind = KINDS[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-        wanted = {int: "a whole number", float: "a number", str: "float32 or mixed"}[kind]
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "float32 or mixed"}[kind]
         raise LabError(f"cannot set {name} to {value!r}; give {wanted}")
     if kind is str and value not in ("float32", "mixed"):
         raise LabError(f"cannot set {name} to {value!r}; give float32 or mixed")

@@ -1,0 +1,80 @@
+"""What a corpus and a model of some size will take: hours, bytes and money, before anything is bought.
+
+Speeds of tokenization are measured here, or given; those of GPUs are their makers' peaks times the share that is used.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lab.corpora import shards
+from lab.errors import LabError
+from lab.language import Griffin, GriffinConfig
+from lab.train.batches import positive
+from lab.train.language import PRESETS
+
+GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9)}  # bfloat16 FLOP/s without sparsity; B
+WEIGHTS = 16  # bytes a parameter: itself, its gradient and Adam's two averages, in float32
+LOGITS = 10  # bytes a logit: bfloat16, float32, and its gradient
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each GPU, where FSDP shares the weights and blocks are computed again in the backward pass."""
+
+    gpus: int
+    weights: float  # this GPU's share of weights, gradients and optimiser
+    whole: float  # the block in use and what stands beside the blocks, whole, in bfloat16
+    activations: float  # of one piece
+
+    @property
+    def total(self) -> float:
+        return self.weights + self.whole + self.activations
+
+
+def tokenization(models: Path, codes: bool, seconds: float = 60.0) -> tuple[float, float]:
+    """Measured on noise: seconds of speech per second that one process of this machine tokenizes, and bytes of a shard
+    a second of speech."""
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
+    tokenizer, codec = shards.models_of(models, codes)
+    shards.encode(waveform[:16_000], tokenizer, codec)
+    began = time.perf_counter()
+    made = shards.encode(waveform, tokenizer, codec)
+    return seconds / (time.perf_counter() - began), sum(array.nbytes for array in made) / seconds
+
+
+def parameters(preset: str) -> tuple[int, int]:
+    """Of Griffin in a preset of training, and of its largest block. Nothing of it is in memory."""
+    if preset not in PRESETS:
+        raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
+    with torch.device("meta"):
+        model = Griffin(GriffinConfig.preset(PRESETS[preset].shapes))
+    sizes = [sum(weights.numel() for weights in block.parameters()) for block in model.blocks]
+    return sum(weights.numel() for weights in model.parameters()), max(sizes)
+
+
+def memory(preset: str, gpus: int) -> Memory:
+    """What each of `gpus` holds when one piece of the preset's length is on it."""
+    positive(gpus=gpus)
+    count, block = parameters(preset)
+    config, length = GriffinConfig.preset(PRESETS[preset].shapes), PRESETS[preset].length
+    beside = count if gpus == 1 else block + config.vocabulary * config.width
+    stream = 4 * length * config.width  # of one layer, in float32
+    within = stream * (4 + 3 * config.mlp_expansion)  # of the block that is computed again
+    return Memory(
+        gpus, WEIGHTS * count / gpus, 2 * beside, stream * config.layers + within + LOGITS * length * config.vocabulary
+    )
+
+
+def days(preset: str, gpus: int, gpu: str, share: float) -> float:
+    """Of training with the preset's tokens, at a `share` of the peak: 6 operations a parameter and token, 8 where
+    blocks are computed again."""
+    positive(gpus=gpus, share=share)
+    count, _ = parameters(preset)
+    tokens = PRESETS[preset].schedule.steps * PRESETS[preset].tokens
+    return 8 * count * tokens / (gpus * share * GPUS[gpu][0]) / 86_400
