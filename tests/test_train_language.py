@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.errors import LabError
@@ -109,6 +110,24 @@ def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
         parts.append(F.cross_entropy(network(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none"))
     expected = float(torch.cat(parts).detach().mean())
     assert language.cross_entropy(network, documents, length=12) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that knows the tokens from the 8th on, in minutes of 4 tokens; a part of one counts for nothing."""
+    monkeypatch.setattr(language, "MINUTE", 4)
+
+    class Learner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(100.0))
+
+        def forward(self, tokens: Tensor) -> tuple[Tensor, None]:
+            known = torch.arange(tokens.shape[1]) >= 8
+            return self.scale * known[None, :, None] * F.one_hot(tokens + 1, 20), None
+
+    told = language.by_minute(Learner(), [np.arange(14), np.arange(9), np.arange(3)])
+    expected = {f"held_out_loss_minute_{n}": loss for n, loss in ((1, np.log(20)), (2, np.log(20)), (3, 0.0))}
+    assert told == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["griffin", "transformer"])

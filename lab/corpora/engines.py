@@ -46,7 +46,7 @@ def local(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None,
             pool.shutdown(cancel_futures=True)
 
 
-def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpus: float = 0) -> Generator[Any, None, None]:
+def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None, None]:
     """`work` of each job, as it is done, by actors of Ray Data: of the cluster at RAY_ADDRESS, or of this machine.
 
     Each holds the models while it lives; the jobs of one that dies are done by another. Raises LabError where Ray is
@@ -66,9 +66,8 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpus: float = 0) -> Ge
         raise LabError(f"there is no Ray cluster at {where} ({error}); start one, or unset RAY_ADDRESS") from None
     ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
-    done = numbers.map(
-        _Actor, fn_constructor_args=(work, listed), concurrency=(1, workers), num_cpus=1, num_gpus=gpus or None
-    )
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
+    done = numbers.map(_Actor, fn_constructor_args=(work, listed), compute=pool, num_cpus=1)
     for row in done.iter_rows():
         yield json.loads(row["made"])
 

@@ -24,6 +24,7 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 # Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
+MINUTE = 1500  # tokens
 Batch = tuple[Tensor, Tensor, Tensor]  # tokens (B, T), targets (B, T), reset (B, T)
 
 
@@ -128,6 +129,24 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1
     return total / count
 
 
+@torch.no_grad()
+def by_minute(model: nn.Module, documents: list[np.ndarray]) -> dict[str, float]:
+    """Mean cross-entropy in nats a token of each whole minute, over the documents that are as long: what a model that
+    remembers what was said goes on to need less of."""
+    device = next(model.parameters()).device
+    minutes: dict[str, list[float]] = {}
+    for document in documents:
+        tokens = torch.from_numpy(document.astype(np.int64))[None].to(device)
+        if tokens.shape[1] <= MINUTE:
+            continue
+        logits, _ = model(tokens[:, :-1])
+        losses = F.cross_entropy(logits[0].float(), tokens[0, 1:], reduction="none")
+        for number, minute in enumerate(losses.split(MINUTE), 1):
+            if len(minute) == MINUTE:
+                minutes.setdefault(f"held_out_loss_minute_{number}", []).append(float(minute.mean()))
+    return {name: sum(values) / len(values) for name, values in minutes.items()}
+
+
 def train(
     stream: TokenStream,
     held_out: list[np.ndarray],
@@ -184,4 +203,6 @@ def train(
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
         **options,
     )
+    if held_out:
+        figures |= by_minute(network, held_out)
     return network, figures
