@@ -102,5 +102,5 @@ def test_a_gradient_of_a_gradient_is_refused(op: str) -> None:
     else:
         y, _ = causal_conv1d(x, torch.rand(8, 4, requires_grad=True), torch.rand(8), backend="numba")
     (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         gradient.square().sum().backward()

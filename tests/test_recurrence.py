@@ -292,12 +292,14 @@ def test_what_is_not_automatic_serves_only_by_name(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_is_imported_or_checked_before_it_is_asked_for() -> None:
-    asked = "import sys, lab.language; from lab.recurrence import ops; print(ops.CHECK, *sys.modules)"
+    asked = "import sys, torch, lab.language; from lab.recurrence import ops, rg_lru; x = torch.ones(1, 1, 8); "
+    asked += "rg_lru(x, x, x, x[0, 0]); print(ops.CHECK, *sys.modules)"
     env = {key: value for key, value in os.environ.items() if key != "LAB_CHECK"}
     out = subprocess.run([sys.executable, "-c", asked], env=env, capture_output=True, text=True, check=True).stdout
     checks, *modules = out.split()
     assert checks == "False" and ops.CHECK and "lab.recurrence.probe" in modules
     assert not {"triton", "mamba_ssm", "causal_conv1d", "lab.recurrence.cuda", "lab.recurrence.fused"} & set(modules)
+    assert "torch._dynamo" not in modules  # 1.5 s
 
 
 def test_float64_and_unknown_backends() -> None:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from lab.recurrence import reference
+from lab.recurrence.autograd import complete, custom_op
 
 
-@torch.library.custom_op("lab::linear_scan", mutates_args=())
+@custom_op("linear_scan")
 def linear_scan(a: Tensor, b: Tensor) -> Tensor:
     """All h_t = a_t h_(t-1) + b_t from h = 0; all are (B, T, L). Differentiable any number of times."""
     return _scan(a, b)
@@ -38,9 +39,11 @@ def _backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor]:
     return g * torch.cat([nothing, h[:, :-1]], 1), g
 
 
-linear_scan.register_fake(lambda a, b: torch.empty_like(b))
-linear_scan.register_autograd(
-    _backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output)
+complete(
+    "linear_scan",
+    lambda a, b: torch.empty_like(b),
+    _backward,
+    lambda ctx, inputs, output: ctx.save_for_backward(inputs[0], output),
 )
 
 

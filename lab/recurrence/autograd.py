@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+LIBRARY = torch.library.Library("lab", "FRAGMENT")
 HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
 
 
@@ -20,6 +21,29 @@ HUGE_PAGE, MADV_HUGEPAGE = 1 << 21, 14
 # ddecay, carry) fills the gradients, ddecay (B, L) of each sequence; carry (B, L) comes in as the gradient of the last
 # state and leaves as that of the first.
 KERNELS: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
+
+
+def custom_op(name: str) -> Callable[[Callable[..., Any]], Any]:
+    """As torch.library.custom_op, the first call of which imports all of torch._dynamo, 1.5 s. See `complete`."""
+
+    def define(function: Callable[..., Any]) -> Any:
+        schema = torch.library.infer_schema(function, mutates_args=())
+        LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
+        LIBRARY.impl(name, function, "CompositeExplicitAutograd")
+        return getattr(torch.ops.lab, name)
+
+    return define
+
+
+def complete(name: str, fake: Callable[..., Any], backward: Callable[..., Any], setup: Any = None) -> None:
+    """The shapes of what a custom op returns, and its gradient."""
+    torch.library.register_fake(f"lab::{name}", fake, lib=LIBRARY)
+    torch.library.register_autograd(f"lab::{name}", backward, setup_context=setup, lib=LIBRARY)
+
+
+def refuse(ctx: Any, *grads: Tensor) -> None:
+    """The gradient of a gradient: a kernel records no graph, and it would be wrong."""
+    raise RuntimeError("a kernel's gradient cannot be differentiated again; use backend='reference'")
 
 
 def fresh(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -36,7 +60,7 @@ def fresh(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return made
 
 
-@torch.library.custom_op("lab::rg_lru", mutates_args=())
+@custom_op("rg_lru")
 def scan(
     kernels: str,
     x: Tensor,
@@ -56,12 +80,7 @@ def scan(
     return h, h[:, -1].clone()
 
 
-@scan.register_fake
-def _(kernels: str, x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, dtype=torch.float32), x.new_empty(x.shape[::2], dtype=torch.float32)
-
-
-@torch.library.custom_op("lab::rg_lru_backward", mutates_args=())
+@custom_op("rg_lru_backward")
 def scan_backward(
     kernels: str,
     x: Tensor,
@@ -74,7 +93,7 @@ def scan_backward(
     dh: Tensor,
     dlast: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of all but reset. It has none itself: torch says so where one is asked for."""
+    """The gradients of all but reset."""
     dx, di, dr = (fresh(tensor) for tensor in (x, input_gate, recurrence_gate))
     ddecay, carry = torch.zeros_like(state), dlast.clone(memory_format=torch.contiguous_format)
     inputs = x, input_gate, recurrence_gate, decay, state, reset
@@ -82,9 +101,8 @@ def scan_backward(
     return dx, di, dr, ddecay.sum(0), carry
 
 
-@scan_backward.register_fake
-def _(kernels: str, *tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(tensor) for tensor in tensors[:5])
+def _fake(kernels: str, x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x, dtype=torch.float32), x.new_empty(x.shape[::2], dtype=torch.float32)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -96,4 +114,5 @@ def _backward(ctx: Any, dh: Tensor, dlast: Tensor) -> tuple[Tensor | None, ...]:
     return None, *scan_backward(ctx.kernels, *ctx.saved_tensors, dh, dlast), None
 
 
-scan.register_autograd(_backward, setup_context=_setup)
+complete("rg_lru", _fake, _backward, _setup)
+complete("rg_lru_backward", lambda kernels, *tensors: tuple(map(torch.empty_like, tensors[:5])), refuse)

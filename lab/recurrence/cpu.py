@@ -16,7 +16,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from lab.recurrence.autograd import KERNELS, fresh, scan
+from lab.recurrence.autograd import KERNELS, complete, custom_op, fresh, refuse, scan
 from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
@@ -162,7 +162,7 @@ def _flat(*tensors: Tensor) -> list[Tensor]:
 KERNELS["numba"] = partial(_run, _scan), partial(_run, _scan_back)
 
 
-@torch.library.custom_op("lab::causal_conv1d", mutates_args=(), device_types="cpu")
+@custom_op("causal_conv1d")
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> Tensor:
     """x (B, T, L), weight (W, L), bias (L,), state (B, W - 1, L), reset (B, T)."""
     y = fresh(x)
@@ -170,7 +170,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Ten
     return y
 
 
-@torch.library.custom_op("lab::causal_conv1d_backward", mutates_args=(), device_types="cpu")
+@custom_op("causal_conv1d_backward")
 def _convolve_back(
     x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor, dy: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -180,12 +180,13 @@ def _convolve_back(
     return dx, dweight.sum(0), dbias.sum(0), dstate
 
 
-_convolve.register_fake(lambda x, *rest: torch.empty_like(x))
-_convolve_back.register_fake(lambda *tensors: tuple(torch.empty_like(tensor) for tensor in tensors[:4]))
-_convolve.register_autograd(
+complete(
+    "causal_conv1d",
+    lambda x, *rest: torch.empty_like(x),
     lambda ctx, dy: (*_convolve_back(*ctx.saved_tensors, dy), None),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
 )
+complete("causal_conv1d_backward", lambda *tensors: tuple(map(torch.empty_like, tensors[:4])), refuse)
 
 
 def rg_lru(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
