@@ -220,9 +220,9 @@ def test_a_damaged_part_is_made_anew(tmp_path: Path, tiny_bundle: Path, whole: P
     first, *_, last = sorted((tmp_path / "parts").iterdir())
     os.truncate(last, 100)
     first.write_bytes(b"")
-    (tmp_path / "parts" / "000003-0.part.safetensors").write_bytes(b"half")
+    (tmp_path / "parts" / ".000003-0.part.safetensors").write_bytes(b"half")  # and its worker died
     make(tmp_path, SOURCE, tiny_bundle, codes=True, workers=1)
-    assert files(tmp_path) == files(whole)
+    assert files(tmp_path) == files(whole) and not (tmp_path / "parts").exists()
 
 
 def test_status_tells_who_is_at_work_and_who_died(copy: Path) -> None:
@@ -383,6 +383,9 @@ def test_a_corpus_grows_and_what_was_made_stays(
     capfd.readouterr()
     make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
     assert "all was there" in capfd.readouterr().err
+    with pytest.raises(LabError, match="was made with source .*tapes .*, and this is source .*other"):
+        make(into, replace(Source.of(str(tapes)), name="other"), tiny_bundle, workers=1)
+    assert len(Source.of(str(into)).items) == 4
     (into / "manifest.jsonl").unlink()
     with pytest.raises(LabError, match="was made from other documents"):
         make(into, Source.of(str(tapes)), tiny_bundle, workers=1)

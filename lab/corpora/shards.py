@@ -195,6 +195,7 @@ def make(
 
     with _room(folder):
         with locked(made(folder), wait=0, doing="sharding into"):
+            _begin(folder, header)
             source = source.grown(folder)
             parts = _resume(folder, header, source)
             had = count = _tokens(parts)
@@ -243,8 +244,8 @@ def share(
     seconds = 0.0
     with _room(folder):
         with locked(made(folder), doing="sharding into"):
-            source = source.grown(folder)
             _begin(folder, header)
+            source = source.grown(folder)
         there = len(_parts(folder, _header(folder)))
         turns = range(there + (number - 1 - there) % of, len(source.parts), of)
         with closing(_results(folder, source, models, codes, workers, "local", turns)) as results:
@@ -329,7 +330,6 @@ def _begin(folder: Path, header: dict[str, Any]) -> None:
 
 def _resume(folder: Path, header: dict[str, Any], source: Source) -> list[dict[str, Any]]:
     """The parts that are there, after cutting off what was written and not counted, and a last part that grew."""
-    _begin(folder, header)
     parts = _unchanged(folder, source)
     size = UNIT.itemsize * _tokens(parts)
     _cut(folder / TOKENS, size)
@@ -374,7 +374,7 @@ def _join(folder: Path, source: Source, number: int) -> dict[str, Any] | None:
 def _sweep(folder: Path, count: int) -> None:
     """Takes away what is left of parts that were appended, and the folder of the parts if no other is there."""
     for path in (folder / PARTS).iterdir():
-        if int(path.name[:6]) < count:
+        if int(path.name.lstrip(".").partition("-")[0]) < count:  # with a point: half written when its worker died
             path.unlink(missing_ok=True)
     with suppress(OSError):
         (folder / PARTS).rmdir()

@@ -6,6 +6,7 @@ Where several processes train, each runs the recipe; the first one makes the dat
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections import defaultdict
@@ -131,7 +132,7 @@ class Plan:
             if value != getattr(Plan, option, None):
                 words += [f"--{option}", str(value)]
         for setting, value in self.settings.items():
-            words += ["--set", f"{setting}={value}"]
+            words += ["--set", f"{setting}={json.dumps(value)}"]
         return shlex.join(words + ["--warm"] * (self.warm and not RECIPES[name].part))
 
 
@@ -229,7 +230,9 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     options = plan.options(name) | {"begin": plan.begin(name), "vocabulary": tokenizer.config.codes}
     model, figures = soundstorm_recipe.train(utterances, plan.work / name, **options)
     seconds = {"narrated": narrated.seconds}
-    seconds |= {"librispeech" if name is plan.speech else str(name): shard.seconds for name, shard in read.items()}
+    seconds |= {
+        "librispeech" if name is plan.speech else Path(name).name: shard.seconds for name, shard in read.items()
+    }
     return _finish(plan, name, model, figures, seconds)
 
 
