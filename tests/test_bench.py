@@ -296,7 +296,10 @@ def test_without_transformers_the_rows_say_so(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "transformers", None)
     told = peers.NOT_INSTALLED
-    rows = [passes.prefill("tiny", 16, rounds=1)[0], step._alone(peers.pair(GriffinConfig.preset("tiny")), 2, 1)[0]]
+    rows = [
+        passes.prefill("tiny", 16, rounds=1)[0],
+        step._alone(peers.pair(GriffinConfig.preset("tiny")), 2, 1, 800, "")[0],
+    ]
     rows += [row for row in scan.rows(T=8, widths=(8,), rounds=1, slow=1) if "_rnn_scan" in row.name]
     assert len(rows) == 3
     for row in rows:

@@ -161,7 +161,7 @@ def test_results_as_json(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     story = found("story", "prompt.wav", "--minutes", SECOND, "--seed", "3", "--json")
     assert story["path"] == "story.wav" and story["seconds"] == 5 and story["seed"] == 3 and not story["stopped"]
-    assert len(story["tokens"]) == 125 and story["prompt_tokens"] == 100 and story["seams"] == []
+    assert len(story["tokens"]) == 125 and story["prompt_tokens"] == 100 and story["seams"] == [1.76]
     assert story["timings"].keys() == {"prompt", "language", "voice"}
     assert found("--json", "tokens", "prompt.wav")["tokens"] == story["tokens"][:100]
     doctor = found("doctor", "--json")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lab.errors import LabError
-from lab.recurrence import backends, causal_conv1d, cuda, probe, reference, rg_lru
+from lab.recurrence import associative, backends, causal_conv1d, cuda, probe, reference, rg_lru
 from tests.test_recurrence import (
     KINDS,
     OPS,
@@ -322,7 +322,7 @@ def test_a_gradient_of_a_gradient_is_refused(name: str, backend: str) -> None:
 
 
 def test_automatic_choice_where_the_kernels_work() -> None:
-    """As on a GPU, where there is no numba; what the convolution cannot take goes to the reference."""
+    """As on a GPU, where there is no numba; what the kernels cannot take goes to plain torch."""
     gpu = {op: tuple(b for b in table if b.name != "numba") for op, table in probe.BACKENDS.items()}
     with pytest.MonkeyPatch.context() as patch:
         for op, table in gpu.items():
@@ -332,7 +332,7 @@ def test_automatic_choice_where_the_kernels_work() -> None:
         assert probe.pick("causal_conv1d", "auto", x) is cuda.causal_conv1d
         assert probe.pick("causal_conv1d", "auto", x, width=5) is reference.causal_conv1d
         assert probe.pick("causal_conv1d", "auto", x[..., :7]) is reference.causal_conv1d
-        assert probe.pick("rg_lru", "auto", x.double()) is reference.rg_lru
+        assert probe.pick("rg_lru", "auto", x.double()) is associative.rg_lru
 
 
 def test_a_version_without_state_and_resets_together(stand_ins: SimpleNamespace) -> None:
