@@ -3,7 +3,7 @@
     log-mel 100 Hz -> two strided convolutions, 25 Hz -> blocks -> vector quantizer -> blocks -> characters (CTC)
 
 The CTC head stands *after* the quantizer: the words have to pass through the tokens, the speaker has not. The encoder
-is bidirectional, about 1.4 s to each side, so a window's tokens depend on what comes next: see `encode` for what
+is bidirectional, about 1.4 s to each side, so a window's tokens depend on what comes next: see `in_windows` for what
 follows from that.
 """
 
@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import audio, windows
+from lab import windows
 from lab.errors import LabError
 from lab.nn import VectorQuantizer
 from lab.nn.convnext import convnext_blocks
 from lab.nn.indices import as_indices
 from lab.presets import Presets
 from lab.tokens import ctc, mel
+from lab.tokens.windowed import in_windows
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 
@@ -101,7 +102,7 @@ class Tokenizer(nn.Module):
     @torch.inference_mode()
     def tokenize(self, waveform: Tensor) -> Tensor:
         """One window: (B, N) at 16 kHz, N a multiple of 640 -> tokens (B, N / 640), without any windowing."""
-        return self.quantizer.nearest(self.narrow(self.features(self.mel(waveform))))
+        return self.quantizer.nearest(self.narrow(self.features(self.mel(waveform.to(self.device)))))
 
     def encode(
         self,
@@ -111,23 +112,9 @@ class Tokenizer(nn.Module):
     ) -> Tensor:
         """Waveform (N,) float32 at 16 kHz -> tokens (ceil(N / 640),) int64, in windows of 30 s that overlap by 4 s.
 
-        The last window is filled with the *start of the same waveform* and the tokens of the filling are dropped.
-        Silence would tell the tokens before it that the end is near, and a language model would learn to end (paper
-        section 3.3, "implicit EOS"). Raises LabError for what is no waveform, is empty or not finite.
+        Raises LabError for what is no waveform, is empty or not finite.
         """
-        waveform = audio.as_waveform(waveform)
-        tokens = -(-len(waveform) // TOKEN_HOP)
-        if tokens == 0:
-            raise LabError("there is nothing to tokenize: the waveform is empty")
-        parts = windows.plan(tokens, window, overlap)
-        # Filled as far as the encoder sees beyond the last token; what lies further cannot change it.
-        end = min(tokens + self.reach, parts[-1].start + window)
-        padded = np.resize(waveform, TOKEN_HOP * end)  # repeats from the start
-        kept = []
-        for part in parts:
-            samples = padded[TOKEN_HOP * part.start : TOKEN_HOP * min(part.start + window, end)]
-            kept.append(self.tokenize(torch.from_numpy(samples[None]).to(self.device))[0, part.kept()])
-        return torch.cat(kept)
+        return in_windows(self.tokenize, waveform, TOKEN_HOP, self.reach, window, overlap)
 
     def transcribe(self, tokens: Tensor | Sequence[int]) -> str:
         """Tokens (T,) -> text, by greedy CTC decoding. Raises LabError for tokens that this tokenizer has not."""
