@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes
+import re
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,20 @@ ACCENTS = ("en-us", "en-us-nyc", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-
 
 # speak_lib.h
 _SYNCHRONOUS, _RATE, _PITCH, _CHARACTERS, _UTF8 = 2, 1, 3, 1, 1
+_END, _WORD = 0, 1  # kinds of events
+
+
+class _Event(ctypes.Structure):
+    _fields_ = [
+        ("kind", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),  # characters, from 1
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # ms
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("name", ctypes.c_char * 8),
+    ]
 
 
 @dataclass(frozen=True)
@@ -44,9 +60,23 @@ class Narrator:
 
         Raises LabError when espeak-ng does not know the voice.
         """
-        spoken, rate = _synthesize(text, self.voice, round(self.rate * self.size), self.pitch)
+        return self._spoken(text)[0]
+
+    def read_words(self, text: str) -> tuple[np.ndarray, list[tuple[float, str]]]:
+        """As `read`, and when each word begins, in seconds, as espeak-ng tells it; "of the" may be one word to it."""
+        waveform, starts = self._spoken(text)
+        beginnings = [found.start() for found in re.finditer(r"\S+", text)]
+        # espeak-ng counts characters around a full stop one too many or too few
+        times = {min(beginnings, key=lambda beginning: abs(beginning - at)): time for time, at in reversed(starts)}
+        places = sorted(times)
+        return waveform, [
+            (times[at] * self.size, text[at:end]) for at, end in zip(places, [*places[1:], len(text)], strict=True)
+        ]
+
+    def _spoken(self, text: str) -> tuple[np.ndarray, list[tuple[float, int]]]:
+        spoken, rate, starts = _synthesize(text, self.voice, round(self.rate * self.size), self.pitch)
         # Played back at another rate a voice gets smaller or larger; the reading rate above undoes the change of tempo.
-        return audio.set_level(audio.resample(spoken, round(rate / self.size), audio.SAMPLE_RATE))
+        return audio.set_level(audio.resample(spoken, round(rate / self.size), audio.SAMPLE_RATE)), starts
 
 
 NAMED = (
@@ -136,20 +166,26 @@ def named(name: str) -> Narrator:
     raise LabError(f"there is no narrator {name!r}; there are {', '.join(n.name for n in NAMED + HELD_OUT)}")
 
 
-def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int]:
-    """Samples and their rate, by an espeak-ng opened anew (4 ms) with chance of its own: the flutter of its pitch runs
-    on from text to text, no call resets it, and the same text must give the same samples whatever was read before.
+def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int, list[tuple[float, int]]]:
+    """Samples, their rate, and for each word when it begins and at which character.
+
+    By an espeak-ng opened anew (4 ms) with chance of its own: the flutter of its pitch runs on from text to text, no
+    call resets it, and the same text must give the same samples whatever was read before.
     """
     _, _, variant = voice.partition("+")
     if variant and not (_variants_folder() / variant).is_file():  # espeak-ng would read on without it
         raise LabError(f"espeak-ng has no variant {variant!r}; there are {', '.join(variants())}")
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     chunks: list[bytes] = []
+    words: list[tuple[float, int]] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def collect(samples, count, _events):
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+    def collect(samples, count, events):
         if count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
+        for event in takewhile(lambda event: event.kind != _END, events):
+            if event.kind == _WORD:
+                words.append((event.audio_position / 1000, event.text_position - 1))
         return 0
 
     try:
@@ -170,4 +206,4 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
     finally:
         library.espeak_Terminate()
         _ctypes.dlclose(library._handle)
-    return np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768, sample_rate
+    return np.frombuffer(b"".join(chunks), np.int16).astype(np.float32) / 32768, sample_rate, words
