@@ -28,6 +28,8 @@ from lab.errors import LabError
 from lab.files import locked, made, replacing
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.packed import rounded
+from lab.others.one_voice import OneVoice, OneVoiceConfig
+from lab.others.units import Units, UnitsConfig
 from lab.paths import data_folder
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
@@ -38,6 +40,8 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "transformer": (SpeechTransformer, TransformerConfig),
     "soundstorm": (SoundStorm, SoundStormConfig),
     "codec": (Codec, CodecConfig),
+    "units": (Units, UnitsConfig),
+    "durations": (OneVoice, OneVoiceConfig),
 }
 # Running averages of codebooks: training needs them, a bundle does not.
 _TRAINING_ONLY = ("usage", "sums", "started")

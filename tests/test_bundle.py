@@ -39,7 +39,7 @@ def edit(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (root / "bundle.json").write_text(json.dumps(entries))
 
 
-NAMES = (*bundle.KINDS, "griffin30")
+NAMES = ("tokenizer", "griffin", "transformer", "soundstorm", "codec", "griffin30")  # of the fixture
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,10 @@ transformer         inside and beyond its training length
 transformer+3s      slide-and-prompt: where its training length is full it starts again from the newest 3 s
 transformer+10s     or 10 s
 transformer+window  or all that leaves room for 3 s of new speech
+gslm                the paper's other systems (`lab.others`): they refuse more than their own length; +3s, +10s and
+twist, spiritlm,    +window as above
+spiritlm-base,
+audiolm
 codec               the reference through the codec alone
 voice               the tokens of the reference, spoken in the voice of the prompt
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +27,24 @@ from lab import bundle
 from lab.audio import Waveform
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Sound
+from lab.others.audiolm import AudioLM
+from lab.others.continuation import Continues
+from lab.others.gslm import GSLM
+from lab.others.spiritlm import SpiritLM
+from lab.others.twist import TWIST
 from lab.speech import SpeechSSM
 from lab.tokens import TOKEN_RATE
 
 TRUTH = "ground truth"
 STAGES = ("codec", "voice")
 NEW = 3 * TOKEN_RATE  # tokens between two restarts from the whole window
+OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
+    "gslm": lambda load: GSLM.of(load, "gslm", "gslm"),
+    "twist": lambda load: TWIST.of(load, "twist", "twist"),
+    "spiritlm": lambda load: SpiritLM.of(load, "spiritlm", "twist"),  # the same units and voice
+    "spiritlm-base": lambda load: SpiritLM.of(load, "spiritlm-base", "twist"),
+    "audiolm": AudioLM.of,
+}
 _RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
 
 
@@ -39,11 +56,14 @@ class System:
     temperature: float | None  # None: nothing is sampled from a language model
     weights: dict[str, str]  # of `bundle.digests`, of the models that decide what is heard
     go_on: Callable[[Example, Sound, float], Waveform]
+    trained: float | None = None  # seconds of the longest speech that its language model learnt from
 
 
 def load(name: str, root: Path, temperature: float, device: str | None = None) -> System:
     """A system of the bundle at `root`. Raises LabError for one that it has not."""
     stage = name in STAGES
+    if name.partition("+")[0] in OTHERS:
+        return _other(name, root, temperature, device)
     language, _, restart = ("griffin", "", "") if stage else name.partition("+")
     ssm = SpeechSSM.load(root, language=language, device=device)
     digests = bundle.digests(root)
@@ -51,7 +71,28 @@ def load(name: str, root: Path, temperature: float, device: str | None = None) -
     weights = {model: digests[model] for model in models}
     if stage:
         return System(name, None, weights, _through_codec(ssm) if name == "codec" else _spoken_again(ssm))
-    return System(name, temperature, weights, _continued(ssm, temperature, _slide(name, restart, ssm.language.context)))
+    go_on = _continued(ssm, temperature, _slide(name, restart, ssm.language.context))
+    piece = bundle.index(root)[language]["card"].get("at_the_end", {}).get("piece", ssm.language.context)
+    return System(name, temperature, weights, go_on, piece and piece / TOKEN_RATE)
+
+
+def _other(name: str, root: Path, temperature: float, device: str | None) -> System:
+    kind, _, restart = name.partition("+")
+    digests, weights = bundle.digests(root), {}
+
+    def load(model: str) -> Any:
+        found = bundle.load(root, model)
+        weights[model] = digests[model]
+        return found if device is None else found.to(device)
+
+    system = OTHERS[kind](load)
+    slide = _slide(name, restart, round(TOKEN_RATE * system.longest))
+    seconds = None if slide is None else slide / TOKEN_RATE
+
+    def go_on(example: Example, sound: Sound, new: float) -> Waveform:
+        return system.go_on(sound.prompt, new, seed=example.seed, temperature=temperature, slide=seconds).waveform
+
+    return System(name, temperature, weights, go_on, system.longest)
 
 
 def _slide(name: str, restart: str, context: int | None) -> int | None:
