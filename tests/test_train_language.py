@@ -148,9 +148,11 @@ def test_any_length_of_pieces_learns_as_much_in_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     told: dict[str, Any] = {}
-    monkeypatch.setattr(language, "fit", lambda *_, schedule, inputs, **__: told.update(inputs, steps=schedule.steps))
     monkeypatch.setattr(
-        language, "batches", lambda stream, size, length, seed: told.update(size=size, length=length)
+        language, "fit", lambda *_, schedule, inputs, **__: told.update(inputs, steps=schedule.steps) or {}
+    )
+    monkeypatch.setattr(
+        language, "batches", lambda stream, size, length, *_: told.update(size=size, length=length)
     )  # fmt: skip
     language.train(stream(), [], tmp_path, length=length)
     assert told["length"] == length and told["size"] == {750: 5, 1024: 4, 6000: 1}[length]
@@ -162,8 +164,8 @@ def test_any_length_of_pieces_learns_as_much_in_all(
 def test_the_paper_s_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, rows: int) -> None:
     """768k tokens a step, 100k steps (paper section 3.1)."""
     told: dict[str, Any] = {}
-    monkeypatch.setattr(language, "fit", lambda *_, schedule, **__: told.update(schedule=schedule))
-    monkeypatch.setattr(language, "batches", lambda stream, size, length, seed: told.update(size=size))
+    monkeypatch.setattr(language, "fit", lambda *_, schedule, **__: told.update(schedule=schedule) or {})
+    monkeypatch.setattr(language, "batches", lambda stream, size, *_: told.update(size=size))
     monkeypatch.setattr(language.GriffinConfig, "preset", lambda name, **_: GriffinConfig(32, 16, 1, 1, 16))
     language.train(stream(), [], tmp_path, preset="paper-2b", length=language.LENGTHS[seconds])
     schedule = told["schedule"]

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from lab.train.recipes import Plan
 
 Model = Literal[
-    "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all"
-]
+    "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all",
+    "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
+    "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
+    "gslm-units", "gslm-voice", "gslm-durations", "gslm-language",
+    "twist-units", "twist-voice", "twist-durations", "twist-language",
+    "spiritlm-language", "spiritlm-base-language", "audiolm-semantic", "audiolm-coarse", "audiolm-fine",
+]  # fmt: skip
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
 Length = Literal["30s", "1min", "2min", "4min", "16min"]
 
@@ -28,7 +33,8 @@ def train(
         Model,
         typer.Argument(
             help="A model of the bundle, or all of them. encoder and ctc-head: the tokenizer's parts before and "
-            "after its tokens; decoder: the codec's part after its codes"
+            "after its tokens; decoder: the codec's part after its codes; gslm, twist, spiritlm, audiolm: all models "
+            "of that system, others: of all systems, without those that are there"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(
@@ -81,7 +87,7 @@ def train(
 ) -> None:
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
     from lab.corpora import librispeech
-    from lab.train import recipes
+    from lab.train import others, recipes
     from lab.train import settings as run_settings
     from lab.train.loop import Compute
 
@@ -91,13 +97,14 @@ def train(
     steps = settings.pop("steps", None) if steps is None else steps
     given = (steps, hours, seed, preset, length, corpus, warm, init, settings, compute)
     plan = recipes.Plan(work, into, speech, *given)
-    names = list(recipes.WHOLE) if model == "all" else [str(model)]
+    several = {"all": recipes.WHOLE} | others.SYSTEMS
+    names = list(several.get(model, (model,)))
     fabric = compute.fabric()
     with fabric.rank_zero_first():
         begin_bundle(plan, names)
     cards = {}
     for name in names:
-        if model == "all" and recipes.complete(name, plan):
+        if model in several and recipes.complete(name, plan):
             said = f"{name}: complete in {plan.bundle}"
         else:
             cards[name] = card = recipes.train(name, plan)

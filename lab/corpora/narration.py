@@ -74,9 +74,9 @@ def voice_samples(number: int) -> tuple[Utterance, Utterance]:
     return utterance(first, narrator), utterance(second, narrator)
 
 
-def training_story(number: int) -> Utterance:
+def training_story(number: int, sentences: int = 96) -> Utterance:
     """Story `number` by one of the clear narrators, each in turn: a language model is to learn what is said."""
-    return story(training_seed(number), narrators.CLEAR[number % len(narrators.CLEAR)])
+    return story(training_seed(number), narrators.CLEAR[number % len(narrators.CLEAR)], sentences)
 
 
 def held_out_story(number: int, narrator: Narrator | None = None, sentences: int = 12) -> Utterance:

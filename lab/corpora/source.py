@@ -12,6 +12,7 @@ from lab.corpora import manifest, narration, scan
 from lab.corpora.manifest import Document
 from lab.corpora.utterance import Utterance
 
+LONG_STORY = 420  # sentences: 17 minutes, more than the longest piece that a language model learns from
 PART = 600.0  # seconds of recordings that are made, written and lost together: some 10 s of work
 
 
@@ -28,9 +29,11 @@ class Source:
 
     @classmethod
     def of(cls, name: str) -> Source:
-        """`stories`, `voices`, or what `scan.documents` reads: a folder, a manifest, tars, lhotse's cuts."""
+        """`stories`, `long-stories`, `voices`, or what `scan.documents` reads: folders, manifests, tars, cuts."""
         if name == "stories":
             return cls._narrated(name, _story, 1, 60.0)
+        if name == "long-stories":
+            return cls._narrated(name, _long_story, 1, 60.0)
         if name == "voices":
             return cls._narrated(name, narration.voice_samples, 16, 7.0)
         left_out: list[str] = []
@@ -84,6 +87,10 @@ class Source:
 
 def _story(number: int) -> tuple[Utterance]:
     return (narration.training_story(number),)
+
+
+def _long_story(number: int) -> tuple[Utterance]:
+    return (narration.training_story(number, LONG_STORY),)
 
 
 def _document(document: Document) -> tuple[Utterance]:

@@ -6,7 +6,7 @@ Pieces are cut anywhere from one flat stream of documents; where a document begi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,11 @@ class TokenStream:
         return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
 
 
-def batches(stream: TokenStream, size: int, length: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> `size` pieces of `length` tokens. Raises LabError for a stream that is not longer than a piece."""
+def batches(stream: TokenStream, size: int, length: int, seed: int, given: int = 0) -> Callable[[int], Batch]:
+    """Step -> `size` pieces of `length` tokens. Tokens below `given` are read and not predicted.
+
+    Raises LabError for a stream that is not longer than a piece.
+    """
     positive(size=size, length=length)
     if len(stream.tokens) <= length:
         raise LabError(f"{len(stream.tokens)} tokens are too few for pieces of {length}; make more stories")
@@ -95,7 +98,8 @@ def batches(stream: TokenStream, size: int, length: int, seed: int) -> Callable[
         at = rng.integers(0, len(stream.tokens) - length, size)[:, None] + np.arange(length + 1)
         tokens = torch.from_numpy(stream.tokens[at].astype(np.int64))
         reset = torch.from_numpy(begins[at])
-        targets = tokens[:, 1:].masked_fill(reset[:, 1:], -100)  # nobody can know how the next story begins
+        unasked = reset[:, 1:] | (tokens[:, 1:] < given)  # nobody can know how the next story begins
+        targets = tokens[:, 1:].masked_fill(unasked, -100)
         reset[:, 0] = True
         return tokens[:, :-1], targets, reset[:, :-1]
 
@@ -147,6 +151,21 @@ def by_minute(model: nn.Module, documents: list[np.ndarray]) -> dict[str, float]
     return {name: sum(values) / len(values) for name, values in minutes.items()}
 
 
+def take_layers(network: Griffin | SpeechTransformer, text: Griffin | SpeechTransformer) -> None:
+    """Begin with the layers of a language model of text; the embedding stays new, as units are no letters (paper
+    section 3.1). Raises LabError for one of other layers."""
+    apart = {"vocabulary", "context", "lambda_init"}
+    ours, theirs = (asdict(model.config) for model in (network, text))
+    differ = [key for key in ours if key not in apart and ours[key] != theirs.get(key)]
+    if type(network) is not type(text) or differ:
+        shapes = ", ".join(f"{key} {theirs.get(key)} and not {ours[key]}" for key in differ) or type(text).__name__
+        raise LabError(
+            f"cannot begin a {type(network).__name__} with the layers of that model of text: it has {shapes}"
+        )
+    weights = {key: value.float() for key, value in text.state_dict().items() if key != "embedding"}
+    network.load_state_dict(weights, strict=False)
+
+
 def train(
     stream: TokenStream,
     held_out: list[np.ndarray],
@@ -159,8 +178,10 @@ def train(
     size: int | None = None,
     length: int | None = None,
     seed: int = 0,
+    given: int = 0,
     begin: Griffin | SpeechTransformer | None = None,
     config: Any = None,
+    text: Griffin | SpeechTransformer | None = None,
     inputs: Mapping[str, str] | None = None,
     **options: Any,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
@@ -168,8 +189,9 @@ def train(
 
     `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
     as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
-    length. `begin` gives the weights to begin with; `config` takes the place of the preset's. `options` are `fit`'s.
-    Raises LabError for another model or preset, too few tokens, and tokens outside the vocabulary.
+    length. `given`: as in `batches`. `begin` gives the weights to begin with; `text`, a language model of text, those
+    of all layers but the embedding; `config` takes the place of the preset's. `options` are `fit`'s. Raises LabError
+    for another model or preset, too few tokens, and tokens outside the vocabulary.
     """
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
@@ -191,10 +213,12 @@ def train(
         raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
     if begin is not None:
         take_over(network, begin)
+    elif text is not None:
+        take_layers(network, text)
     figures = fit(
         network,
         loss_of,
-        batches(stream, size, length, seed),
+        batches(stream, size, length, seed, given),
         schedule=schedule,
         folder=folder,
         evaluate=(lambda network: {"held_out_loss": cross_entropy(network, held_out)}) if held_out else None,
@@ -205,4 +229,4 @@ def train(
     )
     if held_out:
         figures |= by_minute(network, held_out)
-    return network, figures
+    return network, figures | {"piece": float(length)}

@@ -26,11 +26,12 @@ from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.errors import LabError
-from lab.language import recurrentgemma
+from lab.language import SpeechTransformer, recurrentgemma
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
 from lab.train import language as language_recipe
+from lab.train import others as others_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
 from lab.train.batches import seed_of
@@ -189,11 +190,13 @@ def codec(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def language(plan: Plan, name: str) -> dict[str, Any]:
-    """griffin30 is the paper's ablation: Griffin that never saw more than 30 s at once, and as many tokens in all."""
+    """A language model of semantic tokens, by its name in VARIANTS; each reads as many tokens in all."""
+    variant = VARIANTS.get(name, Variant(name))
+    length, corpus = variant.length or plan.length, variant.corpus or plan.corpus
     tokenizer = plan.load("tokenizer")
-    shard = _shard(plan, plan.corpus)
+    shard = _shard(plan, corpus)
     begin = plan.begin(name)
-    if plan.corpus == "stories":
+    if corpus in ("stories", "long-stories"):
         stream = language_recipe.TokenStream(shard.tokens, shard.starts)
         stories = [narration.development_story(number, sentences=20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
@@ -204,12 +207,11 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         count = min(8, max(1, len(documents) // 10))
         held_out, documents = documents[:count], documents[count:]
         stream = language_recipe.TokenStream.of(documents, drop=language_recipe.END)
-    length = "30s" if name == "griffin30" else plan.length
     model, figures = language_recipe.train(
         stream,
         held_out,
         plan.work / name,
-        model=name.removesuffix("30"),
+        model=variant.model,
         preset=plan.preset,
         length=LENGTHS[length] if length else None,
         vocabulary=tokenizer.config.codes,
@@ -217,9 +219,32 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         config=begin.config if plan.init else None,
         size=plan.settings.get("batch"),
         **plan.options(name),
+        **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
-    source = "narrated" if plan.corpus == "stories" else Path(plan.corpus).name
+    source = "narrated" if corpus in ("stories", "long-stories") else Path(corpus).name
     return _finish(plan, name, model, figures, {source: shard.seconds})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A language model that is not called after its kind: where it is set, the length of pieces and what it reads."""
+
+    model: str
+    length: str | None = None
+    corpus: str | None = None
+
+
+VARIANTS = {
+    "griffin30": Variant("griffin", "30s"),  # the paper's ablation: it never saw more than 30 s at once
+    "griffin-16min": Variant("griffin", "16min", "long-stories"),  # and SpeechSSM-X: it saw 16 minutes
+    "griffin-text": Variant("griffin"),  # it begins with a Griffin of text, as SpeechSSM with RecurrentGemma
+    "audiolm-semantic": Variant("transformer", "30s"),
+}
+
+
+def other(plan: Plan, name: str) -> dict[str, Any]:
+    """A model of the systems that the paper compares with, or of text."""
+    return _finish(plan, name, *others_recipe.train(plan, name))
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
@@ -261,8 +286,11 @@ RECIPES = {
     "soundstorm": Recipe(soundstorm, "voices", ("tokenizer", "codec")),
     "decoder": Recipe(decoder, "voices", ("tokenizer", "soundstorm"), part="codec"),
 }
+RECIPES |= {name: Recipe(language, "stories", ("tokenizer",)) for name in VARIANTS}
+RECIPES["griffin-text"] = Recipe(language, "stories", ("tokenizer", "text-griffin"))
+RECIPES |= {name: Recipe(other, "stories", models) for name, models in others_recipe.MODELS.items()}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
-WHOLE = tuple(name for name, recipe in RECIPES.items() if recipe.part != "tokenizer")
+WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder")
 
 
 def train(name: str, plan: Plan) -> dict[str, Any]:
@@ -294,7 +322,8 @@ def complete(name: str, plan: Plan) -> bool:
 def inputs(name: str, plan: Plan) -> dict[str, str]:
     """What a model learns from: another story world, folder, tokenizer or codec has another digest."""
     recipe = RECIPES[name]
-    speech = plan.corpus if recipe.make is language else recipe.speech
+    corpus = VARIANTS[name].corpus if name in VARIANTS else None
+    speech = corpus or plan.corpus if recipe.make is language else recipe.speech
     found = {speech: shards.digest(speech), "hours": f"{plan.hours or 'as the recipe has'}"}
     if recipe.make is language:
         found |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
@@ -390,5 +419,7 @@ def _finish(
     made = card(data, figures, **more)
     weights = whole(model.state_dict())  # of all processes, where they share the model
     if not distributed.is_initialized() or distributed.get_rank() == 0:
-        bundle.save(plan.bundle, entry, model, made, weights, int8=entry in ("griffin30", "transformer"))
+        bundle.save(
+            plan.bundle, entry, model, made, weights, int8=entry == "griffin30" or isinstance(model, SpeechTransformer)
+        )
     return made

@@ -1,0 +1,216 @@
+"""The recipes of lab.others: they learn, and what they make goes on from a prompt; words are where they are said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lab import bundle
+from lab.corpora import Utterance, narration, narrators, shards
+from lab.corpora.shards import Shard
+from lab.corpora.utterance import int16
+from lab.errors import LabError
+from lab.evaluate import systems
+from lab.evaluate.examples import Example, Sound
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.others.one_voice import OneVoice, OneVoiceConfig
+from lab.others.units import Units, UnitsConfig, without_repeats
+from lab.train import language, others, recipes
+from lab.train import units as recipe
+from lab.train.language import TokenStream
+from lab.train.recipes import Plan
+from tests.spoken import voiced
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Units:
+    torch.manual_seed(0)
+    return Units(UnitsConfig.preset("tiny", units=6))
+
+
+def test_the_encoder_learns_what_was_hidden(tmp_path: Path, tiny: Units, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "SECONDS", 2)
+    speech = [voiced(9.0, level) for level in (0.05, 0.1, 0.2)]
+    untrained = recipe.Learner(tiny)(torch.from_numpy(np.stack([each[:32_000] for each in speech])))[0]
+    figures = recipe.train_encoder(tiny, [int16(each) for each in speech], tmp_path, steps=60, size=2)
+    assert figures["masked"] < float(untrained.detach()) - 0.3
+    explained = recipe.cluster(tiny, speech)
+    assert 0.3 < explained < 1
+    assert len(without_repeats(tiny.encode(speech[0]))[0]) > 5
+    with pytest.raises(LabError, match="4 frames of speech make no 6 clusters"):
+        recipe.cluster(tiny, [voiced(0.08)])
+
+
+def test_durations_of_units_are_learnt(tmp_path: Path) -> None:
+    shape = dict(units=4, rate=25, frames=75, levels=2, timbre=0, pace=10.0)
+    one_voice = OneVoice(OneVoiceConfig.preset("tiny", **shape))
+    lasts = torch.tensor([1, 3, 6, 10])
+    units = torch.arange(40) * 3 % 4
+    figures = recipe.train_durations(one_voice, [(units, lasts[units])], tmp_path, steps=300, size=1)
+    assert figures["loss"] < 0.1
+    found = one_voice.eval().durations(units)[10:14]
+    assert (found - lasts[units[10:14]]).abs().max() <= 1
+
+
+def test_the_first_and_last_unit_of_a_recording_teach_no_duration() -> None:
+    batch = recipe.duration_batches([(torch.arange(5), torch.full((5,), 7))], 2, seed=0)(0)
+    assert batch.lasts.tolist() == [[0, 7, 7, 7, 0]] * 2
+
+
+def test_given_tokens_are_read_and_not_predicted() -> None:
+    stream = TokenStream.of([np.arange(1000) % 10])
+    tokens, targets, _ = language.batches(stream, 3, 20, seed=0, given=4)(0)
+    following = (tokens + 1) % 10
+    assert torch.equal(targets, torch.where(following < 4, -100, following))
+
+
+@pytest.mark.parametrize("kind", ["griffin", "transformer"])
+def test_layers_of_a_model_of_text_go_on_and_its_embedding_does_not(kind: str) -> None:
+    torch.manual_seed(0)
+    text: Any
+    network: Any
+    if kind == "griffin":
+        text, network = (Griffin(GriffinConfig.preset("tiny", vocabulary=size)) for size in (28, 40))
+        other: Any = Griffin(GriffinConfig.preset("tiny", vocabulary=28, width=64))
+    else:
+        shapes = ((28, 64), (40, 128))
+        text, network = (
+            SpeechTransformer(TransformerConfig.preset("tiny", vocabulary=size, context=context))
+            for size, context in shapes
+        )
+        other = SpeechTransformer(TransformerConfig.preset("tiny", vocabulary=28, width=64))
+    own = network.embedding.clone()
+    language.take_layers(network, text)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, own if key == "embedding" else text.state_dict()[key]), key
+    with pytest.raises(LabError, match="width 64 and not 32"):
+        language.take_layers(network, other)
+    with pytest.raises(LabError, match="cannot begin a"):
+        language.take_layers(
+            network,
+            Griffin(GriffinConfig.preset("tiny"))
+            if kind == "transformer"
+            else SpeechTransformer(TransformerConfig.preset("tiny")),
+        )
+
+
+def test_words_begin_where_they_are_said() -> None:
+    narrator = narrators.named("Celia")
+    text = "the fox, of the wood, ran home. it was late."
+    waveform, words = narrator.read_words(text)
+    assert np.array_equal(waveform, narrator.read(text))
+    assert "".join(word for _, word in words) == text
+    starts = [time for time, _ in words]
+    assert starts == sorted(starts) and starts[0] == 0 and starts[-1] < len(waveform) / 16_000
+    home = next(time for time, word in words if word.startswith("home"))
+    alone = len(narrator.read("the fox, of the wood, ran")) / 16_000
+    assert abs(home - alone) < 0.35
+    slow, later = replace(narrator, size=1.2).read_words(text)
+    assert abs(later[-1][0] / len(slow) - words[-1][0] / len(waveform)) < 0.03
+
+
+def test_a_story_with_its_words_is_the_training_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first sentences: the whole takes seconds."""
+    monkeypatch.setattr(others, "SENTENCES", 12)
+    utterance, words = others.worded_story(1)
+    assert utterance.text == narration.training_story(1, 12).text
+    assert utterance.text == " ".join(word for _, _, word in words)
+    assert all(start <= end for start, end, _ in words) and words[-1][1] == utterance.seconds
+
+
+@pytest.fixture
+def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short stories and passages, made in this process and without speech."""
+
+    def told(number: int) -> Utterance:
+        return Utterance(int16(voiced(4.0 + number % 3, 0.05 + 0.02 * (number % 4))), "the fox ran", "Ada", "narrated")
+
+    def story(number: int) -> Any:
+        words = ("the fox ran to a house " * 20).split()
+        waveform = np.tile(told(number).waveform, 12)
+        return replace(told(number), waveform=waveform, text=" ".join(words)), [
+            (0.5 * at, 0.5 * at + 0.4, word) for at, word in enumerate(words)
+        ]
+
+    def made(maker: Callable[[int], Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
+        for number in numbers:
+            yield (
+                story(number)
+                if maker is others.worded_story
+                else told(number)
+                if maker is others.reading
+                else (told(number), told(number + 1))
+            )
+
+    monkeypatch.setattr(narration, "make", made)
+    monkeypatch.setattr(shards, "digest", lambda name: "short")
+    yield
+
+
+# Of each way to make a model one; those of TWIST's voice and of the base Spirit LM are made as others are.
+MADE = (
+    *others.SYSTEMS["gslm"],
+    *("text-transformer", "twist-units", "twist-language", "spiritlm-language", "audiolm-coarse", "audiolm-fine"),
+)
+
+
+def test_systems_are_trained_into_a_bundle_and_speak(tmp_path: Path, models: dict[str, Any], narrated: None) -> None:
+    root = tmp_path / "bundle"
+    for name, model in (("tokenizer", "tokenizer"), ("codec", "codec"), ("audiolm-semantic", "transformer")):
+        bundle.save(root, name, models[model], {"data": "nothing"})
+    plan = Plan(tmp_path / "runs", root, None, steps=2, hours=0.01, preset="tiny")
+    with pytest.raises(LabError, match="has no gslm-units"):
+        recipes.train("twist-units", plan)
+    for name in MADE:
+        card = recipes.train(name, plan)
+        assert card["command"].startswith(f"lab train {name} ") and (card["steps"] == 2 or name == "twist-units")
+        assert recipes.complete(name, plan)
+    sound = Sound(voiced(3.0))
+    for name in ("gslm", "audiolm"):
+        found = systems.load(name, root, 1.0).go_on(Example("one", lambda: sound, 1), sound, 0.2)
+        assert found.shape == (3200,) and np.isfinite(found).all()
+
+
+def test_all_models_of_a_system_have_recipes_in_the_order_in_which_they_need_each_other() -> None:
+    assert set(others.SYSTEMS["others"]) == {*others.MODELS, "audiolm-semantic"} - {"text-griffin"}
+    for names in others.SYSTEMS.values():
+        for at, name in enumerate(names):
+            assert set(recipes.RECIPES[name].models) - {"tokenizer", "codec"} <= set(names[:at])
+
+
+def test_variants_of_the_language_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, models: dict[str, Any]
+) -> None:
+    asked: list[dict[str, Any]] = []
+    root = tmp_path / "bundle"
+    for name in ("tokenizer", "griffin"):
+        bundle.save(root, "text-griffin" if name == "griffin" else name, models[name], {})
+
+    def train(*_: Any, model: str, length: int | None, **options: Any) -> Any:
+        asked.append({"model": model, "length": length, "text": options.get("text")})
+        return models["griffin"], {"steps": 1.0, "minutes": 0.0}
+
+    corpora: list[str] = []
+    monkeypatch.setattr(shards, "digest", lambda name: "short")
+    monkeypatch.setattr(language, "train", train)
+    monkeypatch.setattr(
+        recipes, "_shard", lambda plan, name: corpora.append(name) or Shard(*[np.zeros(9, int)] * 3, [], [])
+    )
+    monkeypatch.setattr(
+        narration, "development_story", lambda number, sentences: Utterance(int16(voiced(1)), "", "", "")
+    )
+    for name in ("griffin-16min", "griffin-text", "audiolm-semantic"):
+        recipes.train(name, Plan(tmp_path, root, None, preset="tiny"))
+    assert corpora == ["long-stories", "stories", "stories"]
+    assert [(each["model"], each["length"]) for each in asked] == [
+        ("griffin", 24_000),
+        ("griffin", None),
+        ("transformer", 750),
+    ]
+    assert [each["text"] is not None for each in asked] == [False, True, False]
