@@ -47,7 +47,10 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps: where the system computes.")] = None,
     keep: Annotated[Path | None, typer.Option(help="A folder for all that is heard, for listening tests.")] = None,
     table: Annotated[list[Table] | None, typer.Option(help="Print this table of the paper with our rows.")] = None,
-    figure: Annotated[Literal["5"] | None, typer.Option(help="Print this figure of the paper as a table.")] = None,
+    figure: Annotated[Literal["1", "5"] | None, typer.Option(help="Print this figure of the paper as a table.")] = None,
+    findings: Annotated[
+        bool, typer.Option("--findings", help="Print what the paper found, (a) to (f), and what is found here.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of results, which more runs add to.")] = Path(
         "evaluation.json"
     ),
@@ -60,6 +63,7 @@ def evaluate(
     from lab.corpora import librispeech
     from lab.evaluate import contest, examples, run, sets, systems, tables
     from lab.evaluate import ears as judges
+    from lab.evaluate import findings as said
     from lab.evaluate.results import Results, Row
     from lab.evaluate.summary import summarize_all
 
@@ -88,6 +92,7 @@ def evaluate(
             listens.provenance(),
             _command(source, system, set_, seconds, count, ears, temperature, seed),
             hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12] if source else "",
+            trained=speaks.trained if speaks else None,
         )
         row = run.run(results, listens, samples, asked, speaks, keep)
         for judge in listens.judges:
@@ -100,7 +105,9 @@ def evaluate(
     else:
         summarize_all(results)  # a run that was stopped left none
     shown += [tables.table(results, number) for number in table or ()]
-    shown += [tables.figure(results)] if figure else []
+    shown += [said.order(results)] if Table.MINUTES_4 in (table or ()) else []
+    shown += [tables.figure(results) if figure == "5" else said.reach(results)] if figure else []
+    shown += [said.findings(results)] if findings else []
     keys = ("system", "set", "seconds", "temperature")
     rows = [
         {key: getattr(each, key) for key in keys} | {"n": len(each.samples)} | each.summary for each in results.rows

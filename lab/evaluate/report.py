@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lab import cards
-from lab.evaluate import tables
+from lab.evaluate import findings, tables
 from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import agreements
 from lab.evaluate.systems import TRUTH
@@ -114,6 +114,10 @@ def _evaluation(results: Results) -> Iterator[str]:
         yield "## The paper's tables"
         yield from (tables.table(results, number) for number in tables.TABLES)
         yield tables.figure(results)
+        yield findings.reach(results)
+        yield "## What the paper found"
+        yield findings.findings(results)
+        yield findings.order(results)
         yield "## By minute"
         for row in results.rows:
             yield tables.by_minute(row)
