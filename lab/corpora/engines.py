@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections import deque
@@ -68,8 +69,12 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None
     numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
     done = numbers.map(_Actor, fn_constructor_args=(work, listed), compute=pool, num_cpus=1)
-    for row in done.iter_rows():
-        yield json.loads(row["made"])
+    try:
+        for row in done.iter_rows():
+            yield json.loads(row["made"])
+    except ray.exceptions.RayError as error:  # it carries the traceback of the worker
+        said = re.findall(r"Error: (.+)", str(error)) or [type(error).__name__]
+        raise LabError(f"Ray gave up ({said[0]}); when that is mended, the same command goes on") from error
 
 
 class _Actor:

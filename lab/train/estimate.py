@@ -72,9 +72,9 @@ def memory(preset: str, gpus: int) -> Memory:
 
 
 def days(preset: str, gpus: int, gpu: str, share: float) -> float:
-    """Of training with the preset's tokens, at a `share` of the peak: 6 operations a parameter and token, 8 where
-    blocks are computed again."""
+    """Of training with the preset's tokens, 6 operations a parameter and token, at a `share` of the peak (MFU: what is
+    computed again does not count)."""
     positive(gpus=gpus, share=share)
     count, _ = parameters(preset)
     tokens = PRESETS[preset].schedule.steps * PRESETS[preset].tokens
-    return 8 * count * tokens / (gpus * share * GPUS[gpu][0]) / 86_400
+    return 6 * count * tokens / (gpus * share * GPUS[gpu][0]) / 86_400
