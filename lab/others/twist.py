@@ -31,7 +31,10 @@ class PretrainedState(NamedTuple):
 
 
 class Pretrained(nn.Module):
-    """A causal language model of transformers as a `protocols.LanguageModel`; one document at a time."""
+    """A causal language model of transformers as a `protocols.LanguageModel`, one document at a time.
+
+    Its cache grows in place: of the state after some tokens, go on from the newest alone.
+    """
 
     def __init__(self, model: Any, context: int | None = None):
         """context: in tokens; by default as many positions as the model has."""
