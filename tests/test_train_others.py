@@ -171,6 +171,10 @@ def test_systems_are_trained_into_a_bundle_and_speak(tmp_path: Path, models: dic
         card = recipes.train(name, plan)
         assert card["command"].startswith(f"lab train {name} ") and (card["steps"] == 2 or name == "twist-units")
         assert recipes.complete(name, plan)
+    (kept,) = (tmp_path / "runs" / "gslm-language").glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(LabError, match="npz is damaged .*; delete it"):
+        recipes.train("gslm-language", plan)
     sound = Sound(voiced(3.0))
     for name in ("gslm", "audiolm"):
         found = systems.load(name, root, 1.0).go_on(Example("one", lambda: sound, 1), sound, 0.2)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from lab import bundle, windows
 from lab.console import console
-from lab.corpora import Utterance, narration, narrators, storyworld
+from lab.corpora import Utterance, narration, narrators, shards, storyworld
 from lab.corpora.shards import encode
 from lab.corpora.utterance import int16
 from lab.errors import LabError
@@ -49,7 +50,7 @@ _GROUP = 8  # passages of the reader that the voice takes for prompt and target 
 
 def train(plan: Plan, name: str) -> Made:
     """The model of that name, a key of MODELS."""
-    return _MAKERS[name.rpartition("-")[2] if not name.startswith(("text", "spiritlm")) else name](plan, name)
+    return (_MAKERS.get(name) or _MAKERS[name.rpartition("-")[2]])(plan, name)
 
 
 def _units(plan: Plan, name: str) -> Made:
@@ -241,22 +242,27 @@ def worded_story(number: int) -> tuple[Utterance, list[Word]]:
 def _stories(
     plan: Plan, name: str, units: nn.Module, document: Callable[[Utterance, list[Word], int], list[int]]
 ) -> tuple[list[np.ndarray], dict[str, float]]:
-    """A document for each story, made once for each model of units, and how many seconds they are of."""
+    """A document for each story, made once for each model of units and each story world, and their seconds in all.
+
+    Raises LabError for a file of them that is damaged.
+    """
     count = math.ceil(_hours(plan, "language") * 3600 / _STORY)
-    path = made(plan.work / name) / f"stories-{count}-{bundle.fingerprint(units)}.npz"
-    if not path.exists():
-        documents, seconds = [], 0.0
-        for number, (utterance, words) in enumerate(_told(worded_story, count)):
-            documents.append(np.array(document(utterance, words, number), np.uint16))
-            seconds += utterance.seconds
-        lengths = np.array([len(each) for each in documents])
-        with replacing(path) as part:
-            np.savez(part, tokens=np.concatenate(documents), lengths=lengths, seconds=seconds)
+    key = "-".join(["stories", str(count), shards.digest("stories"), bundle.fingerprint(units)])
+    path = made(plan.work / name) / f"{key}.npz"
+    with plan.compute.fabric().rank_zero_first():  # the others find it made
+        if not path.exists():
+            documents, seconds = [], 0.0
+            for number, (utterance, words) in enumerate(_told(worded_story, count)):
+                documents.append(np.array(document(utterance, words, number), np.uint16))
+                seconds += utterance.seconds
+            lengths = np.array([len(each) for each in documents])
+            with replacing(path) as part:
+                np.savez(part, tokens=np.concatenate(documents), lengths=lengths, seconds=seconds)
     try:
         with np.load(path) as held:
             documents = np.split(held["tokens"], held["lengths"].cumsum()[:-1])
             return documents, {"narrated": float(held["seconds"])}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise LabError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from None
 
 
