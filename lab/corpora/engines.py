@@ -62,9 +62,9 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None
     try:
         if not ray.is_initialized():
             ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}))
-    except ConnectionError as error:
-        where = os.environ.get("RAY_ADDRESS")
-        raise LabError(f"there is no Ray cluster at {where} ({error}); start one, or unset RAY_ADDRESS") from None
+    except Exception as error:  # of an address, of a network, of a machine that is too slow: Ray has one for each
+        where, said = os.environ.get("RAY_ADDRESS", "this machine"), " ".join(str(error).split())[:200]
+        raise LabError(f"there is no Ray cluster at {where} ({said}); start one, or unset RAY_ADDRESS") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
