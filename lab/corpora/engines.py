@@ -73,8 +73,8 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None
         for row in done.iter_rows():
             yield json.loads(row["made"])
     except ray.exceptions.RayError as error:  # it carries the traceback of the worker
-        said = re.findall(r"Error: (.+)", str(error)) or [type(error).__name__]
-        raise LabError(f"Ray gave up ({said[0]}); when that is mended, the same command goes on") from error
+        causes = re.findall(r"Error: (.+)", str(error)) or [type(error).__name__]
+        raise LabError(f"Ray gave up ({causes[0]}); when that is mended, the same command goes on") from error
 
 
 class _Actor:
