@@ -40,6 +40,7 @@ from lab.train.loop import Compute, whole
 from lab.voice import Synthesizer
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
+NARRATED = ("stories", "long-stories")
 LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
 READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
 
@@ -95,8 +96,8 @@ class Plan:
 
     @property
     def recorded(self) -> str | None:
-        """The corpus, unless it is that of the stories."""
-        return None if self.corpus == "stories" else self.corpus
+        """The corpus, unless it is narrated."""
+        return None if self.corpus in NARRATED else self.corpus
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
@@ -196,7 +197,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer = plan.load("tokenizer")
     shard = _shard(plan, corpus)
     begin = plan.begin(name)
-    if corpus in ("stories", "long-stories"):
+    if corpus in NARRATED:
         stream = language_recipe.TokenStream(shard.tokens, shard.starts)
         stories = [narration.development_story(number, sentences=20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
@@ -221,7 +222,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **plan.options(name),
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
-    source = "narrated" if corpus in ("stories", "long-stories") else Path(corpus).name
+    source = "narrated" if corpus in NARRATED else Path(corpus).name
     return _finish(plan, name, model, figures, {source: shard.seconds})
 
 
