@@ -25,7 +25,7 @@ from lab.measure import figures
 from lab.recurrence import probe
 from lab.speech import SpeechSSM, Stream
 from lab.tokens import TOKEN_HOP as HOP
-from lab.train import language, recipes
+from lab.train import language, others, recipes
 from tests.commands import SECOND, lab, refused
 
 pytestmark = pytest.mark.usefixtures("desk")
@@ -197,13 +197,13 @@ def test_another_bundle_for_one_command(tiny_bundle: Path, monkeypatch: pytest.M
 def test_version_and_completion() -> None:
     assert lab("--version").stdout == f"speechssm-lab {package.__version__}\n"
     done = shell("_LAB_COMPLETE=complete_bash COMP_WORDS='lab train gri' COMP_CWORD=2 lab")
-    assert done.stdout.split() == ["griffin", "griffin30"]
+    assert done.stdout.split() == ["griffin", "griffin30", "griffin-text", "griffin-16min"]
 
 
 def test_choices_are_those_of_the_rooms() -> None:
     from lab import bench
 
-    assert set(train.Model.__args__) == {*recipes.RECIPES, "all"}
+    assert set(train.Model.__args__) == {*recipes.RECIPES, *others.SYSTEMS, "all"}
     assert [each.value for each in corpora.Split] == list(librispeech_long.SPLITS)
     assert set(measure.Measure.__args__) == {*figures.MEASURES, "all"}
     assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab import audio
@@ -42,14 +42,21 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data[:end]) + draw(st.just(b"") | st.binary(max_size=40) | st.just(bytes(data[:200])))
 
 
+NOWHERE = (  # a FLAC in which no frame can be sought
+    b'fLaC\x00\x00\x00"\x10\x00\x10\x00\x00\x047\x00\t\xdd\x03\xe8\x00\xf0\x00\x00\xfa\x00\x8e\x98\x1f\xbbh\xef\x89\x1b\xe5\xc6\xc5E\xb7T\x15\xe9'
+)
+
+
 def test_damaged_audio_is_read_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # without ffmpeg, which would be started for each that libsndfile cannot read
 
     @FIXED
-    @given(damaged())
-    def check(data: bytes) -> None:
+    @given(damaged(), st.sampled_from([0.0, 0.5]))
+    @example(NOWHERE, 0.0)
+    @example(NOWHERE, 0.5)
+    def check(data: bytes, start: float) -> None:
         try:
-            waveform = audio.load(io.BytesIO(data), max_seconds=30)
+            waveform = audio.load(io.BytesIO(data), start=start, max_seconds=30)
         except LabError as error:
             assert str(error) and "\n" not in str(error)
         else:

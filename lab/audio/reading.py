@@ -85,15 +85,23 @@ def _load(file: IO[bytes], name: str, sample_rate: int, start: float, max_second
     if first and first >= sound.frames:
         raise LabError(f"{name} ends before second {start:g}")
     with sound:
-        sound.seek(first)
+        _seek(sound, first, name)
         waveform, power = _decode(sound, name, sample_rate, max_seconds, None)
         if len(power) > 1 and 0 < np.square(waveform, dtype=np.float64).mean() < CANCELLED * power.mean():
             console.print(f"warning: {name}: its channels cancel each other; taking the loudest of them")
-            sound.seek(first)
+            _seek(sound, first, name)
             waveform, _ = _decode(sound, name, sample_rate, max_seconds, int(power.argmax()))
     if not len(waveform):
         raise LabError(f"{name} holds no samples; give a file with sound in it")
     return np.clip(waveform, -1, 1, out=waveform)
+
+
+def _seek(sound: sf.SoundFile, frame: int, name: str) -> None:
+    try:
+        if sound.tell() != frame:  # at the beginning a file may be read that cannot be sought in
+            sound.seek(frame)
+    except sf.SoundFileError as error:
+        raise LabError(f"{name} is damaged: {frame / sound.samplerate:.1f} s into it cannot be found") from error
 
 
 def _decode(
