@@ -24,6 +24,7 @@ from lab.language import (
     decode,
     state_bytes,
 )
+from lab.language import transformer as transformer_module
 from lab.language.layers import AttentionState, LocalAttention, RecurrentBlock, initial_lambda
 from lab.protocols import LanguageModel
 
@@ -101,6 +102,25 @@ def test_a_reset_makes_the_next_document_independent(kind: str) -> None:
     carried, _ = model(second, state, reset[:, 21:])  # the reset falls on the first token after a carried state
     torch.testing.assert_close(carried, alone, atol=1e-5, rtol=0)
     assert (model(torch.cat([first, second], 1))[0][:, 21:] - alone).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("start", [0, 7])
+def test_blocks_of_queries_see_what_all_at_once_see(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows of packed documents, after a cache or not: keys before a block's first document are left out."""
+    torch.manual_seed(0)
+    model = SpeechTransformer(TransformerConfig.preset("tiny")).eval()
+    tokens, reset = torch.randint(64, (2, 23)), torch.zeros(2, 23, dtype=torch.bool)
+    reset[0, [0, 9, 15]] = reset[1, 11] = True
+    state = model(torch.randint(64, (2, start)))[1] if start else None
+    whole, after = model(tokens, state, reset)
+    plain, _ = model(tokens, state)
+    monkeypatch.setattr(transformer_module, "BLOCK", 4)
+    parts = model._parts(torch.arange(23).expand(2, -1) % 9 + 1, start, True)
+    assert len(parts) == 6 and min(part.keys.start for part in parts[3:]) > start
+    blocks, state_after = model(tokens, state, reset)
+    torch.testing.assert_close(blocks, whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model(tokens, state)[0], plain, atol=1e-5, rtol=0)
+    assert all(torch.equal(a, b) for a, b in zip(state_after.layers[0], after.layers[0], strict=True))
 
 
 @pytest.mark.parametrize("kind", ["attention", "recurrent"])

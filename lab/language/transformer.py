@@ -16,6 +16,8 @@ from lab.language.layers import GeGLU, MultiQueryAttention
 from lab.language.model import CausalLM, ResidualBlock
 from lab.nn.attention import attend
 
+BLOCK = 512  # queries
+
 
 class CacheState(NamedTuple):
     """Keys and values of all tokens so far, (B, S, head_dim) each."""
@@ -44,6 +46,14 @@ class TransformerState(NamedTuple):
         return self.layers[0].keys.shape[1]
 
 
+class Part(NamedTuple):
+    """Queries and all the keys that one of them may see, among the cache and the new tokens."""
+
+    queries: slice
+    keys: slice
+    mask: Tensor | None  # (B or 1, queries, keys) bool; None is plain causal, or all for one token
+
+
 class Attention(MultiQueryAttention):
     """Attention to every token since the document began."""
 
@@ -51,19 +61,23 @@ class Attention(MultiQueryAttention):
         super().__init__(config, config.head_dim if config.rope else 0, bias=False)
 
     def forward(
-        self, x: Tensor, state: CacheState | None, position: Tensor, mask: Tensor | None
+        self, x: Tensor, state: CacheState | None, position: Tensor, parts: list[Part]
     ) -> tuple[Tensor, CacheState]:
-        """x (B, T, D), position (B, T), mask (B or 1, T, S + T) bool; None is plain causal, or all for one token."""
+        """x (B, T, D), position (B, T); the queries of `parts` are all T, in order."""
         q, k, v = self.project(x, position)
         state = CacheState(k, v) if state is None else state.extended(k, v)
-        k, v = state.keys, state.values  # (B, S + T, head_dim)
-        visible = None if mask is None else mask[:, None]
         if x.shape[1] == 1:  # the heads share the keys, so they are passed as the queries: each key is read once
-            y = attend(q, k[:, None], v[:, None], visible)
+            visible = None if parts[0].mask is None else parts[0].mask[:, None]
+            y = attend(q, state.keys[:, None], state.values[:, None], visible)  # keys (B, 1, S + 1, head_dim)
         else:
-            wide_k, wide_v = (kv[:, None].expand(-1, self.heads, -1, -1) for kv in (k, v))
-            y = attend(q.transpose(1, 2), wide_k, wide_v, visible, causal=mask is None).transpose(1, 2)
+            y = torch.cat([self._attend(q, state, part) for part in parts], 1)
         return self.out(y.flatten(-2)), state
+
+    def _attend(self, q: Tensor, state: CacheState, part: Part) -> Tensor:
+        """q (B, T, H, head_dim) -> that of the part's queries."""
+        k, v = (kv[:, None, part.keys].expand(-1, self.heads, -1, -1) for kv in state)
+        visible = None if part.mask is None else part.mask[:, None]
+        return attend(q[:, part.queries].transpose(1, 2), k, v, visible, causal=visible is None).transpose(1, 2)
 
 
 class SpeechTransformer(CausalLM):
@@ -89,19 +103,30 @@ class SpeechTransformer(CausalLM):
         self, x: Tensor, state: TransformerState | None, position: Tensor, length: Tensor, reset: Tensor | None
     ) -> tuple[Tensor, TransformerState]:
         packed = reset is not None or (state is not None and state.packed)
-        mask = self._mask(position, 0 if state is None else state.size, packed)
+        parts = self._parts(position, 0 if state is None else state.size, packed)
         layers = []
         for i, block in enumerate(self.blocks):
-            x, layer = block(x, None if state is None else state.layers[i], position, mask)
+            x, layer = block(x, None if state is None else state.layers[i], position, parts)
             layers.append(layer)
         return x, TransformerState(length, tuple(layers), packed)
 
-    def _mask(self, position: Tensor, start: int, packed: bool) -> Tensor | None:
-        """(B or 1, T, start + T) bool; None where it would be plain causal, or True."""
+    def _parts(self, position: Tensor, start: int, packed: bool) -> list[Part]:
+        """All queries at once, or on a CPU, where masks are long, blocks of them.
+
+        A fused kernel with a mask computes what the mask hides: of pieces of packed documents two thirds and more.
+        """
         T = position.shape[1]
         if not packed and (T == 1 or start == 0):
-            return None
-        at = torch.arange(start + T, device=position.device)
-        distance = at[start:, None] - at  # (T, start + T)
-        causal = distance >= 0
-        return causal & (distance <= position[..., None]) if packed else causal[None]
+            return [Part(slice(0, T), slice(0, start + T), None)]
+        size = BLOCK if position.device.type == "cpu" else T
+        parts = []
+        for at in range(0, T, size):
+            stop = min(at + size, T)
+            first = int((start + at - position[:, at]).min().clamp(min=0)) if packed and size < T else 0
+            keys = torch.arange(first, start + stop, device=position.device)
+            distance = keys[start + at - first :, None] - keys
+            mask = (distance >= 0)[None]
+            if packed:
+                mask = mask & (distance <= position[:, at:stop, None])
+            parts.append(Part(slice(at, stop), slice(first, start + stop), mask))
+        return parts
