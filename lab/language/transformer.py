@@ -51,7 +51,7 @@ class Part(NamedTuple):
 
     queries: slice
     keys: slice
-    mask: Tensor | None  # (B or 1, queries, keys) bool; None is plain causal, or all for one token
+    mask: Tensor | None  # (B or 1, 1, queries, keys) bool; None is plain causal, or all for one token
 
 
 class Attention(MultiQueryAttention):
@@ -67,8 +67,7 @@ class Attention(MultiQueryAttention):
         q, k, v = self.project(x, position)
         state = CacheState(k, v) if state is None else state.extended(k, v)
         if x.shape[1] == 1:  # the heads share the keys, so they are passed as the queries: each key is read once
-            visible = None if parts[0].mask is None else parts[0].mask[:, None]
-            y = attend(q, state.keys[:, None], state.values[:, None], visible)  # keys (B, 1, S + 1, head_dim)
+            y = attend(q, state.keys[:, None], state.values[:, None], parts[0].mask)  # keys (B, 1, S + 1, head_dim)
         else:
             y = torch.cat([self._attend(q, state, part) for part in parts], 1)
         return self.out(y.flatten(-2)), state
@@ -76,8 +75,7 @@ class Attention(MultiQueryAttention):
     def _attend(self, q: Tensor, state: CacheState, part: Part) -> Tensor:
         """q (B, T, H, head_dim) -> that of the part's queries."""
         k, v = (kv[:, None, part.keys].expand(-1, self.heads, -1, -1) for kv in state)
-        visible = None if part.mask is None else part.mask[:, None]
-        return attend(q[:, part.queries].transpose(1, 2), k, v, visible, causal=visible is None).transpose(1, 2)
+        return attend(q[:, part.queries].transpose(1, 2), k, v, part.mask, causal=part.mask is None).transpose(1, 2)
 
 
 class SpeechTransformer(CausalLM):
@@ -125,8 +123,8 @@ class SpeechTransformer(CausalLM):
             first = int((start + at - position[:, at]).min().clamp(min=0)) if packed and size < T else 0
             keys = torch.arange(first, start + stop, device=position.device)
             distance = keys[start + at - first :, None] - keys
-            mask = (distance >= 0)[None]
+            mask = (distance >= 0)[None, None]
             if packed:
-                mask = mask & (distance <= position[:, at:stop, None])
+                mask = mask & (distance <= position[:, None, at:stop, None])
             parts.append(Part(slice(at, stop), slice(first, start + stop), mask))
         return parts
