@@ -206,7 +206,7 @@ class LocalAttention(MultiQueryAttention):
         spans = [  # (B, count, window + size, head_dim)
             F.pad(kv, (0, 0, 0, missing)).unfold(1, self.window + size, size).transpose(2, 3) for kv in (keys, values)
         ]
-        k, v = (kv.flatten(0, 1)[:, None].expand(-1, self.heads, -1, -1) for kv in spans)
+        k, v = (kv.flatten(0, 1)[:, None] for kv in spans)
         q = q.unflatten(1, (count, size)).flatten(0, 1).transpose(1, 2)  # (B count, H, size, head_dim)
         distance = torch.arange(size, device=q.device)[:, None] - torch.arange(-self.window, size, device=q.device)
         seen = position.view(B * count, 1, size, 1).clamp(max=self.window)

@@ -74,7 +74,7 @@ class Attention(MultiQueryAttention):
 
     def _attend(self, q: Tensor, state: CacheState, part: Part) -> Tensor:
         """q (B, T, H, head_dim) -> that of the part's queries."""
-        k, v = (kv[:, None, part.keys].expand(-1, self.heads, -1, -1) for kv in state)
+        k, v = (kv[:, None, part.keys] for kv in state)
         return attend(q[:, part.queries].transpose(1, 2), k, v, part.mask, causal=part.mask is None).transpose(1, 2)
 
 
