@@ -40,6 +40,7 @@ RUN = """index => {
     notebook.activeCellIndex = index; notebook.deselectAll(); window.done = null;
     jupyterapp.commands.execute("notebook:run-cell").then(() => { window.done = index });
 }"""
+CLOSED = "Disposed"  # of a promise JupyterLab rejects when it closes a notebook, at times after the next was opened
 ERRORS = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, index) =>
     [...Array(cell.model.outputs?.length || 0).keys()].map(i => cell.model.outputs.get(i).toJSON())
         .filter(({output_type}) => output_type === "error").map(({ename, evalue}) => [index, `${ename}: ${evalue}`]))"""
@@ -122,7 +123,7 @@ class Notebook:
         self.page.set_default_timeout(60_000)
         self.page.route("**/*", self._routed)
         self.page.on("console", self._logged)
-        self.page.on("pageerror", lambda error: self.console.append(str(error)))
+        self.page.on("pageerror", lambda error: None if str(error) == CLOSED else self.console.append(str(error)))
         self.page.goto(f"{server.url}/lab?token={server.token}&reset")
         self.page.wait_for_function("() => window.jupyterapp")
         self.page.evaluate("() => jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
