@@ -28,8 +28,7 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 
 .venv/.test: .venv/.lab
 	$(BIN)/python -m pip install -e ".[test]"
-	$(BIN)/python -m pip install --no-deps "distillmos>=0.9.1" xls-r-sqa==0.1.0 # its torchaudio breaks transformers
-	$(BIN)/python -m pip install --no-deps recurrentgemma==1.0.1 # for its torch code, which needs no JAX
+	$(BIN)/python -m pip install --no-deps "distillmos>=0.9.1" xls-r-sqa==0.1.0 recurrentgemma==1.0.1 # see pyproject.toml
 	@touch $@
 
 lab: setup ## open the notebooks in JupyterLab
