@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test cuda notebooks html thumbnails pictures story clean
+.PHONY: help setup lab test coverage cuda notebooks html thumbnails pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
@@ -39,10 +39,13 @@ test: .venv/.test ## lint, types, unit tests, notebooks, the same in a browser
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 --dist loadfile --cov=lab --cov-report=term:skip-covered --ignore tests/browser
+	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/browser
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg notebooks
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q -n 2 --dist loadscope tests/browser
+
+coverage: .venv/.test ## the unit tests, and which lines they run; a third more work than without
+	$(BIN)/pytest -q -n 2 --dist loadfile --cov=lab --cov-report=term:skip-covered --ignore tests/browser
 
 cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
 	$(BIN)/python -m lab.recurrence.install $(FROM)
