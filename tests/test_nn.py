@@ -231,16 +231,27 @@ def test_weights_without_averages_are_trained_on_from_where_they_are() -> None:
     assert torch.equal(whole.sums, first.sums) and torch.equal(whole.usage, first.usage)
 
 
+@pytest.mark.parametrize("heads", [1, 3], ids=["shared", "own"])
 @pytest.mark.parametrize("kind", ["mask", "causal", "all"])
-def test_attention_in_bfloat16_is_attention(kind: str) -> None:
+def test_attention_in_bfloat16_is_attention(kind: str, heads: int) -> None:
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, 3, rows, 16) for rows in (7, 7, 7))
+    query, key, value = (torch.randn(2, count, 7, 16) for count in (3, heads, heads))
     mask = (torch.rand(2, 1, 7, 7) < 0.5) | torch.eye(7, dtype=torch.bool) if kind == "mask" else None
     wanted = attend(query, key, value, mask, kind == "causal")
     found = attend(query.bfloat16(), key.bfloat16(), value.bfloat16(), mask, kind == "causal")
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), wanted, atol=0.03, rtol=0)
-    assert torch.equal(attend(query, key, value, causal=True)[:, :, 0], value[:, :, 0])
+    first = attend(query, key, value, causal=True)[:, :, 0]
+    assert torch.equal(first, value[:, :, 0].expand_as(first))
+
+
+def test_a_padded_row_that_sees_nothing_has_finite_gradients() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, count, 7, 16).bfloat16().requires_grad_() for count in (3, 1, 1))
+    mask = torch.ones(7, 7, dtype=torch.bool).tril()[None, None].clone()
+    mask[:, :, -1] = False
+    attend(query, key, value, mask)[:, :, :-1].sum().backward()
+    assert all(x.grad is not None and x.grad.isfinite().all() for x in (query, key, value))
 
 
 def test_codes_are_chosen_in_float32_under_autocast() -> None:
