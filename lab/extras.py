@@ -14,6 +14,7 @@ MODULES = {
     "judges": ("transformers", "gguf", "accelerate", "faster_whisper", "speechmos"),
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),
+    "wandb": ("wandb",),
     "cluster": ("ray", "pyarrow"),
     "cuda": ("mamba_ssm", "causal_conv1d"),
 }

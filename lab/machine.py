@@ -1,4 +1,4 @@
-"""The machine: its name, whether it is fast in bfloat16, how malloc treats freed memory."""
+"""The machine: its name, what it can, whether it is fast in bfloat16, how malloc treats freed memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9)}  # bfloat16 FLOP/s without sparsity; B
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -25,6 +26,14 @@ def processor() -> str:
 def name() -> str:
     """The GPU, or the processor and its number of cores."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{processor()}, {os.cpu_count()} cores"
+
+
+def peak() -> float | None:
+    """The maker's bfloat16 FLOP/s of the GPU, if there is one of GPUS."""
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_name().lower()
+    return next((rate for gpu, (rate, _) in GPUS.items() if gpu in found), None)
 
 
 def fast_bf16() -> bool:

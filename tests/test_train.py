@@ -79,7 +79,7 @@ def until(step: int) -> Callable[[int], Tensor]:
 def logged(folder: Path) -> list[tuple[int, str, float]]:
     with (folder / "log.csv").open(newline="") as file:
         rows = [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
-    return [row for row in rows if row[1] not in ("gradient_norm", "learning_rate")]
+    return [row for row in rows if row[1] not in ("gradient_norm", "learning_rate", "memory_gb")]
 
 
 def values(network: nn.Module) -> dict[str, Tensor]:
@@ -234,7 +234,7 @@ def test_tensorboard_gets_the_curves_of_the_log(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", fake)
     compute = Compute(tensorboard=True, log_every=2)
     fit(model(), loss_of, batches, schedule=Schedule(4), folder=tmp_path / "run", compute=compute)
-    assert {name for name, *_ in told} == {"loss", "gradient_norm", "learning_rate"}
+    assert {name for name, *_ in told} == {"loss", "gradient_norm", "learning_rate", "memory_gb"}
     losses = [(step, name, pytest.approx(value, rel=1e-4)) for name, value, step in told if name == "loss"]
     assert losses == logged(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

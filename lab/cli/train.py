@@ -81,6 +81,7 @@ def train(
     ] = "ddp",
     accumulate: Annotated[int, typer.Option(help="Parts that a batch is divided into, to save memory.")] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Send them to Weights & Biases, too.")] = False,
     minutes: Annotated[
         float | None, typer.Option(help="Save and end after so many, with exit code 142; the same command goes on.")
     ] = None,
@@ -91,7 +92,7 @@ def train(
     from lab.train import settings as run_settings
     from lab.train.loop import Compute
 
-    compute = Compute(devices, nodes, strategy, accumulate, tensorboard, minutes=minutes)
+    compute = Compute(devices, nodes, strategy, accumulate, tensorboard, wandb, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
     settings = run_settings.gathered(config, change or [])
     steps = settings.pop("steps", None) if steps is None else steps

@@ -1,11 +1,7 @@
-"""The folder of a run: one run at a time, its log and its last good checkpoint."""
+"""The folder of a run: one run at a time, and its last good checkpoint."""
 
 from __future__ import annotations
 
-import csv
-import errno
-import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,9 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lab.errors import LabError
-from lab.extras import require
 from lab.files import locked, made, replacing
 from lab.train.compute import gathered, raise_together
+from lab.train.log import Meter
 
 
 @contextmanager
@@ -39,54 +35,19 @@ def held(fabric: Fabric, folder: Path) -> Iterator[None]:
         yield
 
 
-class Log:
-    """log.csv in long form (step, seconds, name, value): runs may be cut, curves may have other names."""
-
-    def __init__(self, fabric: Fabric, folder: Path, first: int, tensorboard: bool):
-        self.path, self.board = folder / "log.csv" if fabric.is_global_zero else None, None
-        if tensorboard and fabric.is_global_zero:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                require("scale")
-                raise
-            self.board = SummaryWriter(folder / "tensorboard", purge_step=first)
-
-    def write(self, step: int, seconds: float, values: dict[str, float]) -> LabError | None:
-        """Whole lines or none, and the error if none: it is for all processes to raise."""
-        if self.path is None:
-            return None
-        lines = io.StringIO(newline="")
-        csv.writer(lines).writerows([step, f"{seconds:.1f}", name, f"{value:.6g}"] for name, value in values.items())
-        try:
-            with self.path.open("ab+", buffering=0) as file:
-                size, data = file.tell(), lines.getvalue().encode()
-                file.seek(max(0, size - 4096))
-                cut = len(file.read().rpartition(b"\n")[2])  # of a line that a kill cut
-                file.truncate(size := size - cut)
-                if file.write(data) != len(data):
-                    file.truncate(size)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if self.board is not None:
-                for name, value in values.items():
-                    self.board.add_scalar(name, value, step)
-                self.board.flush()
-        except OSError as error:
-            return LabError(f"cannot write {self.path}: {error.strerror or error}; free some space and go on")
-        return None
-
-
 @dataclass
 class Checkpoint:
     """checkpoint.pt in `folder`: weights, optimisers, the state of every generator of random numbers, the step.
 
-    `inputs` tells what the run learns from and with; a checkpoint of others is not gone on from.
+    `inputs` tells what the run learns from and with; a checkpoint of others is not gone on from. `meter` has what was
+    logged since the last line of the log, so that a run that goes on writes the same line.
     """
 
     fabric: Fabric
     folder: Path
     players: Sequence[Any]  # Trainables
     inputs: dict[str, str]
+    meter: Meter
     good: str = "there is no checkpoint yet"
 
     @property
@@ -110,6 +71,7 @@ class Checkpoint:
             "random": torch.stack(gathered(self.fabric, torch.get_rng_state())),
             "device_random": gathered(self.fabric, self.chip and self.chip.get_rng_state().cpu()),
             "inputs": self.inputs,
+            "logged": gathered(self.fabric, self.meter.sums),
             "players": [player.state(self.fabric.is_global_zero) for player in self.players],
         }
         error = None
@@ -157,6 +119,8 @@ class Checkpoint:
             states = state.get("device_random", [None])
             if self.chip and (of_chip := states[rank % len(states)]) is not None:  # None: saved on a CPU
                 self.chip.set_rng_state(of_chip)
+            logged = state.get("logged", [{}])
+            self.meter.sums = logged[rank % len(logged)]
             self._is_good(state["step"])
             return int(state["step"]), float(state["seconds"])
         except LabError:

@@ -35,8 +35,8 @@ class Compute:
 
     devices: GPUs of a machine, or processes where it has none; nodes: machines, for torchrun to start. strategy: ddp
     keeps the whole model in each process, fsdp a share of it. accumulate: passes that a batch is made in, for want of
-    memory. minutes: after so many, counted from `began`, a run saves and ends as if by SIGALRM. stop: what Ctrl-C
-    sets; another thread may.
+    memory. tensorboard, wandb: who else gets the log. minutes: after so many, counted from `began`, a run saves and
+    ends as if by SIGALRM. stop: what Ctrl-C sets; another thread may.
     """
 
     devices: int = 1
@@ -44,6 +44,7 @@ class Compute:
     strategy: str = "ddp"
     accumulate: int = 1
     tensorboard: bool = False
+    wandb: bool = False
     log_every: int = 20  # steps
     progress: bool = True
     minutes: float | None = None

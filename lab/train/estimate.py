@@ -15,10 +15,10 @@ import torch
 from lab.corpora import shards
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
+from lab.machine import GPUS
 from lab.train.batches import positive
 from lab.train.language import PRESETS
 
-GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9)}  # bfloat16 FLOP/s without sparsity; B
 WEIGHTS = 16  # bytes a parameter: itself, its gradient and Adam's two averages, in float32
 LOGITS = 10  # bytes a logit: bfloat16, float32, and its gradient
 

@@ -225,6 +225,7 @@ def train(
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
+        tokens=size * length,
         **options,
     )
     if held_out:

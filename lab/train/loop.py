@@ -32,8 +32,9 @@ from lab.console import console
 from lab.errors import LabError
 from lab.train import settings as run_settings
 from lab.train.batches import positive, seed_of
-from lab.train.checkpoint import Checkpoint, Log, held
+from lab.train.checkpoint import Checkpoint, held
 from lab.train.compute import Compute, agreed, checkpointing, mean, raise_together, rows_of, whole
+from lab.train.log import Log, Meter
 
 __all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
 
@@ -83,6 +84,7 @@ class Trainable:
             [{"params": matrices, "weight_decay": schedule.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
             lr=schedule.learning_rate,
             betas=schedule.betas,
+            fused=fabric.device.type == "cuda",
         )
         self.order = matrices + vectors  # as the optimiser numbers them
         self.norm = math.nan  # of the gradients of the last step, before they were clipped
@@ -188,6 +190,7 @@ def fit(
     inputs: Mapping[str, str] | None = None,
     compute: Compute | None = None,
     settings: Mapping[str, Any] | None = None,
+    tokens: int = 0,
 ) -> dict[str, float]:
     """Train `model` in place to `schedule.steps`, from where `folder` left off, and return the last figures.
 
@@ -197,7 +200,8 @@ def fit(
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
     number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
     all else in float32. `inputs` names what is learnt from. `settings` take the place of what the recipe says; all that
-    hold are in run.toml.
+    hold are in run.toml. `tokens`, of a step, has the log tell tokens/s. A line of the log, and the figures, are means
+    over the steps since the line before.
 
     A step that is not finite changes nothing and is counted as `skipped`. Raises LabError for ten of them in a row,
     weights that are not finite, a folder that another run holds or that cannot be written to, a checkpoint in it that
@@ -244,9 +248,10 @@ def fit(
         players = [Trainable(fabric, model, schedule, loss_of)]
         if adversary is not None:
             players.append(Trainable(fabric, adversary[0], schedule, adversary[1]))
-        checkpoint = Checkpoint(fabric, folder, players, learnt)
+        meter = Meter(fabric, sum(p.numel() for p in model.parameters()), tokens)
+        checkpoint = Checkpoint(fabric, folder, players, learnt, meter)
         step, seconds = checkpoint.resume()
-        log = Log(fabric, folder, step, compute.tensorboard)
+        log = Log(fabric, folder, step, compute.tensorboard, compute.wandb)
         if fabric.is_global_zero:
             run_settings.write(folder / "run.toml", used)
         bar = progress.add_task(folder.name, total=schedule.steps, completed=step)
@@ -263,8 +268,10 @@ def fit(
                     if shown and not console.is_terminal:
                         say(f"step {step} of {schedule.steps}: {_figured(last)}")
                 model.train()
+                started = time.monotonic()
                 logged, fault = _step(players, step, rows_of(fabric, batches(step), compute.accumulate))
-                last |= logged
+                meter.add(logged, time.monotonic() - started)
+                last |= meter.means()
                 step += 1
                 in_a_row = in_a_row + 1 if fault else 0
                 if fault:
@@ -280,7 +287,8 @@ def fit(
                     )
                 if step % compute.log_every == 0:
                     last = mean(fabric, last)
-                    told = {"gradient_norm": players[0].norm, "learning_rate": schedule.rate(step - 1)}
+                    told = {"gradient_norm": players[0].norm, "learning_rate": schedule.rate(step - 1)} | meter.speed()
+                    meter.begin()
                     raise_together(fabric, log.write(step, elapsed(), last | told))
                     progress.update(bar, completed=step, description=f"{folder.name}: {_figured(last)}")
                 if evaluate is not None and (step % evaluate_every == 0 or step == schedule.steps):
