@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from threading import Event, Thread
 
 import pytest
 import torch
 from torch import Tensor
 
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, generate
+from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, decode, generate, lean
 from lab.language.decode import MAX_ROWS, Forward, decoder
 from lab.language.lean import Stepper
 from lab.language.packed import pack
@@ -128,6 +129,46 @@ def test_the_decoder_for_each_case() -> None:
         of(transformer, 1, weights="int8")
     with pytest.raises(LabError, match="float32 Griffin on the CPU can be packed, this one is torch.bfloat16 on cpu"):
         of(griffin().bfloat16(), 1, weights="int8")
+
+
+def test_nobody_waits_while_the_step_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, compiled, threads = griffin(), Event(), list[Thread]()
+
+    def story() -> decode.Any:
+        return generate(model, tokens_of(5), generator=torch.Generator().manual_seed(0), max_tokens=12)
+
+    def compiler(stepper: Stepper) -> Thread:
+        threads.append(Thread(target=compiled.wait))
+        threads[-1].start()
+        return threads[-1]
+
+    def never(*_: object) -> Tensor:
+        raise AssertionError("not now")
+
+    wanted = list(story())
+    monkeypatch.setattr(Stepper, "compiler", compiler)
+    monkeypatch.setattr(decode, "PATIENCE", 0.01)
+    made = story()
+    with monkeypatch.context() as before:
+        before.setattr(Stepper, "step", never)
+        found = [next(made) for _ in range(6)]
+    early = made.state
+    compiled.set()
+    threads[0].join()
+    with monkeypatch.context() as after:
+        after.setattr(Forward, "step", never)
+        assert found + list(made) == wanted
+    assert early.length == 5 + 5 and made.state.length == 5 + 11, "a state is a value"
+
+
+@pytest.mark.parametrize("rope", [False, True])
+def test_what_is_compiled_ahead_is_what_a_step_calls(rope: bool) -> None:
+    model = griffin(rope=rope)
+    stepper = Stepper(pack(model), model(tokens_of(1, 4))[1])
+    stepper.step(tokens_of(1))
+    before = list(lean._step.signatures)
+    stepper.compiler().join()
+    assert lean._step.signatures == before
 
 
 def test_bad_tokens_are_named_before_a_kernel_reads_with_them() -> None:

@@ -12,6 +12,7 @@ from lab.bench import flat, gpu, passes, scan, step, story, throughput
 from lab.bench.report import Asked, Report, Row, card, check_folder, report, table
 from lab.bench.timing import Spread
 from lab.errors import LabError
+from lab.language import compile as compilation
 from lab.paths import data_folder
 
 __all__ = ["BENCHES", "FOLDER", "Asked", "Report", "Row", "Spread", "check_folder", "card", "run", "table"]
@@ -53,6 +54,7 @@ def run(what: str, *, quick: bool = False, tokens: int | None = None, dry_run: b
         raise LabError("gpu has no --quick, but --dry-run")
     if what == "gpu" and not dry_run and not torch.cuda.is_available():
         raise LabError("torch has no GPU here; `lab bench gpu --dry-run` runs the same at tiny sizes on the CPU")
+    compilation.main()  # else the first steps would be those of `decode.Early`
     for name in [name for name in BENCHES if name != "gpu"] if what == "all" else [what]:
         kept = name != "flat" and machine.keep_freed_memory()
         rows, small = BENCHES[name]

@@ -9,14 +9,16 @@ import torch
 from lab.console import console
 from lab.language.config import GriffinConfig
 from lab.language.griffin import Griffin
-from lab.language.sampling import generate
+from lab.language.lean import Stepper
+from lab.language.packed import pack
 
 
 def main() -> None:
-    """Two tokens of a tiny Griffin: what is compiled depends on types alone, which all Griffins share."""
+    """A step of a tiny Griffin: what is compiled depends on types alone, which all Griffins share."""
     began = time.perf_counter()
-    griffin, prompt = Griffin(GriffinConfig.preset("tiny")).eval(), torch.zeros(1, dtype=torch.int64)
-    list(generate(griffin, prompt, generator=torch.Generator(), max_tokens=2))
+    griffin, token = Griffin(GriffinConfig.preset("tiny")).eval(), torch.zeros(1, dtype=torch.int64)
+    with torch.inference_mode():
+        Stepper(pack(griffin), griffin(token[None])[1]).step(token)
     if (seconds := time.perf_counter() - began) > 1:
         console.print(f"compiled what stories need in {seconds:.0f} s")
 

@@ -1,11 +1,12 @@
 """Decoding, one token of each sequence at a time, by the fastest way there is for the model on its device.
 
-Griffin on a CPU is stepped by `lab.language.lean`, on a GPU by a CUDA graph (one launch in place of some hundreds), any
-other model by its own forward.
+Griffin on a CPU is stepped by `lab.language.lean` as soon as that is compiled, on a GPU by a CUDA graph (one launch in
+place of some hundreds), any other model by its own forward.
 """
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import Any, Protocol
 
 import torch
@@ -16,12 +17,13 @@ from lab.errors import LabError
 from lab.language.griffin import Griffin, GriffinState
 from lab.language.layers import AttentionState, RecurrentState
 from lab.language.lean import Stepper
-from lab.language.packed import Weights, pack
+from lab.language.packed import Packed, Weights, pack
 from lab.language.transformer import CacheState, TransformerState
 from lab.protocols import LanguageModel
 
 MAX_ROWS = 8  # with more, a matrix product of torch is faster
 MAX_BYTES = 1e9  # of weights: larger ones are not copied unless int8 is asked for
+PATIENCE = 2.0  # seconds: the lean step is loaded from disk in less; to compile it takes 20
 SPARE = 256  # tokens of a cache: to copy it whenever they are used up costs less than 1 % of reading it at each
 
 
@@ -76,6 +78,23 @@ class Forward:
         return logits[:, -1]
 
 
+class Early:
+    """Steps by the model's forward, some 7 ms each, until the lean step is compiled, and by that from then on."""
+
+    def __init__(self, model: Griffin, state: GriffinState, packed: Packed, compiler: Thread):
+        self._packed, self._compiler = packed, compiler
+        self._decoder: Forward | Stepper = Forward(model, state)
+
+    @property
+    def state(self) -> GriffinState:
+        return self._decoder.state
+
+    def step(self, tokens: Tensor) -> Tensor:
+        if isinstance(self._decoder, Forward) and not self._compiler.is_alive():
+            self._decoder = Stepper(self._packed, self._decoder.state)
+        return self._decoder.step(tokens)
+
+
 class Graph:
     """Steps by a CUDA graph, recorded once on tensors that are updated in place."""
 
@@ -115,7 +134,13 @@ def decoder(model: LanguageModel, state: Any, weights: Weights = "float32") -> D
         bytes_ = 4 * sum(parameter.numel() for parameter in model.parameters())
         small = rows <= MAX_ROWS and bytes_ <= MAX_BYTES and model.embedding.dtype == torch.float32
         if weights == "int8" or (device == "cpu" and small):
-            return Stepper(pack(model, weights), state)
+            stepper = Stepper(pack(model, weights), state)
+            if weights == "float32":  # a forward with int8 weights there is none
+                compiler = stepper.compiler()
+                compiler.join(PATIENCE)
+                if compiler.is_alive():
+                    return Early(model, state, stepper.packed, compiler)
+            return stepper
         if device == "cuda":
             return Graph(model, state)
     if weights != "float32":

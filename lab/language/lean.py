@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from math import cos, sin, sqrt
+from threading import Thread
 
 import numpy as np
 import torch
-from numba import njit
+from numba import njit, typeof
 from torch import Tensor
 
 from lab.language.griffin import GriffinState
@@ -242,6 +243,15 @@ class Stepper:
         self._begun = True
         self._length += 1
         return config.soft_cap * torch.tanh(torch.from_numpy(logits) / config.soft_cap)
+
+    def compiler(self) -> Thread:
+        """A thread, already started, that compiles the step or loads it from disk. A process waits for it to end: one
+        that exits while LLVM is at work may crash."""
+        tokens = np.zeros(len(self._length), np.int64)
+        arguments = self.packed[1:], self.packed.config.heads, self._rates, tokens, self._length, self._state
+        thread = Thread(target=_step.compile, args=(tuple(map(typeof, arguments)),))
+        thread.start()
+        return thread
 
     @property
     def state(self) -> GriffinState:
