@@ -31,7 +31,7 @@ def prefill(preset: str = "lab", T: int = 2048, rounds: int = 5) -> list[Row]:
         pair.theirs(given, use_cache=True, logits_to_keep=1)
 
     moved = scan.FORWARD + CONV
-    return _beside(f"prefill of {T} tokens", pair, given, ours, theirs, 1, moved, rounds, Asked("at least", 1.8, 2.5))
+    return _beside(f"prefill of {T} tokens", pair, given, ours, theirs, 1, moved, rounds, Asked("at least", 2.5, 4))
 
 
 def train(preset: str = "lab", B: int = 4, T: int = 2048, rounds: int = 3) -> list[Row]:
