@@ -5,10 +5,16 @@ What is named here is imported when it is first asked for, so that `import lab` 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
+
+# Read when torch loads its OpenMP. A thread without work looks out for it so often, some 70 us, before it sleeps; by
+# default 300,000 times, in which it takes the core of whoever has work: beside another program 5 times the CPU time.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:  # the table below, for type checkers and editors
     from lab.errors import LabError

@@ -43,6 +43,21 @@ def test_the_number_of_torchs_threads_stays(threads: int) -> None:
     assert run(program + "print(torch.get_num_threads())").split() == [str(threads)] * 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux alone")
+@pytest.mark.parametrize(("given", "wanted"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_torchs_threads_wait_asleep(given: dict[str, str], wanted: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP", "OMP_WAIT"))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from lab import LabError; import torch"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment | {"OMP_DISPLAY_ENV": "verbose"} | given,
+        timeout=300,
+    )
+    assert done.returncode == 0 and f"GOMP_SPINCOUNT = '{wanted}'" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("name", ["rg_lru", "causal_conv1d"])
 def test_threads_divide_sequences_and_channels(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     workers: list[int] = []
