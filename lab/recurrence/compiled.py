@@ -27,10 +27,10 @@ PATIENCE = 2.0  # seconds of compiling until something is said
 _kept = True  # whether numba found a place for what it compiles
 
 
-def jit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`numba.njit`, with what was compiled kept on disk where numba finds a place it can write to."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         global _kept
         try:
             return njit(cache=True, **options)(function)
