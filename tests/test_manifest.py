@@ -8,6 +8,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -196,6 +197,28 @@ def test_libri_light_is_cut_and_what_cannot_serve_is_named(here: Path) -> None:
     assert lab("corpus", "x", "-o", "m.jsonl", "--cut", "2", "--shortest", "1", "--listen").exit_code == 0
     assert [each.id for each in manifest.read("m.jsonl")][3:] == ["new.wav"]
     assert Path("m.jsonl").read_bytes().startswith(before)
+
+
+def test_another_language_is_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "x").mkdir()
+    for name, seconds in {"english": 1, "french": 2, "quiet": 3}.items():
+        (here / "x" / f"{name}.wav").write_bytes(wav(seconds))
+
+    def language(waveform: np.ndarray) -> tuple[str, float]:
+        if len(waveform) == 3 * 16_000:
+            raise LabError("quiet.wav is too quiet to be heard")
+        return ("en", 0.9) if len(waveform) == 16_000 else ("fr", 0.87)
+
+    asked: list[str] = []
+    monkeypatch.setattr("lab.judges.load", lambda spec: asked.append(spec) or SimpleNamespace(language=language))
+    result = lab("corpus", "x", "-o", "m.jsonl", "--language", "en", "--json")
+    assert result.exit_code == 0 and asked == ["whisper:base"], result.output
+    assert [each.id for each in manifest.read("m.jsonl")] == ["english.wav"]
+    assert json.loads(result.stdout)["left_out"] == [
+        "french.wav is in fr, to 87%, and en is asked for", "quiet.wav is too quiet to be heard"
+    ]  # fmt: skip
+    monkeypatch.setattr("lab.judges.load", lambda spec: SimpleNamespace())
+    refused("minilm cannot tell a language", "corpus", "x", "-o", "n.jsonl", "--language", "en", "--listener", "minilm")
 
 
 def test_too_little_speech_is_left_out(here: Path) -> None:

@@ -37,11 +37,16 @@ def corpus(
         bool, typer.Option("--listen", help="Read every file: leave out silent, clipped and damaged ones, and copies.")
     ] = False,
     speech: Annotated[float, typer.Option(help="With --listen: the least share of the time that holds speech.")] = 0.0,
+    language: Annotated[
+        str | None, typer.Option(help="Leave out what is spoken in another, by its code: en. Reads every file.")
+    ] = None,
+    listener: Annotated[str, typer.Option(help="With --language: who tells it, of all languages.")] = "whisper:base",
     split: Annotated[str, typer.Option(help="What it is for. Models learn from train.")] = "train",
 ) -> None:
     """List the speech of a corpus in a manifest, a row a file or piece. What is left out is named, with the reason."""
     from dataclasses import replace
 
+    from lab import judges
     from lab.corpora import manifest, scan
 
     left_out: list[str] = []
@@ -54,6 +59,11 @@ def corpus(
         found = [each for each in found if each.text]
     if listen:
         found = list(manifest.heard(found, speech, left_out))
+    if language is not None:
+        judge = judges.load(listener)
+        if not hasattr(judge, "language"):
+            raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
+        found = list(manifest.spoken_in(found, language, judge.language, left_out))
     documents = manifest.grow(output, [replace(each, split=split) for each in found])
     for line in left_out:
         console.print("left out:", line)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import groupby
@@ -221,3 +221,19 @@ def heard(documents: Iterable[Document], least: float, left_out: list[str]) -> I
         else:
             known[digest] = document.id
             yield document
+
+
+def spoken_in(
+    documents: Iterable[Document], code: str, tell: Callable[[np.ndarray], tuple[str, float]], left_out: list[str]
+) -> Iterator[Document]:
+    """Those in the language of that code. tell: a waveform (N,) -> the code of what is spoken, and its probability."""
+    for document in documents:
+        try:
+            heard, probability = tell(document.read().samples())
+        except LabError as error:
+            left_out.append(reason(error))
+            continue
+        if heard == code:
+            yield document
+        else:
+            left_out.append(f"{document.id} is in {heard}, to {probability:.0%}, and {code} is asked for")

@@ -43,3 +43,11 @@ class FasterWhisper:
             audible(waveform, 0.1), language="en", beam_size=1, temperature=0.0, condition_on_previous_text=False
         )
         return " ".join(segment.text.strip() for segment in segments)
+
+    def language(self, waveform: np.ndarray) -> tuple[str, float]:
+        """What is spoken in the first 30 s, as a code such as en, and its probability. Raises LabError for silence, and
+        for a checkpoint that knows English alone."""
+        if not self._model.model.is_multilingual:
+            raise LabError(f"{self.name} knows English alone; give one of all languages, such as whisper:base")
+        code, probability, _ = self._model.detect_language(audible(waveform, 0.1))
+        return code, float(probability)
