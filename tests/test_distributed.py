@@ -75,10 +75,12 @@ def test_processes_stop_together_and_one_goes_on(strategy: str, alone: Path, tmp
     """A signal to one of them ends both after the same step; the checkpoint is one that a single process reads."""
     said = run(tmp_path, "--devices", "2", "--strategy", strategy, "--signal", "6")
     assert said.returncode != 0 and "KeyboardInterrupt" in said.stderr, said.stderr
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    path = tmp_path / ("checkpoint.pt" if strategy == "ddp" else "checkpoint-7/rest.pt")
+    state = torch.load(path, weights_only=True)
     assert state["step"] == 7 and len(state["random"]) == 2
     processes.main([str(tmp_path)])
     same(tmp_path, alone)
+    assert not list(tmp_path.glob("checkpoint-*"))  # that of one process took its place
 
 
 def test_a_full_disk_ends_all_processes(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def whole(state: Any, keep: bool = True) -> Any:
     return apply_to_collection(state, DTensor, gather)
 
 
+def local(tensor: Tensor) -> Tensor:
+    """What this process has of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def shares_model(fabric: Fabric) -> bool:
+    """Whether each process has a share of the model alone."""
+    return isinstance(fabric.strategy, ModelParallelStrategy)
+
+
 def agreed(fabric: Fabric, *asked: bool) -> list[bool]:
     """What one process asks for, all do."""
     return [any(votes) for votes in zip(*gathered(fabric, asked), strict=True)]

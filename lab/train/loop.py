@@ -31,9 +31,10 @@ from lab import machine
 from lab.console import console
 from lab.errors import LabError
 from lab.train import settings as run_settings
+from lab.train import shares
 from lab.train.batches import positive, seed_of
 from lab.train.checkpoint import Checkpoint, held
-from lab.train.compute import Compute, agreed, checkpointing, mean, raise_together, rows_of, whole
+from lab.train.compute import Compute, agreed, checkpointing, mean, raise_together, rows_of, shares_model, whole
 from lab.train.log import Log, Meter
 
 __all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
@@ -140,6 +141,26 @@ class Trainable:
     def state(self, keep: bool = True) -> dict[str, Any]:
         return whole({"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}, keep)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Weights, buffers and what the optimiser keeps of each weight, by name, shared as they are."""
+        averages = self.optimiser.state_dict()["state"]
+        kept = {f"optimiser.{n}.{name}": value for n, each in averages.items() for name, value in each.items()}
+        return {f"model.{name}": value for name, value in self.model.state_dict().items()} | kept
+
+    def groups(self) -> list[dict[str, Any]]:
+        return list(self.optimiser.state_dict()["param_groups"])
+
+    def load_shares(self, path: Path, groups: list[dict[str, Any]]) -> None:
+        """What `tensors` and `groups` gave, in whatever way it was shared."""
+        there = shares.names(path)
+        averages = {
+            number: {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for number, p in enumerate(self.order)
+            if f"optimiser.{number}.step" in there
+        }
+        self.optimiser.load_state_dict({"state": averages, "param_groups": groups})
+        shares.load(path, self.tensors())  # in place
+
     def load(self, state: dict[str, Any]) -> None:
         own = self.model.state_dict()
         self.model.load_state_dict({name: _as(own.get(name), value) for name, value in state["model"].items()})
@@ -195,7 +216,7 @@ def fit(
     """Train `model` in place to `schedule.steps`, from where `folder` left off, and return the last figures.
 
     `batches(step)` gives the batch of a step; `loss_of(model, batch)` the loss and what to log. The adversary, a module
-    and its own loss, takes one step before each of the model's. `folder` receives run.toml, log.csv, checkpoint.pt
+    and its own loss, takes one step before each of the model's. `folder` receives run.toml, log.csv and a checkpoint
     (weights, optimiser, random states, step); a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
     SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
     number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
@@ -249,7 +270,8 @@ def fit(
         if adversary is not None:
             players.append(Trainable(fabric, adversary[0], schedule, adversary[1]))
         meter = Meter(fabric, sum(p.numel() for p in model.parameters()), tokens)
-        checkpoint = Checkpoint(fabric, folder, players, learnt, meter)
+        writer = shares.Writer(fabric, folder) if shares_model(fabric) else None
+        checkpoint = Checkpoint(fabric, folder, players, learnt, meter, writer)
         step, seconds = checkpoint.resume()
         log = Log(fabric, folder, step, compute.tensorboard, compute.wandb)
         if fabric.is_global_zero:
@@ -259,7 +281,9 @@ def fit(
         try:
             while step < schedule.steps:
                 due = time.monotonic() - saved > schedule.save_seconds
-                stop, due = agreed(fabric, compute.stop.is_set() or compute.over, due)
+                stop, due, written = agreed(fabric, compute.stop.is_set() or compute.over, due, checkpoint.written)
+                if written:
+                    checkpoint.finish()
                 if stop:
                     break
                 if due:
@@ -281,6 +305,7 @@ def fit(
                     say(f"step {step} was left out: {fault}")
                 if in_a_row == REFUSED:
                     save()
+                    checkpoint.finish()
                     raise LabError(
                         f"{folder.name}: {REFUSED} steps in a row were left out, the last because {fault}; look at the "
                         f"batches from step {step - REFUSED} on and at the learning rate; {checkpoint.good}"
@@ -301,11 +326,13 @@ def fit(
             if fabric.world_size == 1:  # a process that fails alone must not wait for the others
                 try:
                     save()
+                    checkpoint.finish()
                 except LabError as failure:
                     if not isinstance(error, LabError):
                         say(str(failure))
             raise
         save()
+        checkpoint.finish()
     if step < schedule.steps:
         if shown:
             say(f"stopped after step {step} of {schedule.steps} and saved; the same command goes on")

@@ -418,8 +418,9 @@ def _finish(
         former = bundle.index(plan.bundle)[entry]["card"]
         more["before"] = {key: former[key] for key in _HISTORY if key in former}
     made = card(data, figures, **more)
-    weights = whole(model.state_dict())  # of all processes, where they share the model
-    if not distributed.is_initialized() or distributed.get_rank() == 0:
+    first = not distributed.is_initialized() or distributed.get_rank() == 0
+    weights = whole(model.state_dict(), first)  # of all processes, where they share the model
+    if first:
         bundle.save(
             plan.bundle, entry, model, made, weights, int8=entry == "griffin30" or isinstance(model, SpeechTransformer)
         )
