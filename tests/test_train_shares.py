@@ -17,6 +17,7 @@ from lab.train import shares
 from lab.train.loop import Compute, Schedule, fit
 from tests.test_train import batches, loss_of, model, same, until, values
 
+pytestmark = pytest.mark.skipif(not shares.USABLE, reason="torch before 2.9")
 SCHEDULE = Schedule(6, warmup=2, learning_rate=0.1)
 
 
@@ -94,12 +95,16 @@ def test_either_checkpoint_is_gone_on_from_and_takes_the_place_of_the_other(
         assert (folder / "checkpoint.pt").exists() == first and (folder / "checkpoint-6").exists() != first
 
 
-def test_shares_that_do_not_fit_are_an_error(shared: None, tmp_path: Path) -> None:
+def test_shares_that_do_not_fit_are_an_error(shared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path)
     with pytest.raises(LabError, match="checkpoint-2 does not fit this run"):
         fit(nn.Linear(3, 1), loss_of, batches, schedule=Schedule(3), folder=tmp_path)
     with pytest.raises(LabError, match="checkpoint-2 was trained with seed 0, and this run has seed 1"):
         fit(model(), loss_of, batches, schedule=Schedule(3), folder=tmp_path, seed=1)
+    monkeypatch.setattr(shares, "USABLE", False)
+    with pytest.raises(LabError, match="checkpoint-2 is of shares, which torch .* cannot read; give it 2.9"):
+        fit(model(), loss_of, batches, schedule=Schedule(3), folder=tmp_path)
+    monkeypatch.undo()
     for path in (tmp_path / "checkpoint-2").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(LabError, match="checkpoint-2 does not fit this run"):

@@ -270,7 +270,7 @@ def fit(
         if adversary is not None:
             players.append(Trainable(fabric, adversary[0], schedule, adversary[1]))
         meter = Meter(fabric, sum(p.numel() for p in model.parameters()), tokens)
-        writer = shares.Writer(fabric, folder) if shares_model(fabric) else None
+        writer = shares.Writer(fabric, folder) if shares.USABLE and shares_model(fabric) else None
         checkpoint = Checkpoint(fabric, folder, players, learnt, meter, writer)
         step, seconds = checkpoint.resume()
         log = Log(fabric, folder, step, compute.tensorboard, compute.wandb)

@@ -20,11 +20,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from lab.errors import LabError
 from lab.files import made
 from lab.train.compute import raise_together
+
+# Before 2.9 torch.distributed.checkpoint writes no shares as safetensors; then a model is gathered to be saved.
+if USABLE := tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9):
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 NAME, REST = "checkpoint-", "rest.pt"
 
@@ -35,7 +38,9 @@ def latest(folder: Path) -> Path | None:
 
 
 def names(path: Path) -> set[str]:
-    """Of the tensors of a checkpoint."""
+    """Of the tensors of a checkpoint. Raises LabError where torch is too old to read it."""
+    if not USABLE:
+        raise LabError(f"{path} is of shares, which torch {torch.__version__} cannot read; give it 2.9 or later")
     return set(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
 
 
