@@ -25,7 +25,7 @@ from lab.language import (
     state_bytes,
 )
 from lab.language import transformer as transformer_module
-from lab.language.layers import AttentionState, LocalAttention, RecurrentBlock, initial_lambda
+from lab.language.layers import AttentionState, LocalAttention, RecurrentBlock, initial_lambda, looking_back
 from lab.protocols import LanguageModel
 
 WINDOW = 8
@@ -150,6 +150,16 @@ def test_a_query_sees_itself_and_window_keys_before(streamed: bool) -> None:
     assert x.grad is not None
     seen = x.grad.abs().sum(-1)[0] > 0
     assert seen.tolist() == [False] * (2 * WINDOW - 1) + [True] * (WINDOW + 1)
+
+
+def test_looking_back_less_is_a_smaller_window() -> None:
+    torch.manual_seed(0)
+    layer, small = (LocalAttention(GriffinConfig.preset("tiny", window=window)) for window in (WINDOW, 3))
+    small.load_state_dict(layer.state_dict())
+    x, position = torch.randn(2, 4 * WINDOW, layer.out.out_features), torch.arange(4 * WINDOW).expand(2, -1)
+    with looking_back(layer, 3):
+        torch.testing.assert_close(layer(x, None, position)[0], small(x, None, position)[0])
+    assert not torch.allclose(layer(x, None, position)[0], small(x, None, position)[0])
 
 
 def test_local_attention_is_what_the_formula_says() -> None:

@@ -305,6 +305,16 @@ def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float)
     assert torch.equal(sample(logits, temperature, generator_of(0)), logits.argmax(-1))
 
 
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24], ids=["least", "most"])
+def test_what_has_no_probability_is_never_drawn(uniform: float, monkeypatch: pytest.MonkeyPatch):
+    """At either end of what the generator can give, where rounding would reach beyond the sum."""
+    logits = seeded(200, 64)
+    logits[:, [0, 1, 62, 63]] = -math.inf
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, uniform))
+    drawn = sample(logits, 1.0, generator_of(0))
+    assert drawn.min() >= 2 and drawn.max() <= 61
+
+
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -0.1, "1", None])
 def test_a_scale_that_is_no_number_from_0_is_refused(scale: float) -> None:
     with pytest.raises(LabError, match=f"temperature must be 0 or more, not {scale}"):

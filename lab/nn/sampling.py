@@ -68,8 +68,19 @@ def sample(
         ordered, order = logits.softmax(-1).sort(-1, descending=True)
         excluded = ordered.cumsum(-1) - ordered >= top_p  # those before it are enough; never the first
         logits = logits.masked_fill(excluded.scatter(-1, order, excluded), -math.inf)
-    # What torch.multinomial does, without its look at the probabilities, for which a GPU would be waited.
-    return (logits.softmax(-1) / exponential(logits, generator)).argmax(-1)
+    # The inverse of the cumulative distribution: one random number for each index, and nobody waits for a GPU, as
+    # torch.multinomial does. Kept below the sum, so that what has no probability is never drawn.
+    cumulative = logits.softmax(-1).cumsum(-1)
+    total = cumulative[..., -1:]
+    at = torch.minimum(_uniform(total, generator) * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, at, right=True)[..., 0]
+
+
+def _uniform(like: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
+    """Random numbers in [0, 1), as `exponential` draws its noise."""
+    if not isinstance(generator, torch.Generator):
+        return torch.stack([_uniform(row, each) for row, each in zip(like, generator, strict=True)])
+    return torch.rand(like.shape, generator=generator, device=generator.device).to(like.device)
 
 
 def exponential(like: Tensor, generator: torch.Generator | Sequence[torch.Generator]) -> Tensor:
