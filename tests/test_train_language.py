@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
+from lab.language.layers import LocalAttention
 from lab.train import language
 from lab.train.loop import Schedule
 
@@ -99,6 +100,24 @@ def test_loss_of_a_language_model_leaves_out_what_cannot_be_known() -> None:
     assert 0 < (~known).sum()
     torch.testing.assert_close(loss, F.cross_entropy(logits[known], targets[known]))
     assert logs["loss"] is loss
+
+
+def test_weights_of_tokens_are_those_of_targets() -> None:
+    weights = np.where(np.isin(np.arange(17), (3, 9, 10)), 5.0, 1.0)
+    plain, heavy = stream(), language.TokenStream(stream().tokens, stream().starts, weights)
+    network = Griffin(GriffinConfig.preset("tiny"))
+    tokens, targets, reset, given = language.batches(heavy, 3, 12, seed=0)(0)
+    assert torch.equal(tokens, language.batches(plain, 3, 12, seed=0)(0)[0])
+    known = targets >= 0
+    assert torch.equal(given[known], torch.where(torch.isin(targets, torch.tensor([3, 9, 10])), 5.0, 1.0)[known])
+    loss, logs = language.loss_of(network, (tokens, targets, reset, given))
+    logits, _ = network(tokens, reset=reset)
+    each = F.cross_entropy(logits[known], targets[known], reduction="none")
+    torch.testing.assert_close(loss, (each * given[known]).sum() / given[known].sum())
+    torch.testing.assert_close(logs["loss"], each.mean())
+    torch.testing.assert_close(logs["loss of what weighs more"], each[given[known] > 1].mean())
+    with pytest.raises(LabError, match="17 tokens have as many positive weights"):
+        language.TokenStream(stream().tokens, stream().starts, np.zeros(17))
 
 
 def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
@@ -208,3 +227,32 @@ def test_a_model_begins_with_the_weights_of_another_of_its_config(tmp_path: Path
         torch.testing.assert_close(two.state_dict()[name], weights, msg=name)
     with pytest.raises(LabError, match="cannot begin with the weights of GriffinConfig.vocabulary=32"):
         language.train(spoken, held_out, tmp_path / "three", preset="tiny", vocabulary=33, begin=one)
+
+
+def test_most_steps_see_less_than_the_window_and_seldom_less_than_a_second() -> None:
+    plain = language.batches(stream(), 1, 8, 0)
+    steps = language.narrowing(plain, 512, 5)
+    reaches = np.array([int(steps(step)[-1]) for step in range(2000)])
+    assert 0.27 < (reaches == 512).mean() < 0.33 and reaches.min() >= 25
+    assert np.median(reaches[reaches < 512]) == pytest.approx(np.sqrt(25 * 512), rel=0.15)  # uniform in the logarithm
+    assert all(torch.equal(a, b) for a, b in zip(steps(3)[:-1], plain(3), strict=True))
+    assert steps(3)[-1] == language.narrowing(plain, 512, 5)(3)[-1]
+
+
+def test_what_is_further_away_than_a_narrowed_window_is_not_attended_to() -> None:
+    torch.manual_seed(0)
+    model = Griffin(GriffinConfig.preset("tiny", vocabulary=32))
+    seen: list[int] = []
+
+    def loss_of(model: nn.Module, batch: tuple[Tensor, ...]) -> Any:
+        seen.extend({layer.reach for layer in model.modules() if isinstance(layer, LocalAttention)})
+        return model(batch[0])[0].sum(), {}
+
+    tokens = torch.randint(32, (1, 40))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language, "loss_of", loss_of)
+        narrow, _ = language.narrowed_loss(model, (tokens, torch.tensor(3)))
+        whole, _ = language.narrowed_loss(model, (tokens, torch.tensor(10_000)))
+    window = model.config.window
+    assert seen == [3, window] and narrow != whole and whole == model(tokens)[0].sum()
+    assert all(layer.reach == window for layer in model.modules() if isinstance(layer, LocalAttention))

@@ -7,7 +7,8 @@ query attends to `min(window, position)` tokens before itself.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -161,11 +162,14 @@ class MultiQueryAttention(nn.Module):
 
 
 class LocalAttention(MultiQueryAttention):
-    """Attention to a token and the `window` before it, (B, T, D) to (B, T, D); time and memory linear in T."""
+    """Attention to a token and the `window` before it, (B, T, D) to (B, T, D); time and memory linear in T.
+
+    reach: tokens of the window that sequences (T > 1) look back, set for a while by `looking_back`.
+    """
 
     def __init__(self, config: GriffinConfig):
         super().__init__(config, config.head_dim // 2 if config.rope else 0, bias=True)
-        self.window = config.window
+        self.window = self.reach = config.window
 
     def forward(self, x: Tensor, state: AttentionState | None, position: Tensor) -> tuple[Tensor, AttentionState]:
         """x (B, T, D), position (B, T)."""
@@ -209,7 +213,20 @@ class LocalAttention(MultiQueryAttention):
         k, v = (kv.flatten(0, 1)[:, None] for kv in spans)
         q = q.unflatten(1, (count, size)).flatten(0, 1).transpose(1, 2)  # (B count, H, size, head_dim)
         distance = torch.arange(size, device=q.device)[:, None] - torch.arange(-self.window, size, device=q.device)
-        seen = position.view(B * count, 1, size, 1).clamp(max=self.window)
+        seen = position.view(B * count, 1, size, 1).clamp(max=self.reach)
         mask = (distance >= 0) & (distance <= seen)  # (B count, 1, size, window + size)
         y = attend(q, k, v, mask)
         return y.transpose(1, 2).reshape(B, count * size, self.heads, self.head_dim)[:, :T]
+
+
+@contextmanager
+def looking_back(model: nn.Module, tokens: int) -> Iterator[None]:
+    """Local attention to sequences looks back so many tokens at most: of what was before, only the recurrence knows."""
+    layers = [module for module in model.modules() if isinstance(module, LocalAttention)]
+    for layer in layers:
+        layer.reach = min(tokens, layer.window)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.reach = layer.window
