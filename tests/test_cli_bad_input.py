@@ -215,7 +215,7 @@ def test_a_folder_becomes_a_shard(desk: Path, tiny_bundle: Path) -> None:
     (utterance,) = folder.corpus(Path("tapes"))
     expected = SpeechSSM.load(tiny_bundle).tokenizer.encode(utterance.samples()).tolist()
     assert Shard.open(Path("tokens/tapes")).tokens.tolist() == expected
-    assert Path("tokens/tapes/codes.bin").stat().st_size == 2 * 200 * 4
+    assert Path("tokens/tapes/codes.bin").stat().st_size == 2 * 100 * 4
     assert {path.name for path in desk.iterdir()} == {"prompt.wav", "tapes", "tokens"}
 
 

@@ -1,4 +1,4 @@
-"""lab corpus, shard, plan and fetch: what models learn from."""
+"""lab corpus, shard, narrate, plan and fetch: what models learn from."""
 
 from __future__ import annotations
 
@@ -120,6 +120,30 @@ def shard(
         made = shards.make(into, given, bundle.folder(), codes=codes, hours=hours, workers=workers, engine=engine)
         count = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
         answer({"path": into, **count, "skipped": made.skipped})
+
+
+@command
+def narrate(
+    into: Annotated[Path, typer.Argument(help="Where to put the documents; a folder that was begun goes on.")],
+    documents: Annotated[int, typer.Option(help="How many, each by a narrator of its own.")] = 100,
+    sentences: Annotated[int, typer.Option(help="Of each document.")] = 12,
+    narrators: Annotated[
+        Literal["kokoro", "piper"], typer.Option(help="Where their models are, LAB_KOKORO and LAB_PIPER say.")
+    ] = "kokoro",
+    texts: Annotated[Path | None, typer.Option(help="A text to read, in place of stories of the story world.")] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Held-out stories by held-out voices, for `lab evaluate --set narrated`.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
+) -> None:
+    """Have stories read aloud by human-like narrators, for `lab train --narration` to learn from."""
+    from rich.progress import track
+
+    from lab.corpora import narrate
+
+    told = narrate.narrate(into, documents, narrators, sentences, texts, workers, held_out)
+    made = list(track(told, "narrating", documents, console=console))
+    answer({"path": into, "documents": len(made)})
 
 
 @command

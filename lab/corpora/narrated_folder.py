@@ -1,6 +1,7 @@
 """Documents read aloud whose sentences have times: VOICE/name.ogg, and beside each a JSON that says what is read when.
 
-The JSON: voice, speed, source, seed (of the story world, or null), and sentences as [start, end, text] in seconds.
+The JSON: voice, speed, source (what was read), seed (of the story world, or null), sentences as [start, end, text] in
+seconds, and narrators (whose voice it is: kokoro, piper; "people" if left out).
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from lab.audio import SAMPLE_RATE
 from lab.corpora.folder import below, shown
+from lab.corpora.storyworld import normalize
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
+
+LONGEST = 11.0  # seconds of a passage of several sentences
+_MARGIN = 0.12  # seconds around a passage: within the pauses between sentences
 
 
 class TimedSentence(NamedTuple):
@@ -30,11 +38,17 @@ class Document:
     source: str
     seed: int | None
     sentences: tuple[TimedSentence, ...]
+    narrators: str = "people"
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is a story that nothing learns from."""
+        return self.seed is not None and self.seed % 2 == 1
 
     def read(self) -> Utterance:
         """The document, levelled. Raises LabError as `Recording.read` does, and for audio that ends too early."""
         text = " ".join(sentence.text for sentence in self.sentences)
-        utterance = Recording(shown(self.path.stem), (self.path,), text, self.voice, "narrated").read()
+        utterance = Recording(shown(self.path.stem), (self.path,), text, self.voice, self.narrators).read()
         if utterance.seconds < self.sentences[-1].end - 0.1:
             end = self.sentences[-1].end
             raise LabError(
@@ -42,11 +56,31 @@ class Document:
             )
         return replace(utterance, story=-1 if self.seed is None else self.seed)
 
+    def passages(self, random: np.random.Generator) -> list[Utterance]:
+        """The document cut into passages of one to three sentences, of 11 s if they are several, in order."""
+        whole, found, at = self.read(), [], 0
+        while at < len(self.sentences):
+            part = self.sentences[at : at + int(random.integers(1, 4))]
+            while len(part) > 1 and part[-1].end - part[0].start > LONGEST:
+                part = part[:-1]
+            at += len(part)
+            start, stop = max(0.0, part[0].start - _MARGIN), part[-1].end + _MARGIN
+            waveform = whole.waveform[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)]
+            text = normalize(" ".join(sentence.text for sentence in part))
+            found.append(replace(whole, waveform=waveform, text=text))
+        return found
+
 
 @dataclass
 class Narrated:
     documents: list[Document]
     skipped: list[str] = field(default_factory=list)  # each file that cannot serve, and why
+
+
+def find() -> Path | None:
+    """The folder named by LAB_NARRATION, if it is set and there."""
+    root = os.environ.get("LAB_NARRATION")
+    return Path(root) if root and Path(root).is_dir() else None
 
 
 def narrated(root: Path | None = None) -> Narrated:
@@ -90,4 +124,6 @@ def _document(path: Path, beside: Path) -> Document:
     ):
         raise ValueError("its times do not rise")
     seed = data.get("seed")
-    return Document(path, str(data["voice"]), float(data["speed"]), str(data["source"]), seed and int(seed), sentences)
+    narrators = str(data.get("narrators", "people"))
+    source, seed = str(data["source"]), seed and int(seed)
+    return Document(path, str(data["voice"]), float(data["speed"]), source, seed, sentences, narrators)

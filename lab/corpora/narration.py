@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from lab.corpora import narrators, splits, storyworld
 from lab.corpora.narrators import Narrator
 from lab.corpora.utterance import Utterance, int16
 
+Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
@@ -66,6 +68,20 @@ def beside_reference(number: int) -> tuple[Utterance, Utterance]:
     return utterance(text, narrator), utterance(text, narrators.reference(narrator.rate))
 
 
+def beside(numbered: tuple[int, Utterance], reference: bool = False) -> tuple[Utterance, Utterance]:
+    """An utterance, and its text read by espeak-ng at about its tempo, by a random or the reference narrator.
+
+    Same number, same narrator."""
+    number, utterance = numbered
+    words = len(utterance.text.split())
+    rate = int(np.clip(60 * words / max(utterance.seconds - 0.3, 0.5), 110, 300))
+    narrator = narrators.reference(rate)
+    if not reference:
+        narrator = replace(narrators.random_narrator(np.random.default_rng((0xBE51DE, number))), rate=rate)
+    read = Utterance(int16(narrator.read(utterance.text)), utterance.text, narrator.name, "narrated", utterance.story)
+    return utterance, read
+
+
 def voice_samples(number: int) -> tuple[Utterance, Utterance]:
     """Two different passages by one narrator: what the voice learns from. Every other narrator is a named one."""
     rng = np.random.default_rng((0x70CE, number))
@@ -89,7 +105,7 @@ def development_story(number: int, sentences: int = 12) -> Utterance:
     return held_out_story(splits.DEVELOPMENT[number], sentences=sentences)
 
 
-def make(maker: Callable[[int], Made], numbers: Iterable[int], workers: int | None = None) -> Iterator[Made]:
-    """`maker` of every number, in order, made by processes in parallel (espeak-ng has one global state a process)."""
+def make(maker: Callable[[Item], Made], items: Iterable[Item], workers: int | None = None) -> Iterator[Made]:
+    """`maker` of every item, in order, made by processes in parallel (espeak-ng has one global state a process)."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(maker, numbers, chunksize=16)
+        yield from pool.imap(maker, items, chunksize=16)

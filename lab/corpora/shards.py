@@ -4,7 +4,7 @@
     manifest.jsonl   of recordings: their documents, in order
     documents.jsonl  a line a part: length in tokens and narrator of each document, and what was skipped
     tokens.bin       (T,) uint16, little-endian: all documents end to end
-    codes.bin        (2 T, Q) uint16, if codes are kept: codec frames 2 t and 2 t + 1 sound token t
+    codes.bin        (T, Q) uint16, if codes are kept: a codec frame sounds a token
     parts/           parts that are done and not yet among those above; who is at work on others
 
 Any number of workers, on any machines, make the parts. One process appends them in order, the data first and then the
@@ -39,7 +39,6 @@ from lab.errors import LabError
 from lab.files import locked, made, replacing
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
-from lab.voice.soundstorm import FRAMES
 
 HEADER, DOCUMENTS, TOKENS, CODES, PARTS = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin", "parts"
 UNIT = np.dtype("<u2")
@@ -53,7 +52,7 @@ class Shard:
     """Documents end to end, mapped into memory: nothing is read before it is used, nothing is copied."""
 
     tokens: np.ndarray  # (T,) uint16
-    codes: np.ndarray | None  # (2 T, Q) uint16
+    codes: np.ndarray | None  # (T, Q) uint16
     starts: np.ndarray  # where documents begin, ascending from 0; the state is reset there
     narrators: list[str]  # of each document
     skipped: list[str]  # what could not serve, and why
@@ -78,7 +77,7 @@ class Shard:
         total = sum(lengths)
         return cls(
             _mapped(folder / TOKENS, (total,)),
-            _mapped(folder / CODES, (FRAMES * total, header["levels"])) if header["levels"] else None,
+            _mapped(folder / CODES, (total, header["levels"])) if header["levels"] else None,
             np.cumsum([0, *lengths[:-1]]),
             [name for part in parts for name in part["narrators"]],
             skipped,
@@ -93,7 +92,7 @@ class Shard:
         ends = np.append(self.starts[1:], len(self.tokens))
         count = int(np.searchsorted(ends, min(hours * 3600 * TOKEN_RATE, len(self.tokens)))) + 1
         end = int(ends[count - 1])
-        codes = None if self.codes is None else self.codes[: FRAMES * end]
+        codes = None if self.codes is None else self.codes[:end]
         return Shard(self.tokens[:end], codes, self.starts[:count], self.narrators[:count], self.skipped)
 
     def documents(self) -> list[np.ndarray]:
@@ -105,7 +104,7 @@ class Shard:
         if self.codes is None:
             raise LabError("this shard holds no codes of a codec; make one with `lab shard --codes`")
         tokens = torch.from_numpy(self.tokens).split(np.diff(self.starts, append=len(self.tokens)).tolist())
-        codes = torch.from_numpy(self.codes).split([FRAMES * len(part) for part in tokens])
+        codes = torch.from_numpy(self.codes).split([len(part) for part in tokens])
         both = iter(zip(tokens, codes, strict=True))
         return [[VoicePrompt(*next(both)) for _ in group] for _, group in groupby(self.narrators)]
 
@@ -333,7 +332,7 @@ def _resume(folder: Path, header: dict[str, Any], source: Source) -> list[dict[s
     parts = _unchanged(folder, source)
     size = UNIT.itemsize * _tokens(parts)
     _cut(folder / TOKENS, size)
-    _cut(folder / CODES, FRAMES * header["levels"] * size)
+    _cut(folder / CODES, header["levels"] * size)
     if (folder / DOCUMENTS).exists():
         _cut(folder / DOCUMENTS, sum(map(len, (folder / DOCUMENTS).read_bytes().splitlines(True)[: len(parts)])))
     return parts
@@ -416,16 +415,16 @@ def models_of(root: Path, codes: bool) -> tuple[Tokenizer, Codec | None]:
 def encode(
     waveform: np.ndarray, tokenizer: protocols.Tokenizer, codec: protocols.Codec | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Waveform (N,) -> its tokens (T,) and codes (2 T, Q), uint16, Q = 0 without a codec.
+    """Waveform (N,) -> its tokens (T,) and codes (T, Q), uint16, Q = 0 without a codec.
 
     The codec sees windows too, so that its memory is that of 30 s; it looks no further than their overlaps.
     """
     tokens = tokenizer.encode(waveform).numpy().astype(UNIT)
     if codec is None:
-        return tokens, np.zeros((FRAMES * len(tokens), 0), UNIT)
+        return tokens, np.zeros((len(tokens), 0), UNIT)
     padded = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % TOKEN_HOP)).astype(np.float32))
     kept = []
     for part in windows.plan(len(tokens), *windows.TOKENIZATION):
         codes = codec.encode(padded[None, TOKEN_HOP * part.start : TOKEN_HOP * part.stop])[0]
-        kept.append(codes[part.scaled(FRAMES).kept()])
+        kept.append(codes[part.kept()])
     return tokens, torch.cat(kept).numpy().astype(UNIT)

@@ -20,7 +20,7 @@ class Utterance:
     waveform: np.ndarray
     text: str
     narrator: str
-    source: str  # "narrated", "librispeech" or "recorded"
+    source: str  # "narrated" (by espeak-ng), "kokoro", "piper", "librispeech", "recorded", ...
     story: int = -1  # seed, where there is one
 
     @property

@@ -33,9 +33,11 @@ from lab.corpora.storyworld.checker import Check, Span, check
 from lab.corpora.storyworld.gaps import RECALLED, SENTENCES_A_MINUTE, Recall
 from lab.corpora.storyworld.generator import Cast, Facts, Sentence, Story, sentences, story
 from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse, speaks_of
+from lab.corpora.storyworld.world import NAMING
 
 __all__ = [
     "FORMS",
+    "NAMING",
     "RECALLED",
     "SENTENCES_A_MINUTE",
     "VOCABULARY",

@@ -38,6 +38,9 @@ _ROADS = (
 )  # fmt: skip
 ROADS = {here: tuple(b if a == here else a for a, b in map(str.split, _ROADS) if here in (a, b)) for here in PLACES}
 NATURES = ("brave", "little", "kind", "clever", "gentle", "cheerful", "curious", "quiet", "proud", "funny")
+NAMING = frozenset(  # words that tell one cast from another
+    {*HEROES, *COMPANIONS, *HOUSES, *COLOURS, *THINGS, *" ".join(PROMISES).split()} - {"the", "home"}
+)
 
 
 def _steps(goal: str) -> dict[str, int]:
