@@ -65,7 +65,7 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Waveform at 16 kHz to codes at 50 Hz and back: what the voice and the shards need of one."""
+    """Waveform at 16 kHz to codes at 25 Hz and back: what the voice and the shards need of one."""
 
     @property
     def levels(self) -> int:
@@ -77,7 +77,7 @@ class Codec(Protocol):
 
     @property
     def receptive_field(self) -> int:
-        """Samples of input that one sample of output depends on."""
+        """Samples of input, before and after, that a frame's codes depend on beside its own."""
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +87,10 @@ class Codec(Protocol):
         """Move there, in place, and return itself."""
 
     def encode(self, waveform: Tensor, /) -> Tensor:
-        """(B, N) -> codes (B, ceil(N / 320), Q) int64, the coarsest level first."""
+        """(B, N) -> codes (B, ceil(N / 640), Q) int64, the coarsest level first."""
 
-    def decode(self, codes: Tensor, /) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels -> (B, 320 F)."""
+    def timbre(self, waveform: Tensor, /) -> Tensor:
+        """Some seconds of a speaker (B, N) -> what `decode` has to know of who speaks (B, C); C may be 0."""
+
+    def decode(self, codes: Tensor, timbre: Tensor, /) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels, and who speaks (B, C) -> (B, 640 F)."""

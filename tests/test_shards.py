@@ -75,21 +75,19 @@ def test_a_shard_holds_what_the_models_say(whole: Path, tiny_bundle: Path, capfd
     assert len({int(token) for token in shard.tokens}) > 5
     takes = shard.utterances()
     assert [len(group) for group in takes[:8]] == [1, 1, 1, 2, 1, 1, 1, 2]
-    tokens, codes = takes[3][1]
+    tokens, codes, _ = takes[3][1]
     padded = np.pad(told[4].samples(), (0, -len(told[4].waveform) % 640))
     assert torch.equal(codes.long(), codec.encode(torch.from_numpy(padded)[None])[0])  # type: ignore[operator]
-    assert codes.shape == (2 * len(tokens), 4) and torch.equal(
-        tokens.long(), torch.from_numpy(shard.documents()[4]).long()
-    )
+    assert codes.shape == (len(tokens), 4) and torch.equal(tokens.long(), torch.from_numpy(shard.documents()[4]).long())
     assert set(files(whole)) == {"shard.json", "documents.jsonl", "tokens.bin", "codes.bin"}
 
 
 def test_nothing_is_copied_on_the_way_to_a_batch(whole: Path) -> None:
     shard = Shard.open(whole)
     assert isinstance(shard.tokens, np.memmap) and isinstance(shard.codes, np.memmap)
-    tokens, codes = shard.utterances()[3][0]
+    tokens, codes, _ = shard.utterances()[3][0]
     assert tokens.data_ptr() == shard.tokens.ctypes.data + 2 * int(shard.starts[3])
-    assert codes.data_ptr() == shard.codes.ctypes.data + 2 * 2 * 4 * int(shard.starts[3])
+    assert codes.data_ptr() == shard.codes.ctypes.data + 2 * 4 * int(shard.starts[3])
 
 
 def test_training_reads_a_shard_as_it_is(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,14 +99,14 @@ def test_training_reads_a_shard_as_it_is(whole: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(soundstorm, "PROMPT", 20)
     monkeypatch.setattr(soundstorm, "TARGET", (20, 30))
     batch = soundstorm.batches(shard.utterances(), 8, 4, seed=0)(0)
-    assert batch.codes.shape[:2] == (8, 2 * batch.tokens.shape[1]) and batch.codes.dtype == torch.long
+    assert batch.codes.shape[:2] == (8, batch.tokens.shape[1]) and batch.codes.dtype == torch.long
 
 
 def test_codes_of_a_long_document_are_those_of_the_whole(models: dict[str, nn.Module]) -> None:
     waveform = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 70).astype(np.float32)
     tokens, codes = shards.encode(waveform, models["tokenizer"], models["codec"])  # type: ignore[arg-type]
     expected = models["codec"].encode(torch.from_numpy(waveform)[None])[0]  # type: ignore[operator]
-    assert tokens.shape == (1750,) and codes.shape == (3500, 4) and codes.dtype == np.uint16
+    assert tokens.shape == (1750,) and codes.shape == (1750, 4) and codes.dtype == np.uint16
     assert (codes == expected.numpy()).mean() > 0.999  # rounding may tip a code that lies between two
 
 
@@ -142,7 +140,7 @@ def test_more_hours_go_on_and_the_first_ones_are_the_same(
     first = again.first(HOURS / 3)
     assert len(first.starts) <= len(few.starts) and first.seconds - 3 < 20 <= first.seconds
     np.testing.assert_array_equal(first.tokens, few.tokens[: len(first.tokens)])
-    assert first.codes is not None and len(first.codes) == 2 * len(first.tokens)
+    assert first.codes is not None and len(first.codes) == len(first.tokens)
     assert len(first.narrators) == len(first.starts)
     assert len(again.first(99).tokens) == len(again.tokens)
 

@@ -45,7 +45,8 @@ def voice(models: dict[str, nn.Module]) -> Synthesizer:
 @pytest.fixture(scope="module")
 def prompt() -> VoicePrompt:
     random = torch.Generator().manual_seed(1)
-    return VoicePrompt(torch.randint(32, (75,), generator=random), torch.randint(16, (150, 4), generator=random))
+    tokens, codes = torch.randint(32, (75,), generator=random), torch.randint(16, (75, 4), generator=random)
+    return VoicePrompt(tokens, codes, torch.randn(8, generator=random))
 
 
 # Overlaps

@@ -16,6 +16,7 @@ from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
 from lab.train import tokenizer
+from lab.train.augment import augmented
 from lab.train.loop import Compute, Losses, Schedule, fit
 
 
@@ -147,24 +148,38 @@ def noise_pairs(count: int) -> list[tuple[Utterance, Utterance]]:
 
 def test_batches_are_of_one_length_and_reach_every_pair() -> None:
     corpus = noise_pairs(9)
-    real = [Utterance(np.zeros(TOKEN_HOP * 50, np.int16), "hello", "7", "librispeech")] * 4
-    real += [Utterance(np.zeros(16_000 * 17, np.int16), "long", "7", "librispeech")]
-    batch = tokenizer.batches(corpus[::-1], real, size=4, seed=0, agreement=lambda step: 0.25)
-    narrated = [batch(step) for step in range(1, 120) if step % 4]
+    person = Utterance(np.full(16_000 * 30, 1000, np.int16), "hello", "7", "librispeech")
+    batch = tokenizer.batches([*corpus[::-1], *[(person, corpus[0][0])] * 5], 4, seed=0, agreement=lambda step: 0.25)
+    read, narrated = ([batch(step) for step in range(first, 240, 2)] for first in (0, 1))  # sources in turn
     assert all(int(made.tokens.max() - made.tokens.min()) <= 4 for made in narrated)
     assert {int(tokens) for made in narrated for tokens in made.tokens} >= set(range(1, 10))
-    assert batch(0).tokens.tolist() == batch(4).tokens.tolist() == [49] * 4  # real speech, none too long
+    assert {len(made.tokens) for made in read} == {6}  # of 30 s each no more than 100 s
+    seconds = {int(made.tokens[0]) // 25 for made in read}
+    assert min(seconds) < 28 and max(seconds) > 31  # at another speed, the narrator's as it is
+    assert {int(made.tokens[1]) for made in read} <= {1, 2}
     assert batch(3).agreement == 0.25
-    few = tokenizer.batches(corpus[:2], [], size=4, seed=0, agreement=lambda step: 0.0)
+    few = tokenizer.batches(corpus[:2], size=4, seed=0, agreement=lambda step: 0.0)
     assert few(0).tokens.tolist() == [1, 1, 2, 2]
+
+
+def test_augmented_speech_is_as_loud_and_another() -> None:
+    speech = 0.1 * np.sin(np.arange(32_000) / 16_000 * 2 * np.pi * 440).astype(np.float32)
+    made = [augmented(speech, np.random.default_rng(seed)) for seed in range(60)]
+    assert all(each.dtype == np.float32 and np.isfinite(each).all() for each in made)
+    lengths = np.array([len(each) for each in made]) / 32_000
+    assert lengths.min() < 0.93 and lengths.max() > 1.08 and 0.2 < (lengths == 1).mean() < 0.6
+    assert lengths.min() > 1 / 1.15 and lengths.max() < 1 / 0.87
+    levels = np.array([np.sqrt(np.square(each).mean()) for each in made])
+    assert (levels > 0.01).all() and (levels < 0.3).all()  # a room adds to a lasting tone, or takes from it
+    pitch = [len(each) and np.abs(np.fft.rfft(each, 32_000)).argmax() / 2 for each in made]
+    np.testing.assert_allclose(np.array(pitch) * lengths, 440, rtol=0.01)  # pitch and tempo together
+    assert np.array_equal(made[3], augmented(speech, np.random.default_rng(3)))
 
 
 def test_tokenizer_recipe(tmp_path: Path) -> None:
     corpus = noise_pairs(4)
     options: dict[str, Any] = {"preset": "tiny", "steps": 5, "encoder_steps": 2, "ctc_head_steps": 3, "size": 2}
-    made, figures = tokenizer.train(
-        corpus, corpus, corpus, [], tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options
-    )
+    made, figures = tokenizer.train(corpus, corpus, tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
     assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
     assert figures["cer"] == 0.5 and figures["steps"] == 5
-    assert {folder.name for folder in tmp_path.iterdir()} == {"words", "stories", "encoder", "ctc-head"}
+    assert {folder.name for folder in tmp_path.iterdir()} == {"whole", "encoder", "ctc-head"}

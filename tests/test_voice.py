@@ -42,7 +42,8 @@ def synthesizer(soundstorm: SoundStorm) -> Synthesizer:
 def prompt() -> VoicePrompt:
     random = torch.Generator().manual_seed(1)
     tokens = torch.randint(32, (75,), generator=random)
-    return VoicePrompt(tokens, torch.randint(16, (150, 4), generator=random))
+    codes = torch.randint(16, (75, 4), generator=random)
+    return VoicePrompt(tokens, codes, torch.randn(8, generator=random))
 
 
 def stream_of(length: int) -> list[int]:
@@ -93,15 +94,15 @@ def test_local_attention_is_masked_attention(prompt: int, length: int, span: int
 def test_far_tokens_do_not_matter(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     """One layer of +-20 frames and a kernel of 5: beyond 22 frames only the prompt is heard. With span None all is."""
     tokens = torch.cat([prompt.tokens, torch.tensor(stream_of(100))])[None]
-    codes = torch.full((1, 350, 3), MASK)
+    codes = torch.full((1, 175, 3), MASK)
     other = tokens.clone()
     other[0, -1] = (other[0, -1] + 1) % 32
     full = SoundStorm(SoundStormConfig.preset("tiny", span=None)).eval()
     level = torch.tensor([0])
     with torch.no_grad():
-        near = (soundstorm(tokens, codes, level, 150) - soundstorm(other, codes, level, 150)).abs().amax(-1)[0]
-        far = (full(tokens, codes, level, 150) - full(other, codes, level, 150)).abs().amax(-1)[0]
-    assert near[:174].max() < 1e-6 < near[178:].max()
+        near = (soundstorm(tokens, codes, level, 75) - soundstorm(other, codes, level, 75)).abs().amax(-1)[0]
+        far = (full(tokens, codes, level, 75) - full(other, codes, level, 75)).abs().amax(-1)[0]
+    assert near[:77].max() < 1e-6 < near[79:].max()
     assert (far > 0).all()
 
 
@@ -115,13 +116,13 @@ def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     tokens = torch.tensor(stream_of(30))
     codes = soundstorm.generate(tokens, prompt, seeded(), on_pass=passes.append)
     hook.remove()
-    assert codes.shape == (60, 3) and codes.min() >= 0 and codes.max() < 16
+    assert codes.shape == (30, 3) and codes.min() >= 0 and codes.max() < 16
     assert [(p.level, p.number) for p in passes] == [(0, n) for n in range(1, 17)] + [(1, 1), (2, 1)]
-    assert [int(p.masked.sum()) for p in passes] == [masked_after(60, n, 16) for n in range(1, 17)] + [0, 0]
+    assert [int(p.masked.sum()) for p in passes] == [masked_after(30, n, 16) for n in range(1, 17)] + [0, 0]
     for codes_in in seen:
-        assert torch.equal(codes_in[0, :150], prompt.codes[:, :3])  # frozen in every pass
+        assert torch.equal(codes_in[0, :75], prompt.codes[:, :3])  # frozen in every pass
     for known, codes_in in zip(passes, seen[1:], strict=False):
-        assert torch.equal(codes_in[0, 150:], known.codes)  # each pass sees what those before it accepted
+        assert torch.equal(codes_in[0, 75:], known.codes)  # each pass sees what those before it accepted
     for earlier, later in zip(passes, passes[1:], strict=False):
         kept = earlier.codes != MASK
         assert torch.equal(earlier.codes[kept], later.codes[kept])  # what was accepted stays
@@ -139,7 +140,7 @@ def test_what_is_known_is_not_guessed(soundstorm: SoundStorm, prompt: VoicePromp
     assert torch.equal(soundstorm.generate(tokens, prompt, seeded(), known=other)[:, :1], other)
     both = soundstorm.generate(torch.stack([tokens, tokens]), prompt, seeded(), known=torch.stack([whole, whole]))
     assert torch.equal(both[1], whole)
-    for odd in (whole[:-1], whole[None], torch.zeros(60, 4, dtype=torch.int64), torch.zeros((), dtype=torch.int64)):
+    for odd in (whole[:-1], whole[None], torch.zeros(30, 4, dtype=torch.int64), torch.zeros((), dtype=torch.int64)):
         with pytest.raises(LabError, match="do not match tokens; give .* and at most 3 levels"):
             soundstorm.generate(tokens, prompt, seeded(), known=odd)
     for odd, message in ((whole - 20, "known code -20 is not one of the 16"), (whole.float(), "must be integers")):
@@ -153,7 +154,7 @@ def test_a_pass_can_be_heard_before_the_last(soundstorm: SoundStorm, prompt: Voi
     codes = soundstorm.generate(tokens, prompt, seeded(), iterations=(4, 2, 1), on_pass=passes.append)
     for found in passes:
         heard, known = found.filled(), found.codes[:, : found.level + 1]
-        assert heard.shape == (60, found.level + 1) and heard.max() < MASK
+        assert heard.shape == (30, found.level + 1) and heard.max() < MASK
         assert torch.equal(heard[known != MASK], known[known != MASK])
     assert torch.equal(passes[-1].filled(), codes)
     greedy = soundstorm.generate(tokens, prompt, seeded(), iterations=(1, 1, 1))
@@ -184,10 +185,10 @@ def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
         ({"tokens": "ab"}, "semantic tokens must be integers in a tensor, an array or a list, not 'ab'"),
         ({"tokens": [[1, 2], [3]]}, "semantic tokens must be integers in a tensor"),
         (
-            {"codes": (149, 4)},
-            r"a voice prompt of tokens \(75,\) and codes \(149, 4\); give",
+            {"codes": (74, 4)},
+            r"a voice prompt of tokens \(75,\) and codes \(74, 4\); give",
         ),
-        ({"codes": (150, 2)}, r"codes \(150, 2\); give \(T,\) and \(2 T, 3 or more\)"),
+        ({"codes": (75, 2)}, r"codes \(75, 2\); give \(T,\) and \(T, 3 or more\)"),
         ({"code": -1}, "code -1 is not one of the 16"),
         ({"code": 16}, "code 16 is not one of the 16"),
         ({"iterations": (16, 1)}, r"iterations \(16, 1\): give 3 integers, 1 or more each"),
@@ -202,10 +203,10 @@ def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
 )
 def test_what_makes_no_sense_is_refused(synthesizer: Synthesizer, prompt: VoicePrompt, options: dict, message: str):
     """By `generate`, and by `speak` before anything is rendered."""
-    frames, levels = options.pop("codes", (150, 4))
+    frames, levels = options.pop("codes", (75, 4))
     codes = prompt.codes[:frames, :levels].clone()
     codes[0, 0] = options.pop("code", int(codes[0, 0]))
-    voice, tokens = VoicePrompt(prompt.tokens, codes), options.pop("tokens", [1, 2])
+    voice, tokens = VoicePrompt(prompt.tokens, codes, prompt.timbre), options.pop("tokens", [1, 2])
     with pytest.raises(LabError, match=message):
         synthesizer.soundstorm.generate(tokens, voice, seeded(), **options)
     if len(tokens):
@@ -220,16 +221,19 @@ def test_a_stream_that_makes_no_sense_is_refused_at_once(synthesizer: Synthesize
 
 
 def test_codes_and_prompts_that_are_none_are_refused(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
-    with pytest.raises(LabError, match="a pair of tokens and codes, not ndarray"):
+    with pytest.raises(LabError, match="tokens, codes and a timbre, not ndarray"):
         synthesizer.stream([1], np.zeros(48000, np.float32))  # type: ignore[arg-type]
     for codes, message in (
         ([[0, -1]], "code -1"),
-        ([0, 1], "not of 2 dimensions"),
+        ([0, 1], "give .B, F, q."),
         (np.zeros((2, 4)), "integers, not float64"),
     ):
         with pytest.raises(LabError, match=message):
-            synthesizer.decode(codes)  # type: ignore[arg-type]
-    assert np.array_equal(synthesizer.decode(prompt.codes), synthesizer.decode(prompt.codes.tolist()))
+            synthesizer.decode(codes, prompt.timbre)  # type: ignore[arg-type]
+    heard = synthesizer.decode(prompt.codes, prompt.timbre)
+    assert np.array_equal(heard, synthesizer.decode(prompt.codes.tolist(), prompt.timbre))  # type: ignore[arg-type]
+    with pytest.raises(LabError, match="no timbre to decode with"):
+        synthesizer.decode(prompt.codes, None)
 
 
 def test_greedy_at_the_smallest_temperature(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
@@ -243,7 +247,8 @@ def test_greedy_at_the_smallest_temperature(soundstorm: SoundStorm, prompt: Voic
 def test_lists_arrays_and_any_integers_are_tokens(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
     tokens = torch.tensor(stream_of(5))
     whole = synthesizer.speak(tokens, prompt, iterations=(1, 1, 1))
-    short = VoicePrompt(prompt.tokens.short(), prompt.codes.numpy().astype(np.uint16))  # type: ignore[arg-type]
+    codes = prompt.codes.numpy().astype(np.uint16)
+    short = VoicePrompt(prompt.tokens.short(), codes, prompt.timbre)  # type: ignore[arg-type]
     for same in (tokens.tolist(), tokens.numpy(), tokens.to(torch.uint8)):
         assert np.array_equal(whole, synthesizer.speak(same, short, iterations=(1, 1, 1)))
 
@@ -306,7 +311,7 @@ def test_prompt(synthesizer: Synthesizer) -> None:
     prompt = synthesizer.prompt(waveform, tokens)
     whole = synthesizer.codec.encode(torch.from_numpy(waveform)[None])[0]
     assert torch.equal(prompt.tokens, tokens[:75])
-    assert torch.equal(prompt.codes, whole[:150])  # the cut at 3 s is not heard
+    assert torch.equal(prompt.codes, whole[:75])  # the cut at 3 s is not heard
     for short in (waveform[:47999], waveform[:0]):
         with pytest.raises(LabError, match="at least 3 s"):
             synthesizer.prompt(short, tokens)
@@ -329,7 +334,7 @@ def takes(speakers: int = 3) -> list[tuple[VoicePrompt, VoicePrompt]]:
 
     def one(speaker: int, length: int) -> VoicePrompt:
         tokens = torch.from_numpy(random.integers(0, 32, length))
-        codes = (tokens.repeat_interleave(2)[:, None] + speaker + torch.arange(4)) % 16
+        codes = (tokens[:, None] + speaker + torch.arange(4)) % 16
         return VoicePrompt(tokens.short(), codes.short())
 
     return [(one(s, int(random.integers(80, 200))), one(s, int(random.integers(80, 200)))) for s in range(speakers)]
@@ -339,19 +344,19 @@ def test_batches_skip_positions() -> None:
     batches = recipe.batches(takes(), 64, 3, seed=1)
     batch = batches(7)
     rows, frames = batch.positions.shape
-    assert batch.codes.shape == (rows, frames, 3) and batch.tokens.shape == (rows, frames // 2)
+    assert batch.codes.shape == (rows, frames, 3) and batch.tokens.shape == (rows, frames)
     assert all(torch.equal(a, b) for a, b in zip(batch, batches(7), strict=True))
-    assert torch.equal(batch.positions[:, :150], torch.arange(150).expand(rows, -1))
-    target = batch.positions[:, 150:]
-    assert (target.diff() == 1).all() and target.min() >= 150 and target.max() < 150 + 1350
-    assert target[:, 0].unique().numel() > 32 and target[:, 0].max() > 1000  # distances of a whole window
+    assert torch.equal(batch.positions[:, :75], torch.arange(75).expand(rows, -1))
+    target = batch.positions[:, 75:]
+    assert (target.diff() == 1).all() and target.min() >= 75 and target.max() < 75 + 675
+    assert target[:, 0].unique().numel() > 32 and target[:, 0].max() > 500  # distances of a whole window
     counts = torch.bincount(torch.cat([batches(step).level for step in range(20)]), minlength=3)
-    torch.testing.assert_close(counts / counts.sum(), torch.tensor([6, 3, 2]) / 11, atol=0.05, rtol=0)
+    torch.testing.assert_close(counts / counts.sum(), torch.tensor([36, 9, 4]) / 49, atol=0.05, rtol=0)
     shares = batch.masked.float().mean(1)
     first = shares[batch.level == 0]
     assert 0 <= first.min() < 0.2 and 0.8 < first.max() <= 1
     assert (shares[batch.level > 0] == 1).all()  # predicted in one pass, and so hidden whole
-    same = (batch.tokens.repeat_interleave(2, 1)[..., None] + torch.arange(3)) % 16
+    same = (batch.tokens[..., None] + torch.arange(3)) % 16
     speaker = (batch.codes - same) % 16
     assert (speaker == speaker[:, :1, :1]).all()  # prompt and target are one speaker, codes lie on their tokens
     with pytest.raises(LabError, match="two utterances"):
@@ -379,3 +384,22 @@ def test_the_speaker_is_taken_from_where_speech_is(models: dict[str, nn.Module])
     assert len(voice.prompt(late, tokens[:90]).tokens) == 75  # it looks no further than the tokens reach
     early = voiced(5)
     assert torch.equal(voice.prompt(early, tokens).tokens, tokens[:75])
+
+
+def test_a_voice_begins_with_the_geometry_of_the_codebooks() -> None:
+    """Far apart where they are far apart, near where they are near; of each level its own; and in one scale."""
+    random = torch.Generator().manual_seed(2)
+    books = [torch.randn(count, 8, generator=random) * scale for count, scale in ((32, 3.0), *[(16, 0.1)] * 4)]
+    voice = SoundStorm(SoundStormConfig.preset("tiny"))
+    before = [table.weight.std() for table in (voice.semantic_embedding, *voice.acoustic_embeddings)]
+    mask = voice.acoustic_embeddings[0].weight[MASK].clone()
+    recipe.embed(voice, recipe.Codebooks(books[0], books[1:]))
+    tables = [voice.semantic_embedding.weight, *(table.weight[:16] for table in voice.acoustic_embeddings)]
+    for table, book, std in zip(tables, books[:4], before, strict=True):
+        distances, wanted = torch.pdist(table), torch.pdist(book)
+        torch.testing.assert_close(distances / distances.mean(), wanted / wanted.mean())
+        assert 0.7 < table.std() / std < 1.4
+    for weight, book in zip(voice.output_weight, books[1:4], strict=True):
+        distances, wanted = torch.pdist(weight), torch.pdist(book)
+        torch.testing.assert_close(distances / distances.mean(), wanted / wanted.mean())
+    assert torch.equal(voice.acoustic_embeddings[0].weight[MASK], mask)

@@ -26,10 +26,10 @@ def found(level: int, number: int, masked: list[int], probabilities: list[float]
 
 @pytest.fixture(scope="module")
 def passes() -> list[Pass]:
-    """2 s of speech, by a tiny voice that knows nothing."""
+    """4 s of speech, by a tiny voice that knows nothing."""
     torch.manual_seed(0)
     soundstorm = SoundStorm(SoundStormConfig.preset("tiny")).eval()
-    tokens, codes = torch.randint(32, (125,)), torch.randint(16, (150, 3))
+    tokens, codes = torch.randint(32, (175,)), torch.randint(16, (75, 3))
     seen: list[Pass] = []
     prompt, generator = VoicePrompt(tokens[:75], codes), torch.Generator().manual_seed(0)
     soundstorm.generate(tokens[75:], prompt, generator, iterations=(8, 3, 1), on_pass=seen.append)
@@ -70,10 +70,10 @@ def test_decoding_stands_where_the_frames_are(passes: list[Pass]) -> None:
     figure = view.decoding(passes, 1, 4)
     chosen = passes[3]
     again = figure.data[3]
-    np.testing.assert_allclose(again.x[1::3], (np.flatnonzero(chosen.masked) + 0.5) / 50)
+    np.testing.assert_allclose(again.x[1::3], (np.flatnonzero(chosen.masked) + 0.5) / 25)
     np.testing.assert_allclose(again.y[1::3], 100 * chosen.confidence[chosen.masked].exp(), atol=0.06)
     assert (again.y[0::3] == 0).all() and np.isnan(again.y[2::3]).all()
-    assert figure.data[0].x0 == 0.01 and figure.data[0].dx == 0.02  # seconds: a click there can be heard
+    assert figure.data[0].x0 == 0.02 and figure.data[0].dx == 0.04  # seconds: a click there can be heard
     assert figure.layout.xaxis2.title.text == "seconds of speech"
 
 

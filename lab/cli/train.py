@@ -47,6 +47,9 @@ def train(
     speech: Annotated[
         Path | None, typer.Option(help="A folder in the layout of LibriSpeech, to learn from as well.")
     ] = None,
+    narration: Annotated[
+        Path | None, typer.Option(help="A folder of narrated documents with sentence times, to learn from as well.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of training, in place of the recipe's own.")] = None,
     hours: Annotated[float | None, typer.Option(help="Hours of narrated speech, in place of the recipe's own.")] = None,
     seed: Annotated[int, typer.Option(help="Any integer.")] = 0,
@@ -94,10 +97,11 @@ def train(
 
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard, wandb, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
+    narration = narration or recipes.narrated_folder.find()
     settings = run_settings.gathered(config, change or [])
     steps = settings.pop("steps", None) if steps is None else steps
     given = (steps, hours, seed, preset, length, corpus, warm, init, settings, compute)
-    plan = recipes.Plan(work, into, speech, *given)
+    plan = recipes.Plan(work, into, speech, narration, *given)
     several = {"all": recipes.WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
     fabric = compute.fabric()

@@ -35,7 +35,7 @@ def of_codec(codec: Codec, waveforms: Sequence[np.ndarray], levels: int) -> dict
         if len(waveform) < _STOI * SAMPLE_RATE:
             raise LabError(f"{len(waveform) / SAMPLE_RATE:.2f} s are too short for STOI; give {_STOI:g} s or more")
         whole = torch.from_numpy(waveform)[None]
-        decoded = codec.decode(codec.encode(whole)[..., :levels])[:, : len(waveform)]
+        decoded = codec.decode(codec.encode(whole)[..., :levels], codec.timbre(whole))[:, : len(waveform)]
         intelligible.append(stoi(waveform, decoded[0].numpy(), SAMPLE_RATE))
         distances.append(float(distance(decoded, whole)[0]))
     return {"STOI": float(np.mean(intelligible)), "log-mel L1": float(np.mean(distances))}

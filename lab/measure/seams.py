@@ -119,7 +119,7 @@ def renderings(
             temperature=temperature,
             noise=noise,
         )
-        spoken.append(voice.decode(codes))
+        spoken.append(voice.decode(codes, prompt.timbre))
     return spoken
 
 

@@ -32,19 +32,40 @@ class DepthwiseConv(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """x + scale * MLP(RMSNorm(depthwise convolution(x))), on (B, T, C) (Liu et al. 2022; Vocos uses it for audio).
 
-    The receptive field grows by (kernel - 1) / 2 frames to each side.
+    The receptive field grows by (kernel - 1) / 2 frames to each side. With a `condition` (B, condition) the norm's
+    output is scaled and shifted by it, from the identity at first (FiLM, 1709.07871).
     """
 
-    def __init__(self, width: int, kernel: int, expansion: int = 3, scale: float = 0.2):
+    def __init__(self, width: int, kernel: int, condition: int = 0, expansion: int = 3, scale: float = 0.2):
         super().__init__()
         self.mix = DepthwiseConv(width, kernel)
         self.norm = RMSNorm(width)
         self.up = nn.Linear(width, expansion * width)
         self.down = nn.Linear(expansion * width, width)
         self.scale = nn.Parameter(torch.full((width,), scale))
+        self.film = nn.Linear(condition, 2 * width) if condition else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * self.down(F.gelu(self.up(self.norm(self.mix(x)))))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        normed = self.norm(self.mix(x))
+        if self.film is not None:
+            gain, shift = self.film(condition)[:, None].chunk(2, -1)
+            normed = normed * (1 + gain) + shift
+        return x + self.scale * self.down(F.gelu(self.up(normed)))
+
+
+class ConvNeXt(nn.ModuleList):
+    """Blocks one after the other, on (B, T, C), under one condition."""
+
+    def __init__(self, count: int, width: int, kernel: int, condition: int = 0):
+        super().__init__(ConvNeXtBlock(width, kernel, condition) for _ in range(count))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        for block in self:
+            x = block(x, condition)
+        return x
 
 
 def convnext_blocks(count: int, width: int, kernel: int) -> nn.Sequential:

@@ -170,10 +170,5 @@ class AudioLM:
         ahead = len(codes)
         fine = fill(self.fine, rows[:ahead], rows[ahead:, :COARSE], starts, size, generators[1], ACOUSTIC[1])
         blank[ahead:, COARSE:] = fine - torch.tensor(starts)
-        whole = self.codec.decode(blank[None].to(self.codec.device), *_timbre(self.codec, samples))[0]
+        whole = self.codec.decode(blank[None].to(self.codec.device), self.codec.timbre(samples))[0]
         return whole.clamp(-1, 1).cpu().numpy()[known * TOKEN_HOP :]
-
-
-def _timbre(codec: Any, waveform: Tensor) -> list[Tensor]:
-    """What a codec wants beside codes: who speaks (B, C), or nothing."""
-    return [codec.timbre(waveform)] if hasattr(codec, "timbre") else []

@@ -40,7 +40,7 @@ class TokenizerConfig(Presets):
     kernel: int = 15
     blocks: int = 5
     blocks_after: int = 6
-    codes: int = 256
+    codes: int = 512
     code_width: int = 16
 
     PRESETS = {"lab": {}, "tiny": {"width": 32, "kernel": 5, "blocks": 1, "blocks_after": 1, "codes": 32}}

@@ -1,18 +1,19 @@
-"""Recipes of the codec: all of it, and its decoder alone.
+"""Recipes of the codec: all of it by distances, then its decoder alone against discriminators.
 
-All of it learns from crops of narrators and of real readers, by mel distances; discriminators on request.
+All of it learns from crops of speakers, beside other speech of the same speaker. Three things beside the reconstruction
+make codes that can be predicted: the first level has to tell the tokenizer's vector of the frame (distillation, as in
+SpeechTokenizer, 2308.16692, and Mimi, 2410.00037); the latent of a sound must not change when the sound comes up to
+4 ms later; and the decoder reads the pitch off the codes.
 
-The decoder goes on alone with resynthesized codes. When in its 20 ms a voice pulses, the levels behind the first tell.
-SoundStorm reads those off for all frames at once, neighbours do not agree, and low voices end at two pulses a frame,
-100 Hz, whatever their pitch. As a vocoder is fitted to what its acoustic model predicts (HiFi-GAN, 2010.05646, section
-4.4), the decoder learns to turn such codes into the recording that their first level is of. Two thirds of its rows are
-codes as the encoder makes them, lest it forget those. In the end a share of the weights that it began with is mixed in
-(WiSE-FT, 2109.01903). Encoder and codebooks stay, and with them what codes stand for.
+The decoder goes on alone against discriminators: distances are least where what cannot be known is blurred, which is
+heard as buzz and mumbling. Encoder and codebooks stay, and with them what codes stand for, so that SoundStorm may learn
+from the codes meanwhile. In the end the weights are an average over the last steps.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,74 +21,237 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pystoi import stoi
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lab.audio import SAMPLE_RATE
-from lab.corpora import Utterance, shards
+from lab.corpora import Utterance
 from lab.errors import LabError
-from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_HOP, Tokenizer
-from lab.train.batches import by_source, crop, positive, random_of, seed_of
+from lab.train import pitch
+from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning, take_over
-from lab.train.soundstorm import PROMPT
-from lab.voice.codec import FRAME_HOP, Codec, CodecConfig
-from lab.voice.discriminators import Discriminators, feature_distance, hinge_of_adversary, hinge_of_generator
+from lab.voice import excitation
+from lab.voice.codec import FRAME_HOP, HALF, Codec, CodecConfig, Reconstruction
+from lab.voice.discriminators import Discriminators, adversary_loss, feature_distance, generator_loss
 from lab.voice.losses import Harmonics, MultiScaleMel
-from lab.voice.soundstorm import FRAMES, VoicePrompt
-from lab.voice.synthesis import Synthesizer
 
-SCHEDULE = Schedule(steps=12000, learning_rate=1e-3, warmup=200, weight_decay=0.01, betas=(0.8, 0.99), clip=1.0)
-COMMITMENT = 0.25
-FREE = 200  # steps before the quantizer; begun on an untrained encoder, 25 of 1024 codes lived at step 250
+SCHEDULE = Schedule(steps=5000, learning_rate=1.5e-3, warmup=200, weight_decay=0.01, betas=(0.8, 0.99), clip=1.0)
+DECODER_SCHEDULE = Schedule(4000, learning_rate=4e-4, warmup=100, weight_decay=0.01, betas=(0.8, 0.99), clip=20.0)
+GUIDED = 400  # steps; with wrong pulses at first the decoder learns to leave them out for noise
+FREE = 250  # steps before the quantizer; begun on an untrained encoder, 25 of 1024 codes lived at step 250
 START = 8  # batches in the one step that starts all levels by k-means: more vectors than codes
-ADVERSARIAL, FEATURES = 1.0, 100.0  # SoundStream's weights, beside 1 for the reconstruction
-DECODER_STEPS = 2500
-ORIGIN = 0.2  # share of the decoder's first weights in its last
-HARMONICS = 3.0  # weight, beside 1 for both distances of mel
-LONGEST = 10  # seconds of a recording that is resynthesized
+REFERENCE = 3 * SAMPLE_RATE  # samples of other speech of the speaker
+COMMITMENT, HARMONICS, PITCH, SHIFT, SEMANTIC = 0.25, 0.5, 0.1, 1.0, 0.5  # weights, beside 1 for the distances of mel
+SHIFTED = 64  # samples, 4 ms, that a sound may come later or earlier
+ADVERSARIAL_DISTANCES, FEATURES = 4.0, 2.0  # weights of all distances and of the features, beside 1 for the scores
+ASKED = (2, 1)  # discriminators of periods and of resolutions that a step asks
+MARGIN = 2 * FRAME_HOP  # samples at each end of a crop that no discriminator sees: the decoder knew no neighbours
+AVERAGED = 0.998  # decay of the average of the decoder's weights, some 500 steps
 
 
-# All of it
+class Example(NamedTuple):
+    """Speech with what the codec should tell of it."""
+
+    utterance: Utterance
+    pitch: np.ndarray  # (N // 320,) int16, of `pitch.track`
+    semantic: np.ndarray  # (N // 640, C) float16, the tokenizer's unit vectors
+
+
+class Batch(NamedTuple):
+    """B rows; what is left out is not asked for."""
+
+    waveform: Tensor  # (B, N)
+    depth: Tensor  # (B,) levels to use
+    reference: Tensor | None = None  # (B, M) other speech of the same speaker
+    pitch: Tensor | None = None  # (B, N / 320) int64, -1 where unvoiced
+    semantic: Tensor | None = None  # (B, N / 640, C)
+    guided: bool = False  # the decoder is given the pitch, and does not have to read it off the codes
+
+
+@torch.inference_mode()
+def examples(utterances: Iterable[Utterance], tokenizer: Tokenizer) -> list[Example]:
+    """Each utterance with its pitch and the vectors that `tokenizer` quantizes."""
+    found = []
+    for utterance in utterances:
+        samples = utterance.samples()[: len(utterance.waveform) // TOKEN_HOP * TOKEN_HOP]
+        frames = tokenizer.mel(torch.from_numpy(samples)[None].to(tokenizer.device))
+        vectors = tokenizer.quantizer.on_sphere(tokenizer.narrow(tokenizer.features(frames))[0])
+        found.append(Example(utterance, pitch.track(samples), vectors.cpu().numpy().astype(np.float16)))
+    return found
+
+
+def crops(
+    corpus: Sequence[Example], size: int, length: int, levels: int, seed: int, free: int = FREE
+) -> Callable[[int], Batch]:
+    """Step -> batch of `size` crops of `length` samples, a multiple of 640. A speaker is drawn with the square root of
+    how long he speaks, as the voice's are, and of a speaker an utterance with its length.
+
+    Loudness is random, -8 to +6 dB, since a user's recording has any. Half of the rows use all levels and a quarter the
+    first alone. Steps before `free` use none.
+    """
+    positive(size=size, length=length)
+    speakers: defaultdict[str, list[Example]] = defaultdict(list)
+    for example in corpus:
+        if len(example.utterance.waveform) >= length:
+            speakers[example.utterance.narrator].append(example)
+    if not speakers:
+        raise LabError(f"no utterance lasts {length / SAMPLE_RATE:g} s: nothing to train the codec on")
+    groups = [speakers[name] for name in sorted(speakers)]
+    weights = [np.array([each.utterance.seconds for each in group]) for group in groups]
+    shares = np.array([seconds.sum() for seconds in weights]) ** 0.5
+    shares /= shares.sum()
+
+    def row(random: np.random.Generator) -> tuple[Tensor, ...]:
+        number = int(random.choice(len(groups), p=shares))
+        group, odds = groups[number], weights[number] / weights[number].sum()
+        here, there = random.choice(len(group), 2, p=odds)
+        for _ in range(10):  # some crops are silent
+            example = group[here]
+            frame = int(random.integers((len(example.utterance.waveform) - length) // FRAME_HOP + 1))
+            tones = example.pitch[2 * frame :][: length // HALF]
+            if (tones >= 0).mean() > 0.1:
+                break
+        gains = 10 ** random.uniform(-0.4, 0.3, 2)
+        start = frame * FRAME_HOP
+        waveform = example.utterance.waveform[start : start + length].astype(np.float32) / 32768
+        other = group[there].utterance.waveform
+        late = int(random.integers(max(1, len(other) - REFERENCE)))
+        reference = np.resize(other[late : late + REFERENCE], REFERENCE).astype(np.float32) / 32768
+        semantic = example.semantic[frame : frame + length // FRAME_HOP].astype(np.float32)
+        loud, heard = (gain * each for gain, each in zip(gains, (waveform, reference), strict=True))
+        parts = loud.clip(-1, 1), heard.clip(-1, 1), tones.astype(np.int64), semantic
+        return tuple(torch.from_numpy(part) for part in parts)
+
+    def batch_of(step: int) -> Batch:
+        random = random_of(seed, step)
+        rows = [row(random) for _ in range(size if step != free else START * size)]
+        depth = random.integers(1, levels + 1, len(rows))
+        depth[::2], depth[1::4] = levels, 1
+        if step <= free:
+            depth[:] = levels if step == free else 0
+        waveform, reference, tones, semantic = (torch.stack(column) for column in zip(*rows, strict=True))
+        guided = 0 <= step < GUIDED and free >= 0
+        return Batch(waveform.float(), torch.from_numpy(depth), reference.float(), tones, semantic, guided)
+
+    return batch_of
+
+
+class Game:
+    """The losses of the codec and, with discriminators of some `width`, of both players.
+
+    One reconstruction serves both: the codec does not move between them.
+    """
+
+    def __init__(self, width: int = 0):
+        self.mel, self.harmonics = MultiScaleMel(SAMPLE_RATE), Harmonics()
+        self.adversary = Discriminators(width) if width else None
+        self.made: tuple[Reconstruction, list[int]] | None = None
+
+    def loss_of_adversary(self, adversary: nn.Module, model: nn.Module, batch: Batch) -> Losses:
+        made = model(batch.waveform, batch.depth, batch.reference)
+        periods, sizes = len(Discriminators.PERIODS), len(Discriminators.SIZES)
+        chosen = torch.randperm(periods)[: ASKED[0]].tolist()
+        chosen += (periods + torch.randperm(sizes)[: ASKED[1]]).tolist()
+        self.made = made, chosen
+        inner = slice(MARGIN, -MARGIN)
+        loss = adversary_loss(
+            adversary(batch.waveform[:, inner], chosen), adversary(made.waveform.detach()[:, inner], chosen)
+        )
+        return loss, {"adversary": loss}
+
+    def loss_of(self, model: nn.Module, batch: Batch | tuple[Tensor, ...]) -> Losses:
+        batch = Batch(*batch)
+        _check(batch)
+        if self.adversary is None:
+            hertz = None
+            if batch.guided and batch.pitch is not None:
+                tones = excitation.frequencies(batch.pitch.device)[batch.pitch.clamp(min=0)]
+                hertz = tones * (batch.pitch != pitch.UNVOICED)
+            made = model(batch.waveform, batch.depth, batch.reference, hertz)
+            loss, logs = self.distances(made, batch)
+            shift, moved = self.shift(model, made, batch)
+            return loss + COMMITMENT * made.commitment + SHIFT * shift, logs | {"commitment": made.commitment} | moved
+        assert self.made is not None
+        made, chosen = self.made
+        loss, logs = self.distances(made, batch)
+        inner = slice(MARGIN, -MARGIN)
+        with torch.no_grad():
+            real = self.adversary(batch.waveform[:, inner], chosen)
+        fake = self.adversary(made.waveform[:, inner], chosen)
+        features, fooled = feature_distance(real, fake), generator_loss(fake)
+        loss = ADVERSARIAL_DISTANCES * loss + fooled + FEATURES * features
+        return loss, logs | {"features": features, "fooled": fooled}
+
+    def distances(self, made: Reconstruction, batch: Batch) -> Losses:
+        """How far the reconstruction is from the speech, and what it tells from what it should."""
+        device = batch.waveform.device
+        logarithmic, linear = self.mel.to(device)(made.waveform, batch.waveform)
+        harmonics = self.harmonics.to(device)(made.waveform, batch.waveform)
+        loss = logarithmic + linear + HARMONICS * harmonics
+        logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
+        if batch.pitch is not None:
+            voiced = batch.pitch != pitch.UNVOICED
+            tone = F.cross_entropy(made.pitch[..., :-1][voiced], batch.pitch[voiced]) if voiced.any() else 0 * loss
+            voicing = F.binary_cross_entropy_with_logits(made.pitch[..., -1], voiced.float())
+            loss = loss + PITCH * (tone + voicing)
+            logs |= {"pitch": tone, "voicing": voicing}
+        if batch.semantic is not None:
+            semantic = 1 - F.cosine_similarity(made.semantic.float(), batch.semantic, dim=-1).mean()
+            loss = loss + SEMANTIC * semantic
+            logs["semantic"] = semantic
+        return loss, logs
+
+    def shift(self, model: nn.Module, made: Reconstruction, batch: Batch) -> Losses:
+        """Square distance of latents of the same sound up to 4 ms apart, of half of the rows.
+
+        In shares of their variance over time, which learns too: else all latents would become one.
+        """
+        if not (batch.depth > 0).any():
+            return made.commitment * 0, {}
+        half = batch.waveform[: len(batch.waveform) // 2]
+        late = int(torch.randint(-SHIFTED, SHIFTED + 1, ()))
+        moved = model.latent(torch.roll(half, late, 1))  # type: ignore[operator]
+        distance = (moved - made.latent[: len(half)])[:, 2:-2].square().mean()
+        variance = made.latent.var(1).mean().clamp(min=1e-3)
+        return distance / variance, {"shift": distance / variance}
+
+
+def _check(batch: Batch) -> None:
+    waveform, depth = batch.waveform, batch.depth
+    if waveform.dtype != torch.float32 or waveform.ndim != 2 or depth.dtype != torch.int64 or depth.ndim != 1:
+        found = f"{tuple(waveform.shape)} {waveform.dtype} and {tuple(depth.shape)} {depth.dtype}"
+        raise LabError(f"a batch is a waveform (B, N) of float32 and levels to use (B,) of int64, not {found}")
 
 
 def train(
-    corpus: Sequence[Utterance],
+    corpus: Sequence[Example],
     folder: Path,
     *,
     preset: str = "lab",
     steps: int = SCHEDULE.steps,
-    batch: int = 12,
-    seconds: float = 1.0,
+    batch: int = 8,
     seed: int = 0,
-    held_out: Sequence[Utterance] = (),
-    discriminators: int = 0,
     begin: Codec | None = None,
     **options: Any,
 ) -> tuple[Codec, dict[str, float]]:
-    """Train a codec on `corpus` in `folder`, or go on where the folder left off.
+    """Train a codec on crops of 1 s of `corpus` in `folder`, or go on where the folder left off.
 
-    `held_out` is measured by STOI as training goes. `discriminators` is their width, 0 for none (SoundStream:
-    32); they pay off in long runs, after the mel distances have settled. `begin` gives the weights to begin with.
-    `options` are `fit`'s.
+    `begin` gives the weights to begin with. `options` are `fit`'s.
     """
-    positive(batch=batch, seconds=seconds)
+    positive(batch=batch)
     torch.manual_seed(seed_of(seed))
-    codec = Codec(CodecConfig.preset(preset))
+    codec = Codec(CodecConfig.preset(preset, semantic=corpus[0].semantic.shape[1] if corpus else 16))
     free = min(FREE, steps // 4)
     if begin is not None:
         take_over(codec, begin)
         free = -1
-    game = Game(discriminators)
     figures = fit(
         codec,
-        game.loss_of,
-        crops(corpus, batch, int(seconds * SAMPLE_RATE), codec.config.levels, seed, free),
+        Game().loss_of,
+        crops(corpus, batch, 25 * FRAME_HOP, codec.config.levels, seed, free),
         schedule=replace(SCHEDULE, steps=steps, warmup=min(SCHEDULE.warmup, steps // 4)),
         folder=folder,
-        evaluate=(lambda _: intelligibility(codec, held_out)) if held_out else None,
-        evaluate_every=1000,
-        adversary=(game.adversary, game.loss_of_adversary) if game.adversary is not None else None,
         seed=seed,
         mixed=True,
         **options,
@@ -95,218 +259,55 @@ def train(
     return codec, figures
 
 
-class Game:
-    """The losses of both players. One reconstruction serves both: the codec does not move between them."""
-
-    def __init__(self, width: int):
-        self.distance = MultiScaleMel(SAMPLE_RATE)
-        self.adversary = Discriminators(width) if width else None
-        self.forward: tuple[Tensor, Tensor] | None = None
-
-    def loss_of_adversary(self, adversary: nn.Module, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
-        _check(*batch)
-        reconstruction, commitment, _ = model(*batch)
-        self.forward = reconstruction, commitment
-        loss = hinge_of_adversary(adversary(batch[0]), adversary(reconstruction.detach()))
-        return loss, {"adversary": loss}
-
-    def loss_of(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Losses:
-        waveform, depth = batch
-        _check(waveform, depth)
-        if self.adversary is None:
-            reconstruction, commitment, _ = model(waveform, depth)
-        else:
-            assert self.forward is not None
-            reconstruction, commitment = self.forward
-        logarithmic, linear = self.distance.to(waveform.device)(reconstruction, waveform)
-        loss = logarithmic + linear + COMMITMENT * commitment
-        logs = {"log-mel": logarithmic, "mel": linear, "commitment": commitment}
-        if self.adversary is not None:
-            with torch.no_grad():
-                real = self.adversary(waveform)
-            fake = self.adversary(reconstruction)
-            features, fooled = feature_distance(real, fake), hinge_of_generator(fake)
-            loss = loss + ADVERSARIAL * fooled + FEATURES * features
-            logs |= {"features": features, "fooled": fooled}
-        return loss, logs
-
-
-def _check(waveform: Tensor, depth: Tensor) -> None:
-    if waveform.dtype != torch.float32 or waveform.ndim != 2 or depth.dtype != torch.int64 or depth.ndim != 1:
-        found = f"{tuple(waveform.shape)} {waveform.dtype} and {tuple(depth.shape)} {depth.dtype}"
-        raise LabError(f"a batch is a waveform (B, N) of float32 and levels to use (B,) of int64, not {found}")
-
-
-def crops(
-    corpus: Sequence[Utterance], batch: int, length: int, levels: int, seed: int, free: int = FREE
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Batches (waveform (B, length), depth (B,)) as a function of the step; every source has an equal share.
-
-    Loudness is random, +-6 dB, since a user's recording has any. Half of the rows use all levels, the others 1 or more
-    (DAC, 2306.06546: dropout on every row costs quality at full depth).
-    """
-    positive(batch=batch, length=length)
-    groups = by_source(corpus)
-    if not groups:
-        raise LabError("the corpus is empty: nothing to train the codec on")
-
-    def batch_of(step: int) -> tuple[Tensor, Tensor]:
-        random = random_of(seed, step)
-        rows = []
-        for row in range(batch if step != free else START * batch):
-            group = groups[(row + step) % len(groups)]
-            gain = 10 ** random.uniform(-0.3, 0.3)
-            rows.append(gain * crop(group[random.integers(len(group))].samples(), length, random))
-        depth = random.integers(1, levels + 1, len(rows))
-        depth[: len(rows) // 2] = levels
-        if step <= free:
-            depth[:] = levels if step == free else 0
-        return torch.from_numpy(np.stack(rows).clip(-1, 1).astype(np.float32)), torch.from_numpy(depth)
-
-    return batch_of
-
-
-def intelligibility(codec: Codec, corpus: Sequence[Utterance], count: int = 12) -> dict[str, float]:
-    """Mean STOI of the first `count` utterances of each source after the codec: all levels, first 4."""
-    scores: dict[str, list[float]] = {}
-    device = next(codec.parameters()).device
-    for utterance in (utterance for group in by_source(corpus) for utterance in group[:count]):
-        waveform = utterance.samples()
-        codes = codec.encode(torch.from_numpy(waveform)[None].to(device))
-        for levels in {codes.shape[-1], 4}:
-            decoded = codec.decode(codes[..., :levels])[0, : len(waveform)].cpu().numpy()
-            scores.setdefault(f"stoi {utterance.source} {levels}", []).append(stoi(waveform, decoded, SAMPLE_RATE))
-    return {name: float(np.mean(values)) for name, values in scores.items()}
-
-
 # The decoder alone
 
 
-class Resynthesized(NamedTuple):
-    """A recording, its codes, and those that the voice predicts from their first level."""
-
-    waveform: np.ndarray  # (320 F,) int16
-    codes: Tensor  # (F, Q)
-    predicted: Tensor  # (F, q)
-    source: str
-
-
-def resynthesize(
-    tokenizer: Tokenizer, voice: Synthesizer, pairs: Iterable[tuple[Utterance, Utterance]]
-) -> list[Resynthesized]:
-    """Both of two utterances of a speaker, each with the other as the prompt where that lasts 3 s."""
-    made: list[Resynthesized] = []
-    for pair in pairs:
-        encoded = []
-        for utterance in pair:
-            samples = utterance.samples()[: LONGEST * SAMPLE_RATE]
-            parts = shards.encode(samples[: len(samples) // TOKEN_HOP * TOKEN_HOP], tokenizer, voice.codec)
-            encoded.append(VoicePrompt(*(torch.from_numpy(part).long() for part in parts)))
-        for speaker, said, utterance in zip(encoded[::-1], encoded, pair, strict=True):
-            if len(speaker.tokens) < PROMPT:
-                continue
-            prompt = VoicePrompt(speaker.tokens[:PROMPT], speaker.codes[: FRAMES * PROMPT])
-            random = generator_of(0, len(made))
-            predicted = voice.soundstorm.generate(said.tokens, prompt, random, known=said.codes[:, :1])
-            waveform = utterance.waveform[: TOKEN_HOP * len(said.tokens)]
-            made.append(Resynthesized(waveform, said.codes, predicted.cpu(), utterance.source))
-    return made
-
-
-class DecoderBatch(NamedTuple):
-    """Codes and what they should sound like."""
-
-    codes: Tensor  # (B, F, Q)
-    depth: Tensor  # (B,) levels that are known
-    waveform: Tensor  # (B, 320 F)
-
-
 class Decoder(nn.Module):
-    """The codec, to learn to turn codes into sound, and what it was at the beginning."""
+    """The codec, of which the decoder alone learns, and the average of its weights."""
 
     def __init__(self, codec: Codec):
         super().__init__()
         self.codec = codec
-        self.mel, self.harmonics = MultiScaleMel(SAMPLE_RATE), Harmonics()
-        self.origin = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
+        self.average = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
 
-    def forward(self, batch: DecoderBatch) -> Losses:
-        decoded = self.codec.synthesize(self.codec.quantizer.decode(batch.codes, batch.depth))
-        logarithmic, linear = self.mel(decoded, batch.waveform)
-        harmonics = self.harmonics(decoded, batch.waveform)
-        logs = {"log-mel": logarithmic, "mel": linear, "harmonics": harmonics}
-        return logarithmic + linear + HARMONICS * harmonics, logs
+    def train(self, mode: bool = True) -> Decoder:
+        super().train(mode)
+        self.codec.quantizer.eval()  # codebooks stay
+        return self
 
-    @torch.no_grad()
-    def mixed(self) -> Codec:
-        """The codec with the share of `origin` that it keeps."""
-        codec = copy.deepcopy(self.codec).requires_grad_(True)
-        for layer in Codec.DECODER:  # the others stay to the bit: -0 mixed with itself would be +0
-            now, before = (getattr(each, layer).parameters() for each in (codec, self.origin))
-            for weights, former in zip(now, before, strict=True):
-                weights.lerp_(former, ORIGIN)
-        return codec.eval()
-
-
-def decoder_batches(
-    corpus: Sequence[Resynthesized], size: int, frames: int, seed: int
-) -> Callable[[int], DecoderBatch]:
-    """Step -> batch of `size` crops of `frames`; every source has an equal share. Every third row has predicted codes;
-    of the others seven in ten have all levels, and the rest 1 or more."""
-    positive(size=size, frames=frames)
-    groups = by_source(each for each in corpus if len(each.codes) >= frames)
-    if not groups:
-        raise LabError(
-            f"no recording lasts {FRAME_HOP * frames / SAMPLE_RATE:g} s beside 3 s of the same speaker: nothing to "
-            "learn from"
-        )
-
-    def batch(step: int) -> DecoderBatch:
-        random = random_of(seed, step)
-        rows = []
-        for row in range(size):
-            group = groups[(row // 3 + step) % len(groups)]
-            each = group[int(random.integers(len(group)))]
-            start = int(random.integers(len(each.codes) - frames + 1))
-            codes = each.codes[start : start + frames].clone()
-            levels = codes.shape[1]
-            depth = levels if random.random() < 0.7 else int(random.integers(1, levels + 1))
-            if row % 3 == 2:
-                depth = each.predicted.shape[1]
-                codes[:, :depth] = each.predicted[start : start + frames]
-            waveform = each.waveform[FRAME_HOP * start : FRAME_HOP * (start + frames)].astype(np.float32) / 32768
-            rows.append((codes, torch.tensor(depth), torch.from_numpy(waveform)))
-        return DecoderBatch(*(torch.stack(column) for column in zip(*rows, strict=True)))
-
-    return batch
+    def forward(self, waveform: Tensor, depth: Tensor, reference: Tensor | None = None) -> Reconstruction:
+        with torch.no_grad():
+            for average, now in zip(self.average.parameters(), self.codec.parameters(), strict=True):
+                average.lerp_(now, 1 - AVERAGED)
+        return self.codec(waveform, depth, reference)
 
 
 def train_decoder(
     codec: Codec,
-    corpus: Sequence[Resynthesized],
+    corpus: Sequence[Example],
     folder: Path,
     *,
-    steps: int = DECODER_STEPS,
-    size: int = 12,
-    frames: int = 75,
+    steps: int = DECODER_SCHEDULE.steps,
+    batch: int = 8,
+    width: int = 16,
     seed: int = 0,
-    held_out: Sequence[Utterance] = (),
     **options: Any,
 ) -> dict[str, float]:
-    """Train the decoder of `codec` in place; `held_out` is measured by STOI as training goes. `options` are `fit`'s."""
-    decoder = Decoder(codec)
-    schedule = Schedule(steps, learning_rate=6e-4, warmup=min(100, steps // 4), weight_decay=0.01, betas=(0.8, 0.99))
+    """Train the decoder of `codec` in place against discriminators of some `width`. `options` are `fit`'s."""
+    torch.manual_seed(seed_of(seed))
+    decoder, game = Decoder(codec), Game(width)
+    assert game.adversary is not None
     with learning(codec, Codec.DECODER):
         figures = fit(
             decoder,
-            lambda decoder, batch: decoder(batch),
-            decoder_batches(corpus, size, frames, seed),
-            schedule=schedule,
+            game.loss_of,
+            crops(corpus, batch, 20 * FRAME_HOP, codec.config.levels, seed, free=-1),
+            schedule=replace(DECODER_SCHEDULE, steps=steps, warmup=min(DECODER_SCHEDULE.warmup, steps // 4)),
             folder=folder,
-            evaluate=(lambda _: intelligibility(decoder.mixed(), held_out)) if held_out else None,
+            adversary=(game.adversary, game.loss_of_adversary),
             seed=seed,
             mixed=True,
             **options,
         )
-    codec.load_state_dict(decoder.mixed().state_dict())
+    codec.load_state_dict(decoder.average.state_dict())
     return figures

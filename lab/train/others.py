@@ -93,19 +93,20 @@ def _durations(plan: Plan, name: str) -> Made:
     sample = np.concatenate([each.samples() for each in readings[:4]])
     tokens = at_token_rate(units.encode(sample), units.rate)
     speaker = Synthesizer(voice, codec).prompt(sample, tokens)
-    timbre = speaker[2] if len(speaker) > 2 else torch.zeros(0)  # of a codec that has one
+    assert speaker.timbre is not None
     config = OneVoiceConfig.preset(
         "tiny" if plan.preset == "tiny" else "lab",
         units=units.vocabulary,
         rate=units.rate,
         frames=len(speaker.codes),
         levels=speaker.codes.shape[1],
-        timbre=len(timbre),
+        timbre=len(speaker.timbre),
         pace=sum(len(each) for each, _ in documents) / seconds,
     )
     torch.manual_seed(plan.seed)
     model = OneVoice(config)
-    model.speaker_tokens, model.speaker_codes, model.speaker_timbre = speaker.tokens, speaker.codes, timbre
+    model.speaker_tokens, model.speaker_codes = speaker.tokens, speaker.codes
+    model.speaker_timbre = speaker.timbre
     figures = units_recipe.train_durations(model, documents, plan.work / name, **plan.options(name))
     return model, figures, {"narrated": seconds}
 

@@ -10,18 +10,19 @@ import json
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import track
 from torch import distributed, nn
 
 from lab import bundle, machine
 from lab.console import console
-from lab.corpora import Utterance, librispeech, narration, scan, shards
+from lab.corpora import Utterance, librispeech, narrated_folder, narration, scan, shards
 from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
@@ -37,12 +38,10 @@ from lab.train import tokenizer as tokenizer_recipe
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
-from lab.voice import Synthesizer
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
 NARRATED = ("stories", "long-stories")
 LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
-READERS = 8  # times that the voice learns from each pair of readings: about one row in six is real speech then
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class Plan:
     work: Path = Path("runs")
     bundle: Path = field(default_factory=bundle.folder)
     speech: Path | None = field(default_factory=librispeech.find)
+    narration: Path | None = field(default_factory=narrated_folder.find)
     steps: int | None = None
     hours: float | None = None  # of narrated speech
     seed: int = 0
@@ -73,6 +73,20 @@ class Plan:
             raise LabError(f"cannot learn from {self.hours:g} hours of speech; give a positive number")
         if self.length is not None and self.length not in LENGTHS:
             raise LabError(f"cannot learn from pieces of {self.length!r}; give one of {', '.join(LENGTHS)}")
+
+    def people(self, cuts: int = 1, texts: bool = True) -> list[Utterance]:
+        """Passages that people, and narrators who sound like people, read: of `narration`, whose documents are cut in
+        so many ways, and of `readers`."""
+        documents = narrated_folder.narrated(self.narration).documents if self.narration else []
+        if held_out := sum(document.held_out for document in documents):
+            raise LabError(f"{held_out} stories of {self.narration} are held out, and nothing learns from them")
+        passages = [
+            passage
+            for number, document in enumerate(documents)
+            for cut in range(cuts if len(document.sentences) > 1 else 1)
+            for passage in document.passages(np.random.default_rng((number, cut)))
+        ]
+        return passages + self.readers(texts)
 
     def readers(self, texts: bool = True) -> list[Utterance]:
         """What can be learnt from below `speech`, but the chapter that figures are measured on, and of `corpus`.
@@ -125,8 +139,10 @@ class Plan:
         """What trains the same model anew."""
         words = ["lab", "train", name]
         asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
-        if self.speech != librispeech.find():
-            asked["speech"] = self.speech
+        if self.speech and self.speech != librispeech.find():
+            asked["speech"] = self.speech.name  # the folder may lie elsewhere on another machine
+        if RECIPES[name].make is not language and self.narration and self.narration != narrated_folder.find():
+            asked["narration"] = self.narration.name
         asked |= {"corpus": self.corpus, "init": self.init}
         if RECIPES[name].make is language:
             asked |= {"preset": self.preset, "length": self.length}
@@ -139,15 +155,13 @@ class Plan:
 
 
 def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
-    third = round((plan.hours or 37.5) * 400 / 3)  # pairs last about 9 s, both readings together
-    words = _pairs(partial(narration.pair, nonsense=0.4), range(third))
-    stories = _pairs(narration.pair, range(third, 2 * third))
-    references = _pairs(narration.beside_reference, range(third))
-    readers = plan.readers()
+    hours = plan.hours or 12.0
+    people = plan.people(cuts=2)
+    pairs = _pairs(partial(narration.pair, nonsense=0.4), range(round(hours * 400)))  # a pair lasts about 9 s
+    pairs += _pairs(narration.beside, list(enumerate(people)))
     options = plan.options(name) | {"begin": plan.begin(name), "evaluate": _evaluation()}
-    corpora = (words, stories, references, readers)
-    model, figures = tokenizer_recipe.train(*corpora, plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(_utterances(words + stories + references) + readers))
+    model, figures = tokenizer_recipe.train(pairs, _references(plan), plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(_utterances(pairs)))
 
 
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
@@ -155,38 +169,33 @@ def encoder(plan: Plan, name: str) -> dict[str, Any]:
     learnt from its tokens goes on with `--warm`; they stand for the same as before."""
     model, evaluate = plan.load("tokenizer"), _evaluation()
     options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    pairs = _pairs(narration.beside_reference, range(round((plan.hours or 25.0) * 400)))
-    readers = plan.readers()
-    figures = tokenizer_recipe.train_encoder(model, pairs, readers, plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(_utterances(pairs) + readers))
+    pairs = _references(plan)
+    figures = tokenizer_recipe.train_encoder(model, pairs, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(_utterances(pairs)))
 
 
 def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the CTC head of the bundle's tokenizer; its tokens, and what learnt from them, stay."""
     model, evaluate = plan.load("tokenizer"), _evaluation()
     options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    corpus = _narrated(plan.hours or 25.0) + plan.readers()
+    corpus = _narrated(plan.hours or 12.0) + plan.people()
     figures = tokenizer_recipe.train_ctc_head(model, corpus, plan.work / name, **options)
     return _finish(plan, name, model, figures, _seconds(corpus))
 
 
-def decoder(plan: Plan, name: str) -> dict[str, Any]:
-    """Goes on with the decoder of the bundle's codec, now with codes that the bundle's voice predicts, too."""
-    tokenizer, codec, soundstorm = (plan.load(model) for model in ("tokenizer", "codec", "soundstorm"))
-    pairs = _pairs(narration.voice_samples, range(round((plan.hours or 1.0) * 400)))
-    readers = plan.readers()
-    pairs += [(a, b) for a, b in zip(readers[::2], readers[1::2], strict=False) if a.narrator == b.narrator]
-    voice = Synthesizer(soundstorm, codec)
-    corpus = codec_recipe.resynthesize(tokenizer, voice, track(pairs, "resynthesizing", console=console))
-    options = plan.options(name) | {"held_out": [narration.development_story(number) for number in range(6)]}
-    figures = codec_recipe.train_decoder(codec, corpus, plan.work / name, **options)
-    return _finish(plan, name, codec, figures, _seconds(_utterances(pairs)))
-
-
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    corpus = _narrated(plan.hours or 3.0) + plan.readers(texts=False)
+    corpus = _heard(plan)
     options = plan.options(name) | {"begin": plan.begin(name)}
-    model, figures = codec_recipe.train(corpus, plan.work / name, **options)
+    examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
+    model, figures = codec_recipe.train(examples, plan.work / name, **options)
+    return _finish(plan, name, model, figures, _seconds(corpus))
+
+
+def decoder(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the decoder of the bundle's codec, now against discriminators; its codes stay."""
+    model, corpus = plan.load("codec"), _heard(plan)
+    examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
+    figures = codec_recipe.train_decoder(model, examples, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, _seconds(corpus))
 
 
@@ -198,7 +207,8 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     shard = _shard(plan, corpus)
     begin = plan.begin(name)
     if corpus in NARRATED:
-        stream = language_recipe.TokenStream(shard.tokens, shard.starts)
+        weights = language_recipe.weights(tokenizer, shard.tokens)
+        stream = language_recipe.TokenStream(shard.tokens, shard.starts, weights)
         stories = [narration.development_story(number, sentences=20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
@@ -249,16 +259,16 @@ def other(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
-    tokenizer = plan.load("tokenizer")
-    narrated = _shard(plan, "voices", codes=True)
-    read = {name: _shard(plan, str(name), codes=True) for name in (plan.speech, plan.recorded) if name}
-    utterances = narrated.utterances() + READERS * [run for shard in read.values() for run in shard.utterances()]
-    options = plan.options(name) | {"begin": plan.begin(name), "vocabulary": tokenizer.config.codes}
-    model, figures = soundstorm_recipe.train(utterances, plan.work / name, **options)
-    seconds = {"narrated": narrated.seconds}
-    seconds |= {
-        "librispeech" if name is plan.speech else Path(name).name: shard.seconds for name, shard in read.items()
-    }
+    tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), _heard(replace(plan, corpus="stories"))
+    spoken = soundstorm_recipe.spoken(track(corpus, "listening", console=console), tokenizer, codec)
+    seconds = _seconds(corpus)
+    if plan.recorded:  # which may be larger than the memory
+        shard = _shard(plan, plan.recorded, codes=True)
+        spoken += shard.utterances()
+        seconds[Path(plan.recorded).name] = shard.seconds
+    begin = plan.begin(name) or soundstorm_recipe.Codebooks.of(tokenizer, codec)
+    options = plan.options(name) | {"begin": begin, "vocabulary": tokenizer.config.codes}
+    model, figures = soundstorm_recipe.train(spoken, plan.work / name, **options)
     return _finish(plan, name, model, figures, seconds)
 
 
@@ -266,30 +276,31 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
 class Recipe:
     """How a model is made, the narrated speech it learns from, and the models that its data is made with.
 
-    One without such models has codebooks of its own, which follow whole batches: one process trains it. `part` names
-    the model that the bundle has to hold already, of which only a part goes on learning.
+    `part` names the model that the bundle has to hold already, of which only a part goes on learning. `alone`: it has
+    codebooks that follow whole batches, or discriminators that look at them: one process trains it.
     """
 
     make: Callable[[Plan, str], dict[str, Any]]
     speech: str
     models: tuple[str, ...] = ()
     part: str | None = None
+    alone: bool = False
 
 
 RECIPES = {
-    "tokenizer": Recipe(tokenizer, "stories"),
-    "encoder": Recipe(encoder, "stories", part="tokenizer"),
-    "ctc-head": Recipe(ctc_head, "stories", part="tokenizer"),
-    "codec": Recipe(codec, "stories"),
+    "tokenizer": Recipe(tokenizer, "stories", alone=True),
+    "encoder": Recipe(encoder, "stories", part="tokenizer", alone=True),
+    "ctc-head": Recipe(ctc_head, "stories", part="tokenizer", alone=True),
+    "codec": Recipe(codec, "stories", ("tokenizer",), alone=True),
     "griffin": Recipe(language, "stories", ("tokenizer",)),
     "griffin30": Recipe(language, "stories", ("tokenizer",)),
     "transformer": Recipe(language, "stories", ("tokenizer",)),
-    "soundstorm": Recipe(soundstorm, "voices", ("tokenizer", "codec")),
-    "decoder": Recipe(decoder, "voices", ("tokenizer", "soundstorm"), part="codec"),
+    "soundstorm": Recipe(soundstorm, "stories", ("tokenizer", "codec")),
+    "decoder": Recipe(decoder, "stories", ("tokenizer",), part="codec", alone=True),
 }
 RECIPES |= {name: Recipe(language, "stories", ("tokenizer",)) for name in VARIANTS}
 RECIPES["griffin-text"] = Recipe(language, "stories", ("tokenizer", "text-griffin"))
-RECIPES |= {name: Recipe(other, "stories", models) for name, models in others_recipe.MODELS.items()}
+RECIPES |= {name: Recipe(other, "stories", models, alone=not models) for name, models in others_recipe.MODELS.items()}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
 WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder")
 
@@ -300,7 +311,7 @@ def train(name: str, plan: Plan) -> dict[str, Any]:
         raise LabError(f"there is no recipe for {name!r}; there are {', '.join(RECIPES)} and all")
     recipe, fabric = RECIPES[name], plan.compute.fabric()
     plan = replace(plan, warm=plan.warm or recipe.part is not None)
-    if recipe.models:
+    if not recipe.alone:
         recipe.make(plan, name)
     elif fabric.is_global_zero:
         recipe.make(replace(plan, compute=replace(plan.compute, devices=1, nodes=1, accumulate=1)), name)
@@ -330,6 +341,7 @@ def inputs(name: str, plan: Plan) -> dict[str, str]:
         found |= {"preset": plan.preset, "length": plan.length or "as the preset has"}
     else:
         found |= {"readers": plan.speech.name if plan.speech else "none"}
+        found |= {"narration": plan.narration.name} if plan.narration else {}
         found |= {plan.recorded: shards.digest(plan.recorded)} if plan.recorded else {}
     found |= {"init": plan.init} if plan.init else {}
     models = (*recipe.models, recipe.part or name) if plan.warm or recipe.part else recipe.models
@@ -341,9 +353,20 @@ def _extent(plan: Plan) -> dict[str, str]:
     return extent | ({"settings": f"{plan.settings}"} if plan.settings else {})
 
 
-def _pairs(maker: Callable[[int], Any], numbers: range) -> list[tuple[Utterance, Utterance]]:
-    made = narration.make(maker, numbers, os.cpu_count())
-    return list(track(made, "narrating", len(numbers), console=console))
+def _pairs(maker: Callable[[Any], Any], items: Sequence[Any]) -> list[tuple[Utterance, Utterance]]:
+    made = narration.make(maker, items, os.cpu_count())
+    return list(track(made, "narrating", len(items), console=console))
+
+
+def _references(plan: Plan) -> list[tuple[Utterance, Utterance]]:
+    """Readings of narrators and of people, each beside the reference narrator's."""
+    pairs = _pairs(narration.beside_reference, range(round((plan.hours or 12.0) * 200)))
+    return pairs + _pairs(partial(narration.beside, reference=True), list(enumerate(plan.people(cuts=2))))
+
+
+def _heard(plan: Plan) -> list[Utterance]:
+    """What the codec learns from: people, or where there are none narrators."""
+    return plan.people(texts=False) or _narrated(plan.hours or 3.0)
 
 
 def _utterances(pairs: list[tuple[Utterance, Utterance]]) -> list[Utterance]:
@@ -403,6 +426,8 @@ def _finish(
     """Puts the model into the bundle with its card, which it returns."""
     names = {
         "narrated": "stories narrated by espeak-ng",
+        "kokoro": "speech by Kokoro-82M",
+        "piper": "speech by Piper",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }
     data = ", ".join(

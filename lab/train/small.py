@@ -7,7 +7,6 @@ hundred times the weights.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,12 @@ from torch import nn
 
 from lab import bundle
 from lab.corpora import Utterance, folder, narration, narrators
-from lab.corpora.shards import encode
 from lab.errors import LabError
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import codec, language, soundstorm, tokenizer
 from lab.train.batches import seed_of
 from lab.train.loop import Compute, Schedule, fit
 from lab.train.recipes import card
-from lab.voice import VoicePrompt
 
 MODELS = ("tokenizer", "codec", "griffin", "soundstorm")  # in the order in which they need each other
 STEPS = {"tokenizer": 500, "codec": 600, "griffin": 400, "soundstorm": 500}
@@ -92,25 +89,21 @@ def train(
     figures = fit(
         tokenizer.Learner(hears),
         tokenizer.loss_of,
-        tokenizer.batches([(each, each) for each in corpus], [], 4, seed, lambda step: 0.1),
+        tokenizer.batches([(each, each) for each in corpus], 4, seed, lambda step: 0.1),
         schedule=Schedule(steps["tokenizer"], learning_rate=4e-3, warmup=20),
         folder=work / "tokenizer",
         **options,
     )
     keep("tokenizer", hears, figures)
-    sounds, figures = codec.train(
-        corpus, work / "codec", preset="tiny", steps=steps["codec"], batch=6, seconds=0.5, **options
-    )
+    examples = codec.examples(corpus, hears)
+    sounds, figures = codec.train(examples, work / "codec", preset="tiny", steps=steps["codec"], batch=6, **options)
     keep("codec", sounds, figures)
 
-    encoded: defaultdict[str, list[VoicePrompt]] = defaultdict(list)
-    for utterance in corpus:
-        tokens, codes = (torch.from_numpy(part) for part in encode(utterance.samples(), hears, sounds))
-        encoded[utterance.narrator].append(VoicePrompt(tokens, codes))
-    documents = [each.tokens.numpy() for group in encoded.values() for each in group]
+    encoded = soundstorm.spoken(corpus, hears, sounds)
+    documents = [each.tokens.numpy() for group in encoded for each in group]
     options |= {"preset": "tiny", "vocabulary": hears.config.codes}
     stream, held_out = language.TokenStream.of(documents), documents[:4]
     keep("griffin", *language.train(stream, held_out, work / "griffin", steps=steps["griffin"], **options))
-    voice = soundstorm.train(list(encoded.values()), work / "soundstorm", steps=steps["soundstorm"], batch=4, **options)
+    voice = soundstorm.train(encoded, work / "soundstorm", steps=steps["soundstorm"], batch=4, **options)
     keep("soundstorm", *voice)
     return all_figures

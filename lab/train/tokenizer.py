@@ -2,8 +2,8 @@
 
 Three losses train it as a whole. BEST-RQ (Chiu et al. 2022, 2202.01855) asks the encoder for the frozen
 random-projection code of frames that were hidden from it. CTC after the quantizer asks the tokens for the text. And of
-two narrators that read the same text (`narration.pair`) each encoder output is asked for the tokens of the other
-reading, aligned by dynamic time warping: tokens should tell neither who speaks nor when a frame began.
+two readings of the same text (`narration.pair`, `narration.beside`) each encoder output is asked for the tokens of the
+other reading, aligned by dynamic time warping: tokens should tell neither who speaks nor when a frame began.
 
 Then the encoder goes on alone, towards pseudo-labels: the tokens that the tokenizer, as it was, gives the reference
 narrator for the same text, aligned with each reading. Codes keep what they stand for, so that what has learnt from
@@ -12,7 +12,9 @@ them needs little more. The CTC head goes on alone with tokens as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,9 @@ from torch.nn import functional as F
 
 from lab.console import console
 from lab.corpora import Utterance
+from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
+from lab.train.augment import augmented
 from lab.train.batches import neighbours, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning, take_over
 
@@ -33,7 +37,7 @@ Pair = tuple[Utterance, Utterance]
 
 STACK = 4  # log-mel frames a token
 ENCODER_STEPS, CTC_HEAD_STEPS = 5000, 3000
-LONGEST = 16.0  # seconds of a recording: rows of one batch are padded to the longest
+SECONDS = 100.0  # of a batch's first readings, all together
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
 _AGREEMENT = 2.0  # weight of the agreement loss
 _SHARPNESS = 15.0  # of logits over the codes: cosines of 0.2 apart are 20 to 1
@@ -191,24 +195,29 @@ def perturb(frames: Tensor) -> Tensor:
     return (torch.where(band, floor, noisy) - mel.MEAN) / mel.SPREAD
 
 
-def batches(
-    pairs: list[Pair], speech: list[Utterance], size: int, seed: int, agreement: Callable[[int], float]
-) -> Callable[[int], Batch]:
-    """Step -> batch of `size` pairs of about one length; each fourth step real utterances, each twice.
+def batches(pairs: Sequence[Pair], size: int, seed: int, agreement: Callable[[int], float]) -> Callable[[int], Batch]:
+    """Step -> batch of up to `size` pairs of about one length, `SECONDS` at most; every source has an equal share.
 
-    Each begins up to a token late, so that tokens learn not to tell where their frame began.
+    Of what people read (all but "narrated") the waveform is augmented. Each reading begins up to a token late, so that
+    tokens learn not to tell where their frame began.
     """
     positive(pairs=len(pairs), size=size)
-    pairs = sorted(pairs, key=lambda both: len(both[0].waveform))
-    real = sorted(((u, u) for u in speech if u.seconds < LONGEST), key=lambda both: len(both[0].waveform))
+    groups: defaultdict[str, list[Pair]] = defaultdict(list)
+    for pair in sorted(pairs, key=lambda both: len(both[0].waveform)):
+        groups[pair[0].source].append(pair)
+    sources = sorted(groups)
 
     def batch(step: int) -> Batch:
         random = random_of(seed, step)
-        chosen = neighbours(pairs, size, random)
-        if real and step % 4 == 0:
-            chosen = neighbours(real, size // 2, random)
-        late = random.integers(TOKEN_HOP, size=2 * len(chosen))
-        return collate([utterance for both in chosen for utterance in both], agreement(step), late)
+        source = sources[step % len(sources)]
+        chosen = neighbours(groups[source], size, random)
+        chosen = chosen[: max(1, int(SECONDS / chosen[-1][0].seconds))]
+        rows: list[Utterance] = []
+        for first, second in chosen:
+            if source != "narrated":
+                first = replace(first, waveform=int16(augmented(first.samples(), random)))
+            rows += [first, second]
+        return collate(rows, agreement(step), random.integers(TOKEN_HOP, size=len(rows)))
 
     return batch
 
@@ -228,14 +237,12 @@ def _padded(rows: list[Tensor], padding: float = 0.0) -> Tensor:
 
 
 def train(
-    words: list[Pair],
-    stories: list[Pair],
-    references: list[Pair],
-    speech: list[Utterance],
+    pairs: Sequence[Pair],
+    references: Sequence[Pair],
     folder: Path,
     *,
     preset: str = "lab",
-    steps: int = 6000,
+    steps: int = 8000,
     encoder_steps: int = ENCODER_STEPS,
     ctc_head_steps: int = CTC_HEAD_STEPS,
     size: int = 10,
@@ -244,12 +251,10 @@ def train(
     begin: Tokenizer | None = None,
     **options: Any,
 ) -> tuple[Tokenizer, dict[str, float]]:
-    """A tokenizer that learnt from pairs (`narration.pair`) and from transcribed real speech.
+    """A tokenizer that learnt from `pairs`, two readings of a text each: of narrators, and of people beside a narrator.
 
-    For half of the `steps` from `words`, many of them in no order, so that tokens have to follow the sound; then, at a
-    lower rate, from `stories`, so that they may follow the context. After that the encoder alone, on pairs of a reading
-    and the reference narrator's (`narration.beside_reference`), and the CTC head alone. `begin` gives the weights to
-    begin with. `options` are `fit`'s.
+    After that the encoder alone, on `references`, pairs of a reading and the reference narrator's, and the CTC head
+    alone. `begin` gives the weights to begin with. `options` are `fit`'s.
     """
     torch.manual_seed(seed_of(seed))
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
@@ -257,17 +262,12 @@ def train(
         take_over(tokenizer, begin)
     learner = Learner(tokenizer)
     options |= {"seed": seed, "evaluate": (lambda _: evaluate(tokenizer)) if evaluate else None}
-    phases: list[dict[str, float]] = []
-    for name, pairs, rate, agreement in (
-        ("words", words, 2e-3, lambda step: _AGREEMENT if begin else 0.6 * min(1.0, step / 2000) ** 2),
-        ("stories", stories, 1.2e-3, lambda step: _AGREEMENT),
-    ):
-        schedule = Schedule(steps // 2, learning_rate=rate, warmup=100, weight_decay=0.02)
-        made = batches(pairs, speech, size, seed, agreement)
-        phase: dict[str, Any] = {"folder": folder / name, "schedule": schedule, "evaluate_every": 300}
-        phases.append(fit(learner, loss_of, made, mixed=True, **phase, **options))
-    phases.append(train_encoder(tokenizer, references, speech, folder / "encoder", steps=encoder_steps, **options))
-    everything = [utterance for pair in words + stories + references for utterance in pair] + speech
+    schedule = Schedule(steps, learning_rate=1.6e-3, warmup=min(100, steps // 4), weight_decay=0.02)
+    ramp = 400 if begin else 2000
+    made = batches(pairs, size, seed, lambda step: _AGREEMENT * min(1.0, step / ramp) ** 2)
+    phases = [fit(learner, loss_of, made, schedule=schedule, folder=folder / "whole", mixed=True, **options)]
+    phases.append(train_encoder(tokenizer, references, folder / "encoder", steps=encoder_steps, **options))
+    everything = [utterance for pair in (*pairs, *references) for utterance in pair]
     phases.append(train_ctc_head(tokenizer, everything, folder / "ctc-head", steps=ctc_head_steps, **options))
     figures = {name: value for phase in phases[1:] for name, value in phase.items()}
     minutes = sum(phase["minutes"] for phase in phases)
@@ -324,18 +324,21 @@ def pseudo_labels(tokenizer: Tokenizer, reading: Utterance, reference: Utterance
 
 
 def encoder_batches(
-    narrated: list[tuple[Utterance, Tensor]], speech: list[tuple[Utterance, Tensor]], size: int, seed: int
+    labelled: Sequence[tuple[Utterance, Tensor]], size: int, seed: int
 ) -> Callable[[int], EncoderBatch]:
-    """Step -> batch of `size` readings of about one length with their pseudo-labels; each eighth step a third as many
-    of real `speech`. Each begins up to a token late."""
-    positive(readings=len(narrated), size=size)
-    narrated, speech = (sorted(source, key=lambda both: len(both[1])) for source in (narrated, speech))
+    """Step -> batch of up to `size` readings of about one length with their pseudo-labels, 3 `SECONDS` at most; every
+    source has an equal share. Each begins up to a token late."""
+    positive(readings=len(labelled), size=size)
+    groups: defaultdict[str, list[tuple[Utterance, Tensor]]] = defaultdict(list)
+    for reading in sorted(labelled, key=lambda both: len(both[1])):
+        groups[reading[0].source].append(reading)
+    sources = sorted(groups)
 
     def batch(step: int) -> EncoderBatch:
         random = random_of(seed, step)
-        source, rows = (speech, max(1, size // 3)) if speech and step % 8 == 0 else (narrated, size)
+        chosen = neighbours(groups[sources[step % len(sources)]], size, random)
         heard, labels = [], []
-        for utterance, tokens in neighbours(source, rows, random):
+        for utterance, tokens in chosen[: max(1, int(3 * SECONDS / chosen[-1][0].seconds))]:
             late = int(random.integers(TOKEN_HOP))
             tokens = tokens[round(late / TOKEN_HOP) :]
             samples = torch.from_numpy(utterance.samples()[late : late + TOKEN_HOP * len(tokens)])
@@ -348,8 +351,7 @@ def encoder_batches(
 
 def train_encoder(
     tokenizer: Tokenizer,
-    pairs: list[Pair],
-    speech: list[Utterance],
+    pairs: Sequence[Pair],
     folder: Path,
     *,
     steps: int = ENCODER_STEPS,
@@ -357,14 +359,11 @@ def train_encoder(
     seed: int = 0,
     **options: Any,
 ) -> dict[str, float]:
-    """Train the encoder of `tokenizer` in place, on readings beside those of the reference narrator, and on real
-    `speech` labelled by itself. `options` are `fit`'s."""
-    short = [(utterance, utterance) for utterance in speech if utterance.seconds < LONGEST]
-    narrated, read = (
-        [(one, pseudo_labels(tokenizer, one, other)) for one, other in track(each, "aligning", console=console)]
-        for each in (pairs, short)
-    )
-    made = encoder_batches(narrated, read, size, seed)
+    """Train the encoder of `tokenizer` in place, on readings beside those of the reference narrator. `options` are
+    `fit`'s."""
+    aligning = track(pairs, "aligning", console=console)
+    labelled = [(one, pseudo_labels(tokenizer, one, other)) for one, other in aligning]
+    made = encoder_batches(labelled, size, seed)
     schedule = Schedule(steps, learning_rate=5e-4, warmup=min(100, steps // 4), weight_decay=0.02)
     with learning(tokenizer, Tokenizer.ENCODER):
         return fit(
@@ -419,7 +418,7 @@ def ctc_batches(corpus: list[tuple[Tensor, Tensor]], size: int, seed: int) -> Ca
 
 def train_ctc_head(
     tokenizer: Tokenizer,
-    corpus: list[Utterance],
+    corpus: Sequence[Utterance],
     folder: Path,
     *,
     steps: int = CTC_HEAD_STEPS,

@@ -16,9 +16,7 @@ from lab.measure import speaker
 from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.style import axes, line, points, styled
-from lab.voice.soundstorm import FRAMES, Pass
-
-_FRAME_RATE = FRAMES * TOKEN_RATE  # codec frames a second
+from lab.voice.soundstorm import Pass
 
 
 def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float) -> go.Figure:
@@ -74,12 +72,12 @@ def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1) -> go.Figu
     lightness = np.linspace(0.002, 1, len(sequential.Cividis))  # 0 alone is white: 1 of 255 is 0.0039
     scale = [(0.0, "white"), (0.002, "white"), *zip(lightness, sequential.Cividis, strict=True)]
     figure.add_heatmap(
-        z=picture, x0=0.5 / _FRAME_RATE, dx=1 / _FRAME_RATE, y0=1, dy=1, zmin=0, zmax=255, colorscale=scale,
+        z=picture, x0=0.5 / TOKEN_RATE, dx=1 / TOKEN_RATE, y0=1, dy=1, zmin=0, zmax=255, colorscale=scale,
         colorbar={"title": "accepted<br>at", "tickvals": [1, 128, 255], "ticktext": ["0 %", "50 %", "100 %"],
                   "len": 0.55, "y": 1, "yanchor": "top", "thickness": 12},
         hovertemplate="%{x:.2f} s, pass %{y}<extra></extra>", row=1, col=1,
     )  # fmt: skip
-    times = (np.arange(frames) + 0.5) / _FRAME_RATE
+    times = (np.arange(frames) + 0.5) / TOKEN_RATE
     for name, where, colour in (
         ("accepted before", before, "#bbbbbb"),
         ("accepted in this pass", now & ~before, style.CONTINUATION),

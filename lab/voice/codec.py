@@ -1,137 +1,234 @@
-"""The codec: SoundStream's role (2107.03312) at 16 kHz, 50 frames a second, 8 levels of 1024 codes (4 kbps).
+"""The codec: SoundStream's role (2107.03312) at 16 kHz, 25 frames a second, 6 levels of 1024 codes (1.5 kbps).
 
-SoundStream's outermost strided convolutions work on every sample; here a short-time Fourier transform takes
-their place in the encoder and an inverse one in the decoder (Vocos, 2306.00814), and the layers between run
-at 200 Hz and at 50 Hz, where convolutions of the waveform would spend most of theirs at its own rate.
+    log magnitudes 50 Hz -> blocks -> pairs joined, 25 Hz -> residual vector quantizer -> codes
+    codes, timbre -> blocks 50 Hz -> pitch, and blocks 200 Hz -> filters of pulses and of noise -> waveform
 
-Frame f stands for samples [320 f, 320 (f + 1)), so that semantic token t is spoken in frames 2 t and 2 t + 1.
+Codes cannot tell phase, since the encoder hears magnitudes alone: a sound and its negative have the same codes, and
+whoever predicts codes from tokens has no phase to guess. The decoder makes phase up: it filters pulses at the pitch
+that it reads in the codes, and noise (`excitation`), in the domain of a short-time Fourier transform. Who speaks is in
+a timbre vector of some seconds of speech, beside the codes, which are left to say what changes.
+
+Frame f stands for samples [640 f, 640 (f + 1)): it has the rate of the semantic tokens, and token t is spoken in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import librosa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab import audio
+from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer, RMSNorm
-from lab.nn.convnext import convnext_blocks
+from lab.nn.convnext import ConvNeXt
+from lab.nn.sampling import generator_of
 from lab.nn.stft import STFT
 from lab.presets import Presets
+from lab.voice import excitation
 
-FRAME_HOP = 320  # samples of a frame, at 16 kHz: two frames a semantic token
+FRAME_HOP = 640  # samples of a frame, at 16 kHz: as many as a semantic token has
+HALF = FRAME_HOP // 2  # of what the layers between the codes and the fine ones see, 50 Hz
+PATCH, WINDOW = 4, 320  # Fourier transforms of 20 ms a half frame, 5 ms apart
 
-_LAYERS = ("encoder_layers", "decoder_layers", "fine_encoder_layers", "fine_decoder_layers")
+_LAYERS = ("encoder_layers", "decoder_layers", "fine_layers")
 
 
 @dataclass(frozen=True)
 class CodecConfig(Presets):
-    """Shapes: `hop` samples a frame, of `patch` Fourier transforms of `window` samples each, hop / patch apart.
+    """Shapes: `width` of the layers at 50 Hz, `fine_width` of those at 200 Hz, `kernel` of all convolutions, odd.
 
-    Transforms of 20 ms locate a sound by which of them holds it; one of 80 ms a frame by phase alone, which is much
-    harder to learn. The `fine` layers, of half the width, run at the rate of the transforms: a layer costs what one at
-    the rate of frames does, and neighbouring phases can be made to agree. `kernel` of all convolutions, odd.
-    Quantizer: `levels` Q of `codes` vectors of `code_width`. Presets: "lab" is trained here, "tiny" for tests, "paper"
-    AudioLM's 12 levels x 1024, and wider.
+    Quantizer: `levels` Q of `codes` vectors of `code_width`. `timbre`: size of the vector of who speaks.
+    `semantic`: of the tokenizer's vectors, which the first level is to tell. Presets: "lab" is trained here, "tiny" for
+    tests, "paper" AudioLM's 12 levels x 1024, and wider.
     """
 
-    hop: int = FRAME_HOP
-    window: int = 320
-    patch: int = 4
-    width: int = 224
+    width: int = 256
+    fine_width: int = 128
     kernel: int = 7
-    encoder_layers: int = 3
-    decoder_layers: int = 4
-    fine_width: int = 112
-    fine_encoder_layers: int = 3
-    fine_decoder_layers: int = 4
-    levels: int = 8
+    encoder_layers: int = 4
+    decoder_layers: int = 5
+    fine_layers: int = 4
+    levels: int = 6
     codes: int = 1024
     code_width: int = 64
+    timbre: int = 64
+    semantic: int = 16
 
     PRESETS = {
         "lab": {},
-        "tiny": dict(width=32, fine_width=16, levels=4, codes=16, code_width=16, **dict.fromkeys(_LAYERS, 1)),
-        "paper": dict(width=512, fine_width=256, levels=12, code_width=128, **dict.fromkeys(_LAYERS, 6)),
+        "tiny": dict(width=32, fine_width=16, levels=4, codes=16, code_width=16, timbre=8, **dict.fromkeys(_LAYERS, 1)),
+        "paper": dict(width=512, fine_width=256, levels=12, code_width=128, **dict.fromkeys(_LAYERS, 8)),
     }
 
 
-class Codec(nn.Module):
-    """Waveform (B, N) in [-1, 1] at 16 kHz <-> codes (B, F, Q), F = ceil(N / hop)."""
+class Reconstruction(NamedTuple):
+    """What a forward pass in training gives."""
 
-    DECODER = ("widen", "decoder", "split", "fine_decoder", "head")  # the layers after the quantizer
+    waveform: Tensor  # (B, N)
+    pitch: Tensor  # (B, N / 320, 161) logits: of `excitation`'s bins, and that there is a pitch at all
+    latent: Tensor  # (B, F, code_width)
+    semantic: Tensor  # (B, F, semantic), as the first level alone tells it
+    codes: Tensor  # (B, F, Q)
+    commitment: Tensor  # ()
+
+
+class LogMagnitudes(nn.Module):
+    """(B, N), N a multiple of 320 -> (B, N / 320, 232), logarithms of magnitudes; of the sign and phase nothing.
+
+    72 bins of 64 ms below 1.1 kHz, in which harmonics of the lowest voice are resolved, and two mel spectra of 40 ms.
+    """
+
+    SIZE = 72 + 2 * 80
+    mel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.long, self.short = STFT(1024, HALF, centred=True), STFT(640, HALF // 2, centred=True)
+        filters = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=640, n_mels=80, norm=None)
+        self.register_buffer("mel", torch.from_numpy(filters).T.contiguous(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        bass = self.long(waveform).abs()[..., :72]
+        bands = (self.short(waveform).abs() @ self.mel).unflatten(1, (-1, 2)).flatten(2)
+        return (torch.cat([bass, bands], -1) + 1e-3).log() + 3.0  # floor some 60 dB under speech; about zero mean
+
+
+class Timbre(nn.Module):
+    """`LogMagnitudes` of some seconds (B, F, 232) -> who speaks (B, size), of length sqrt(size).
+
+    Mean and deviation over time, weighted by attention (Okabe et al. 2018, 1803.10963).
+    """
+
+    def __init__(self, size: int, width: int):
+        super().__init__()
+        self.embed = nn.Linear(LogMagnitudes.SIZE, width)
+        self.blocks, self.norm = ConvNeXt(3, width, 5), RMSNorm(width)
+        self.score, self.out = nn.Linear(width, width), nn.Linear(2 * width, size)
+
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        x = self.norm(self.blocks(self.embed(magnitudes)))
+        weights = self.score(x).softmax(1)
+        mean = (weights * x).sum(1)
+        deviation = ((weights * x.square()).sum(1) - mean.square()).clamp(min=1e-4).sqrt()
+        vector = self.out(torch.cat([mean, deviation], -1)).float()
+        return F.normalize(vector, dim=-1) * vector.shape[-1] ** 0.5
+
+
+class Codec(nn.Module):
+    """Waveform (B, N) in [-1, 1] at 16 kHz <-> codes (B, F, Q), F = ceil(N / 640), and a timbre (B, C)."""
+
+    DECODER = ("speaker", "widen", "decoder", "pitch", "split", "fine", "head")  # what codes do not depend on
 
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.config, self.levels, self.codes = config, config.levels, config.codes
-        bins = config.window // 2 + 1
-        width, fine, kernel = config.width, config.fine_width, config.kernel
-        self.spectrum = STFT(config.window, config.hop // config.patch, centred=True)
-        self.embed = nn.Sequential(nn.Linear(3 * bins, fine), RMSNorm(fine))
-        self.fine_encoder = convnext_blocks(config.fine_encoder_layers, fine, kernel)
-        self.join = nn.Sequential(RMSNorm(config.patch * fine), nn.Linear(config.patch * fine, width))
-        self.encoder = convnext_blocks(config.encoder_layers, width, kernel)
-        self.narrow = nn.Sequential(RMSNorm(width), nn.Linear(width, config.code_width))
+        width, fine, kernel, timbre = config.width, config.fine_width, config.kernel, config.timbre
+        self.magnitudes = LogMagnitudes()
+        self.embed = nn.Sequential(nn.Linear(LogMagnitudes.SIZE, width), RMSNorm(width))
+        self.encoder = ConvNeXt(config.encoder_layers, width, kernel)
+        self.join = nn.Sequential(RMSNorm(2 * width), nn.Linear(2 * width, config.code_width))
         self.quantizer = ResidualVectorQuantizer(config.levels, config.codes, config.code_width)
-        self.widen = nn.Linear(config.code_width, width)
-        self.decoder = convnext_blocks(config.decoder_layers, width, kernel)
-        self.split = nn.Sequential(RMSNorm(width), nn.Linear(width, config.patch * fine))
-        self.fine_decoder = convnext_blocks(config.fine_decoder_layers, fine, kernel)
-        spectrum = nn.Linear(fine, 2 * bins)
-        # Speech has about exp(-5) a bin; exp(0) would be far too loud.
-        nn.init.constant_(spectrum.bias[:bins], -5.0)
-        self.head = nn.Sequential(RMSNorm(fine), spectrum)
+        self.semantic = nn.Linear(config.code_width, config.semantic)
+        self.speaker = Timbre(timbre, width // 2)
+        self.widen = nn.Linear(config.code_width, 2 * width)
+        self.decoder = ConvNeXt(config.decoder_layers, width, kernel, timbre)
+        self.pitch = nn.Sequential(RMSNorm(width), nn.Linear(width, excitation.BINS + 1))
+        self.split = nn.Sequential(RMSNorm(width), nn.Linear(width, PATCH * fine))
+        self.fine = ConvNeXt(config.fine_layers, fine, kernel, timbre)
+        bins = WINDOW // 2 + 1
+        filters = nn.Linear(fine, 3 * bins)  # gain and phase of the pulses, gain of the noise
+        nn.init.normal_(filters.weight, std=0.02)
+        with torch.no_grad():  # speech has about exp(-3) of the pulses and exp(-5) of the noise
+            filters.bias.copy_(torch.tensor([-3.0, 0.0, -5.0]).repeat_interleave(bins))
+        self.head = nn.Sequential(RMSNorm(fine), filters)
+        self.spectrum = STFT(WINDOW, HALF // PATCH, centred=True)
 
-    def forward(self, waveform: Tensor, depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For training: waveform (B, N), N a multiple of hop; depth (B,) levels to use (quantizer dropout).
+    def forward(
+        self, waveform: Tensor, depth: Tensor, reference: Tensor | None = None, hertz: Tensor | None = None
+    ) -> Reconstruction:
+        """For training: waveform (B, N), N a multiple of 640; depth (B,) levels to use (quantizer dropout).
 
-        A depth of 0 leaves the latent as it is: the first steps train without the quantizer.
-        Returns the reconstruction (B, N), the commitment loss () and the codes (B, F, Q).
+        A depth of 0 leaves the latent as it is: the first steps train without the quantizer. `reference` (B, M) is
+        other speech of the same speaker; without it the timbre is taken from the waveform itself. `hertz` (B, 2 F)
+        takes the place of the pitch that the decoder reads off the codes, where it is above 0.
         """
         latent = self.latent(waveform)
         quantized, codes, commitment = self.quantizer(latent, depth)
         quantized = torch.where((depth > 0)[:, None, None], quantized, latent)
-        return self.synthesize(quantized), commitment, codes
+        timbre = self.speaker(self.magnitudes(waveform if reference is None else reference))
+        decoded, logits = self.synthesize(quantized, timbre, hertz=hertz)
+        first = latent + (self.quantizer.levels[0].codebook[codes[..., 0]] - latent).detach()
+        first = torch.where((depth > 0)[:, None, None], first, latent)
+        return Reconstruction(decoded, logits, latent, self.semantic(first), codes, commitment)
 
     def latent(self, waveform: Tensor) -> Tensor:
         """(B, N) -> what the quantizer sees (B, F, code_width)."""
-        frames = self.spectrum(F.pad(waveform, (0, -waveform.shape[-1] % self.config.hop)))  # (B, F * patch, bins)
-        size = frames.abs() + 1e-4  # some 70 dB under speech: phases of less are noise and vanish
-        features = torch.cat([size.log(), frames.real / size, frames.imag / size], -1)
-        fine = self.fine_encoder(self.embed(features))  # (B, F * patch, fine_width)
-        joined = self.join(fine.unflatten(1, (-1, self.config.patch)).flatten(2))  # (B, F, width)
-        return self.narrow(self.encoder(joined)).float()
+        magnitudes = self.magnitudes(F.pad(waveform, (0, -waveform.shape[-1] % FRAME_HOP)))
+        x = self.encoder(self.embed(magnitudes))  # (B, 2 F, width)
+        return self.join(x.unflatten(1, (-1, 2)).flatten(2)).float()
 
-    def synthesize(self, quantized: Tensor) -> Tensor:
-        """(B, F, code_width) -> (B, F * hop)."""
-        coarse = self.split(self.decoder(self.widen(quantized)))  # (B, F, patch * fine_width)
-        fine = coarse.unflatten(-1, (self.config.patch, -1)).flatten(1, 2)
-        size, phase = self.head(self.fine_decoder(fine)).float().chunk(2, -1)  # (B, F * patch, bins)
-        return self.spectrum.inverse(torch.polar(size.clamp(max=5.0).exp(), phase))
+    def synthesize(
+        self,
+        quantized: Tensor,
+        timbre: Tensor,
+        generator: torch.Generator | None = None,
+        hertz: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """(B, F, code_width), (B, timbre) -> (B, 640 F) and the logits of the pitch (B, 2 F, 161).
+
+        `generator` draws the noise; `hertz` as in `forward`.
+        """
+        x = self.decoder(self.widen(quantized).unflatten(-1, (2, -1)).flatten(1, 2), timbre)  # (B, 2 F, width)
+        logits = self.pitch(x).float()
+        fine = self.split(x).unflatten(-1, (PATCH, -1)).flatten(1, 2)  # (B, 8 F, fine_width)
+        gain, phase, breath = self.head(self.fine(fine, timbre)).float().chunk(3, -1)  # (B, 8 F, bins)
+        with torch.no_grad():
+            tone = excitation.pitch(logits[..., :-1])
+            tone = tone if hertz is None else torch.where(hertz > 0, hertz, tone)
+            pulses = excitation.pulses(tone, HALF, SAMPLE_RATE)
+            noise = torch.randn(pulses.shape, generator=generator, device=pulses.device)
+            voiced, unvoiced = self.spectrum(pulses), self.spectrum(noise)
+        spectrum = voiced * torch.polar(gain.clamp(max=4.0).exp(), phase) + unvoiced * breath.clamp(max=4.0).exp()
+        return self.spectrum.inverse(spectrum), logits
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Tensor:
-        """(B, N) -> codes (B, ceil(N / hop), Q); a last frame that is not full is completed with silence.
+        """(B, N) -> codes (B, ceil(N / 640), Q); a last frame that is not full is completed with silence.
 
         Raises LabError unless that is a tensor of finite floats, N >= 1.
         """
+        return self.quantizer.encode(self.latent(self._checked(waveform)))
+
+    @torch.no_grad()
+    def timbre(self, waveform: Tensor) -> Tensor:
+        """Some seconds of a speaker (B, N) -> the vector (B, timbre) that `decode` wants. Raises as `encode` does."""
+        waveform = self._checked(waveform)
+        return self.speaker(self.magnitudes(F.pad(waveform, (0, -waveform.shape[-1] % HALF))))
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor, timbre: Tensor) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels, and who speaks (B, timbre) -> (B, 640 F).
+
+        The same codes give the same samples. Raises LabError for codes that it has not.
+        """
+        vectors = self.quantizer.decode(codes)
+        if vectors.ndim != 3 or timbre.shape != (len(vectors), self.config.timbre):
+            found = f"codes {tuple(codes.shape)} and a timbre {tuple(timbre.shape)}"
+            raise LabError(f"{found}: give (B, F, q) and (B, {self.config.timbre})")
+        return self.synthesize(vectors, timbre.to(vectors), generator_of(0, device=self.device))[0]
+
+    def _checked(self, waveform: Tensor) -> Tensor:
         if not isinstance(waveform, Tensor) or waveform.ndim != 2 or not waveform.numel():
             found = tuple(waveform.shape) if isinstance(waveform, Tensor) else type(waveform).__name__
             raise LabError(f"the codec encodes tensors (B, N) of 1 sample or more, not {found}")
         for row in waveform:
             audio.as_waveform(row)
-        return self.quantizer.encode(self.latent(waveform.float()))
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels -> (B, F * hop). Raises LabError for codes that it has not."""
-        vectors = self.quantizer.decode(codes)
-        if vectors.ndim != 3:
-            raise LabError(f"codes must be (B, F, q), not of {vectors.ndim} dimensions")
-        return self.synthesize(vectors)
+        return waveform.float()
 
     @property
     def device(self) -> torch.device:
@@ -139,11 +236,5 @@ class Codec(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Samples of input that one sample of output depends on, encoder and decoder together."""
-        config, reach = self.config, self.config.kernel - 1
-        step = config.hop // config.patch
-        overlapping = config.window // step  # transforms that write one sample
-        written = overlapping - 1 + config.fine_decoder_layers * reach
-        frames = 1 + -(-written // config.patch) + (config.encoder_layers + config.decoder_layers) * reach
-        read = frames * config.patch + config.fine_encoder_layers * reach  # transforms
-        return read * step + config.window - step
+        """Samples of input, before and after, that a frame's codes depend on beside its own."""
+        return HALF * self.config.encoder_layers * (self.config.kernel // 2) + (self.magnitudes.long.size - HALF) // 2

@@ -21,7 +21,6 @@ from lab.nn.sampling import check_scale, exponential, sample
 from lab.presets import Presets
 from lab.voice.conformer import ConformerBlock
 
-FRAMES = 2  # codec frames (50 Hz) a semantic token (25 Hz)
 CONFIDENCE_NOISE = 4.5  # MaskGIT's; SoundStorm does not say
 
 _PAPER = dict(tokens=32000, levels=12, width=1024, layers=12, heads=16, expansion=4, span=None)
@@ -35,7 +34,7 @@ class SoundStormConfig(Presets):
     that attention reaches, None for all. Presets: "lab" is trained here, "tiny" tested, "paper" is SoundStorm's 350M,
     "speechssm" SpeechSSM's 600M.
 
-    The lab's predicts 4 of the codec's 8 levels: already of the fourth it learns little (`at_the_end` of its card;
+    The lab's predicts 4 of the codec's 6 levels: already of the fourth it learns little (`at_the_end` of its card;
     knowing nothing is ln 1024 = 6.93 nats). Attention of +-2 s and the prompt keeps a window of 27 s like the crops of
     training.
     """
@@ -44,11 +43,11 @@ class SoundStormConfig(Presets):
     levels: int = 4
     codes: int = 1024
     width: int = 224
-    layers: int = 5
+    layers: int = 6
     heads: int = 7
     kernel: int = 5
     expansion: int = 3
-    span: int | None = 100
+    span: int | None = 50
 
     PRESETS = {
         "lab": {},
@@ -59,10 +58,11 @@ class SoundStormConfig(Presets):
 
 
 class VoicePrompt(NamedTuple):
-    """Some seconds of a speaker: semantic tokens (T,) and codec codes (2 T, Q)."""
+    """Some seconds of a speaker: semantic tokens (T,), codes (T, Q), and the codec's timbre (C,) to decode with."""
 
     tokens: Tensor
     codes: Tensor
+    timbre: Tensor | None = None
 
 
 class Pass(NamedTuple):
@@ -83,14 +83,13 @@ class Pass(NamedTuple):
 
 
 class SoundStorm(nn.Module):
-    """A Conformer over frames; its input is the sum of the semantic and the Q acoustic embeddings of each."""
+    """A Conformer over frames, one a token; its input is the sum of the semantic and the Q acoustic embeddings."""
 
     def __init__(self, config: SoundStormConfig):
         super().__init__()
         self.config = config
         self.mask = config.codes  # stands for a code not yet known
-        # A token stands for two frames: in place of one vector repeated, it has one for each.
-        self.semantic_embedding = nn.Embedding(config.tokens, FRAMES * config.width)
+        self.semantic_embedding = nn.Embedding(config.tokens, config.width)
         acoustic = (nn.Embedding(config.codes + 1, config.width) for _ in range(config.levels))
         self.acoustic_embeddings = nn.ModuleList(acoustic)
         self.blocks = nn.ModuleList(
@@ -105,12 +104,12 @@ class SoundStorm(nn.Module):
     def forward(
         self, tokens: Tensor, codes: Tensor, level: Tensor, prompt: int, positions: Tensor | None = None
     ) -> Tensor:
-        """Tokens (B, T), codes (B, F = 2 T, Q) with `mask` where unknown, level (B,) to predict in each row.
+        """Tokens (B, T), codes (B, T, Q) with `mask` where unknown, level (B,) to predict in each row.
 
-        The first `prompt` frames are the speaker's. Returns logits of the codes of the rest (B, F - prompt,
-        codes). `positions` (B, F) are those of the frames, by default 0, 1, 2, ...
+        The first `prompt` frames are the speaker's. Returns logits of the codes of the rest (B, T - prompt,
+        codes). `positions` (B, T) are those of the frames, by default 0, 1, 2, ...
         """
-        x = self.semantic_embedding(tokens).unflatten(-1, (FRAMES, -1)).flatten(1, 2)  # (B, F, D)
+        x = self.semantic_embedding(tokens)  # (B, T, D)
         for number, table in enumerate(self.acoustic_embeddings):
             x = x + table(codes[..., number])
         if positions is None:
@@ -133,9 +132,9 @@ class SoundStorm(nn.Module):
         noise: float = CONFIDENCE_NOISE,
         on_pass: Callable[[Pass], None] | None = None,
     ) -> Tensor:
-        """Semantic tokens (T,) or (B, T) -> their codes (2 T, Q) or (B, 2 T, Q), the prompt's not among them.
+        """Semantic tokens (T,) or (B, T) -> their codes (T, Q) or (B, T, Q), the prompt's not among them.
 
-        `known` are the codes of the first levels (2 T, q) or (B, 2 T, q) where they need not be predicted.
+        `known` are the codes of the first levels (T, q) or (B, T, q) where they need not be predicted.
 
         `iterations` passes for each level, by default (16, 1, ..., 1); the last of each is greedy. After pass
         i of I the floor(F cos(pi/2 i/I)) frames of least confidence are masked again. Confidence is the
@@ -149,7 +148,7 @@ class SoundStorm(nn.Module):
         if tokens.ndim not in (1, 2) or not tokens.numel():
             raise LabError(f"semantic tokens must be (T,) or (B, T), 1 or more, not {tuple(tokens.shape)}")
         new = tokens if tokens.ndim == 2 else tokens[None]
-        rows, frames, ahead = len(new), FRAMES * new.shape[1], len(prompt.codes)
+        (rows, frames), ahead = new.shape, len(prompt.codes)
         semantic = torch.cat([prompt.tokens.expand(rows, -1).to(device), new.to(device)], 1)
         codes = torch.full((rows, ahead + frames, config.levels), self.mask, device=device)
         codes[:, :ahead] = prompt.codes[:, : config.levels].to(device)
@@ -192,14 +191,14 @@ class SoundStorm(nn.Module):
         iterations = (16, *[1] * (levels - 1)) if iterations is None else tuple(iterations)
         if len(iterations) != levels or not all(isinstance(n, (int, np.integer)) and n > 0 for n in iterations):
             raise LabError(f"iterations {iterations}: give {levels} integers, 1 or more each")
-        if not isinstance(prompt, tuple) or len(prompt) != 2:
-            raise LabError(f"a voice prompt is a pair of tokens and codes, not {type(prompt).__name__}")
+        if not isinstance(prompt, tuple) or len(prompt) not in (2, 3):
+            raise LabError(f"a voice prompt is tokens, codes and a timbre, not {type(prompt).__name__}")
         tokens = as_indices(prompt[0], self.config.tokens, "semantic token")
         codes = as_indices(prompt[1], self.config.codes, "code")
-        if tokens.ndim != 1 or codes.ndim != 2 or len(codes) != FRAMES * len(tokens) or codes.shape[1] < levels:
+        if tokens.ndim != 1 or codes.ndim != 2 or len(codes) != len(tokens) or codes.shape[1] < levels:
             shapes = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
-            raise LabError(f"a voice prompt of {shapes}; give (T,) and ({FRAMES} T, {levels} or more)")
-        return VoicePrompt(tokens, codes), iterations
+            raise LabError(f"a voice prompt of {shapes}; give (T,) and (T, {levels} or more)")
+        return VoicePrompt(tokens, codes, *prompt[2:]), iterations
 
 
 def masked_after(frames: int, number: int, passes: int) -> int:

@@ -17,7 +17,7 @@ from lab.errors import LabError
 from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 from lab.protocols import Codec
-from lab.voice.soundstorm import FRAMES, Pass, SoundStorm, VoicePrompt
+from lab.voice.soundstorm import Pass, SoundStorm, VoicePrompt
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
@@ -37,7 +37,8 @@ class Synthesizer:
     def prompt(self, waveform: np.ndarray, tokens: Tensor) -> VoicePrompt:
         """The speaker of a waveform (N,), given its semantic tokens (T,): the first 3 s that hold speech.
 
-        75 tokens and 150 frames. Raises LabError if it is shorter, or for tokens that this voice has not.
+        75 tokens with their codes, and their timbre. Raises LabError if it is shorter, or for tokens that this voice
+        has not.
         """
         tokens = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
         length = windows.SPEAKER_PROMPT
@@ -47,10 +48,13 @@ class Synthesizer:
             raise LabError(f"the speaker lasts {seconds:.2f} s ({len(tokens)} tokens); give at least 3 s of speech")
         first = audio.speech_span(waveform[: len(tokens) * TOKEN_HOP], length / TOKEN_RATE, TOKEN_HOP) // TOKEN_HOP
         tokens = tokens[first : first + length]
+        # Codes depend on what is around them.
+        before = min(first, -(-self.codec.receptive_field // TOKEN_HOP))
         end = (first + length) * TOKEN_HOP + self.codec.receptive_field
-        samples = torch.from_numpy(waveform[first * TOKEN_HOP : end])
-        codes = self.codec.encode(samples[None].to(self.device))[0, : FRAMES * length]
-        return VoicePrompt(tokens.cpu(), codes.cpu())
+        samples = torch.from_numpy(waveform[(first - before) * TOKEN_HOP : end])[None].to(self.device)
+        codes = self.codec.encode(samples)[0, before : before + length]
+        timbre = self.codec.timbre(samples[:, before * TOKEN_HOP : (before + length) * TOKEN_HOP])[0]
+        return VoicePrompt(tokens.cpu(), codes.cpu(), timbre.cpu())
 
     def speak(
         self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: object
@@ -100,14 +104,17 @@ class Synthesizer:
                     noise=noise,
                     on_pass=on_pass,
                 )
-                yield self.decode(codes)[window.scaled(TOKEN_HOP).kept(fade // 2)]
+                yield self.decode(codes, prompt.timbre)[window.scaled(TOKEN_HOP).kept(fade // 2)]
 
         return audio.stitch(rendered(), fade)
 
-    def decode(self, codes: Tensor) -> np.ndarray:
-        """Codes (F, q) -> waveform (320 F,). Not the prompt's: its end is no neighbour of the first frame."""
+    def decode(self, codes: Tensor, timbre: Tensor | None) -> np.ndarray:
+        """Codes (T, q) and a timbre (C,) -> waveform (640 T,). Not the prompt's: its end is no neighbour of the first
+        frame. Raises LabError without a timbre."""
+        if timbre is None:
+            raise LabError("this voice prompt has no timbre to decode with; make it by Synthesizer.prompt")
         indices = as_indices(codes, self.codec.codes, "code").to(self.device)
-        return self.codec.decode(indices[None])[0].clamp(-1, 1).cpu().numpy()
+        return self.codec.decode(indices[None], timbre[None])[0].clamp(-1, 1).cpu().numpy()
 
     def seams(self, total: int, windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS) -> list[float]:
         """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""

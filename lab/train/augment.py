@@ -1,0 +1,32 @@
+"""The same words by another speaker, in another room, at another tempo: waveforms for the tokenizer to learn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.signal
+
+from lab.audio import SAMPLE_RATE
+
+SPEEDS = (0.88, 1.14)  # played so much faster, pitch and formants with it
+REVERBERATION = (0.1, 0.5)  # seconds until the tail has fallen by 60 dB
+TAIL = (0.02, 0.12)  # of the direct sound, each sample of the tail at its beginning
+NOISE = (-75.0, -42.0)  # dBFS; speech has -23
+
+
+def augmented(waveform: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Waveform (N,) float32 -> (about N,): at another speed (6 times in 10), in a room (3), in noise (4)."""
+    x = waveform
+    if random.random() < 0.6:
+        speed = random.uniform(*SPEEDS)
+        x = np.interp(np.arange(int(len(x) / speed)) * speed, np.arange(len(x)), x)
+    if random.random() < 0.3:
+        length = int(SAMPLE_RATE * random.uniform(*REVERBERATION))
+        decay = np.exp(np.log(1e-3) * np.arange(length) / length)
+        response = random.standard_normal(length) * decay * random.uniform(*TAIL)
+        response[0] = 1.0
+        x = scipy.signal.fftconvolve(x, response)[: len(x)]
+    if random.random() < 0.4:
+        colour = [1.0, -random.uniform(0, 0.95)]  # from white to brown
+        noise = scipy.signal.lfilter([1.0], colour, random.standard_normal(len(x)))
+        x = x + noise * 10 ** (random.uniform(*NOISE) / 20) / noise.std()
+    return x.astype(np.float32)
