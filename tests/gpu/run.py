@@ -1,0 +1,107 @@
+"""All that is to be run on a GPU that is there for minutes: its tests, its benches, then training of codec and voice.
+
+    python -m tests.gpu.run OUT [--narration DIR] [--speech DIR] [--minutes 4] [--dry-run]
+
+Nothing that fails stops what comes after it. OUT holds at the end log.txt, summary.json, the bench's JSON, and the
+weights in parts of 15 MiB; `cat codec.? > codec.safetensors` joins them, and a later call goes on from them when they
+are the bundle's. A piece of training is a schedule of its own, of as many steps as its minutes hold: what comes back
+has seen its learning rate fall. `--dry-run` does it all on the CPU with tiny sizes and a few steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PART = 15 * 2**20  # bytes: what brings files back may take no larger ones
+TRIED = 60  # steps to measure the speed with
+MODELS = ("codec", "soundstorm")
+
+
+class Session:
+    """Runs commands one after the other, and writes down at once how each ended."""
+
+    def __init__(self, out: Path):
+        out.mkdir(parents=True, exist_ok=True)
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+        machine = {"gpu": gpu, "torch": torch.__version__, "python": sys.version.split()[0]}
+        self.out, self.summary = out, {"machine": machine, "runs": list[dict[str, Any]]()}
+
+    def run(self, name: str, words: list[str], limit: float) -> bool:
+        """`python -m` those words; its output goes to log.txt. True where it ended well within `limit` seconds."""
+        began = time.monotonic()
+        with (self.out / "log.txt").open("a") as log:
+            print(f"\n# {name}: {' '.join(words)}", file=log, flush=True)
+            try:
+                command = [sys.executable, "-m", *words]
+                code: int | str = subprocess.run(command, stdout=log, stderr=log, timeout=limit).returncode
+            except subprocess.TimeoutExpired:
+                code = f"over {limit:.0f} s"
+        self.note(name, code=code, seconds=round(time.monotonic() - began, 1))
+        return code == 0
+
+    def note(self, name: str, **found: object) -> None:
+        print(name, found, flush=True)
+        self.summary["runs"].append({"name": name, **found})  # type: ignore[union-attr]
+        (self.out / "summary.json").write_text(json.dumps(self.summary, indent=1) + "\n")
+
+    def train(self, model: str, work: Path, given: list[str], minutes: float, tried: int) -> None:
+        """Measure the speed with so many steps, train as many as the minutes hold, both from the bundle's weights, and
+        pack what came of it."""
+        began, into = time.monotonic(), work / "bundle"
+        words = ["lab", "train", model, "--warm", "--into", str(into), *given]
+        trial = [*words, "--work", str(work / "trial"), "--steps", str(tried)]
+        if not self.run(f"{model}, {tried} steps", trial, 60 * minutes):
+            return
+        pace = seconds_a_step(work / "trial" / model)
+        prepared = time.monotonic() - began - tried * pace  # reading and encoding the corpus, which comes once more
+        steps = max(tried, int((60 * minutes - prepared) / pace))
+        self.note(f"{model}, pace", seconds_a_step=round(pace, 4), prepared=round(prepared, 1))
+        shutil.rmtree(into)  # from the weights that the trial began with
+        if self.run(f"{model}, {steps} steps", [*words, "--work", str(work), "--steps", str(steps)], 60 * minutes + 90):
+            data = (into / f"{model}.safetensors").read_bytes()
+            for number in range(0, len(data), PART):
+                (self.out / f"{model}.{number // PART}").write_bytes(data[number : number + PART])
+
+
+def seconds_a_step(folder: Path) -> float:
+    """By the log of a run, without its first lines, in which all is compiled and cached."""
+    with (folder / "log.csv").open(newline="") as file:
+        seconds = {int(step): float(at) for step, at, *_ in csv.reader(file)}
+    steps = sorted(seconds)
+    early = steps[0] if len(steps) > 1 else 0
+    return (seconds[steps[-1]] - seconds.get(early, 0.0)) / (steps[-1] - early)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--narration", type=Path)
+    parser.add_argument("--speech", type=Path)
+    parser.add_argument("--minutes", type=float, default=4.0, help="of training, for each model")
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
+    asked = parser.parse_args()
+    session = Session(asked.out)
+    session.run("tests", ["pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"], 240)
+    dry = ["--dry-run"] if asked.dry_run else []
+    session.run("bench", ["lab", "bench", "gpu", "-o", str(asked.out), *dry], 240)
+    given = ["--hours", "0.01"] if asked.dry_run else []
+    for option in ("narration", "speech"):
+        if folder := getattr(asked, option):
+            given += [f"--{option}", str(folder)]
+    for model in MODELS:
+        work = asked.out.parent / f"{asked.out.name}-{model}"
+        session.train(model, work, given, asked.minutes, 4 if asked.dry_run else TRIED)
+
+
+if __name__ == "__main__":
+    main()
