@@ -20,6 +20,7 @@ from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Examples, Sound
 from lab.evaluate.results import Results, Row
 from lab.judges.protocols import Verdict
+from lab.speech import SpeechSSM
 
 
 class Ear:
@@ -252,7 +253,7 @@ def test_restarts_of_the_transformer(tiny_bundle: Path, monkeypatch: pytest.Monk
         systems.load("transformer+5s", tiny_bundle, 1.0)
 
 
-@pytest.mark.parametrize("name", systems.STAGES)
+@pytest.mark.parametrize("name", ["codec", "codec+1", "voice"])
 def test_stages_speak_the_reference_again(tiny_bundle: Path, name: str) -> None:
     system = systems.load(name, tiny_bundle, 1.0)
     assert system.temperature is None and "griffin" not in system.weights
@@ -263,6 +264,16 @@ def test_stages_speak_the_reference_again(tiny_bundle: Path, name: str) -> None:
     assert not np.array_equal(spoken, other)
     with pytest.raises(LabError, match="no reference"):
         system.go_on(example(), Sound(noise(3)), 60.0)
+
+
+def test_codec_at_fewer_levels_is_another_sound(tiny_bundle: Path) -> None:
+    sound = Sound(noise(3), reference=noise(2, seed=1))
+    at = {name: systems.load(name, tiny_bundle, 1.0).go_on(example(), sound, 60.0) for name in ("codec", "codec+1")}
+    levels = SpeechSSM.load(tiny_bundle).voice.soundstorm.config.levels
+    spoken = systems.load(f"codec+{levels}", tiny_bundle, 1.0).go_on(example(), sound, 60.0)
+    assert np.array_equal(at["codec"], spoken) and not np.array_equal(at["codec"], at["codec+1"])
+    with pytest.raises(LabError, match=r"codec\+9: the codec has no '9' levels; it has 1, 2"):
+        systems.load("codec+9", tiny_bundle, 1.0)
 
 
 # One sample

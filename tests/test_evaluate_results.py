@@ -235,6 +235,18 @@ def test_rows_of_other_weights_are_not_printed(tmp_path: Path) -> None:
     assert stale[0] in report.page({}, kept, stale)
 
 
+def test_stages_stand_below_the_truth_with_each_judge_named(tmp_path: Path) -> None:
+    rows = []
+    for system, wrong in (("voice", 0.5), ("codec", 0.2), (TRUTH, 0.1)):
+        rows.append(row(system, set="narrated", samples=[sample("a", {"words wrong (ear)": wrong, "STOI": 1.0})]))
+    rows.append(row("griffin", set="narrated", temperature=1.0, samples=[sample("a", {"words wrong (ear)": 0.9})]))
+    for each in rows:
+        each.summary = summary.summarize(each)
+    head, _, *body = report.stages(Results(tmp_path / "r.json", rows)).splitlines()
+    assert head == "| speech of a held-out voice, mean (95 %) | words wrong (ear) |"
+    assert body == ["| ground truth, n = 1 | 0.1 |", "| codec, n = 1 | 0.2 |", "| voice, n = 1 | 0.5 |"]
+
+
 def test_tables_call_the_published_rows_published(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json")
     for system, ppl in (("griffin", 4.0), ("transformer+3s", 5.5), (TRUTH, 3.0)):
@@ -292,7 +304,7 @@ def test_what_the_command_refuses(desk: Path) -> None:
     refused("there is no nowhere; give a folder", "evaluate", "nowhere")
     refused("both prompt.wav and --system griffin are given", "evaluate", "prompt.wav", "--system", "griffin")
     refused("the bundle in", "evaluate", "--system", "owl")
-    refused("codec is no language model", "evaluate", "--system", "codec+3s")
+    refused("codec+3s: the codec has no '3s' levels; it has 1, 2, 3", "evaluate", "--system", "codec+3s")
     refused("there is no judge 'owl:x'; kinds are", "evaluate", "--system", "griffin", "--ears", "owl:x")
     Path("r.json").write_text(json.dumps({"format": 1, "rows": []}))  # stays as it is: no file is made or changed
     refused("there is no judge 'owl'", "evaluate", "--system", "griffin", "--ears", "ctc,owl", "-o", "r.json")

@@ -14,7 +14,7 @@ from lab.cli.app import answer, command
 from lab.console import console
 from lab.errors import LabError
 
-Set = Literal["stories", "librispeech", "librispeech-long"]
+Set = Literal["stories", "narrated", "librispeech", "librispeech-long"]
 
 
 class Table(StrEnum):
@@ -42,7 +42,8 @@ def evaluate(
     temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the first sample; the next one's is one more.")] = 0,
     speech: Annotated[
-        Path | None, typer.Option(help="A folder in the layout of LibriSpeech or LibriSpeech-Long.")
+        Path | None,
+        typer.Option(help="A folder like LibriSpeech or LibriSpeech-Long, or of `lab narrate`."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps: where the system computes.")] = None,
     keep: Annotated[Path | None, typer.Option(help="A folder for all that is heard, for listening tests.")] = None,
@@ -60,7 +61,7 @@ def evaluate(
     Without a source or a system it prints the tables of what the file holds. A run that was stopped goes on.
     """
     from lab import bundle
-    from lab.corpora import librispeech
+    from lab.corpora import librispeech, narrated_folder
     from lab.evaluate import contest, examples, run, sets, systems, tables
     from lab.evaluate import ears as judges
     from lab.evaluate import findings as said
@@ -75,7 +76,8 @@ def evaluate(
         root, seconds = bundle.folder(), None
         if system:
             seconds = sets.SECONDS[set_] if minutes is None else 60 * minutes
-            samples = sets.examples(set_, count, seconds, speech or librispeech.find(), seed)
+            folder = speech or (narrated_folder.find() if set_ == "narrated" else librispeech.find())
+            samples = sets.examples(set_, count, seconds, folder, seed)
         else:
             samples = examples.read(cast(Path, source))
         speaks = systems.load(system, root, temperature, device) if system else None

@@ -19,7 +19,7 @@ Measure = Literal[
     "tokens", "abx", "likelihood", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "recall",
     "seams", "making", "speed", "memory", "all",
 ]  # fmt: skip
-Card = Literal["figures", "headlines", "differences", "page"]
+Card = Literal["figures", "headlines", "stages", "differences", "page"]
 Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "story", "gpu", "all", "card"]
 
 
@@ -97,7 +97,7 @@ def card(
 ) -> None:
     """What was measured on this bundle, in markdown, but nothing that was measured with other weights.
 
-    headlines and differences stand in the README; page is all there is: data/measured/FIGURES.md.
+    headlines, stages and differences stand in the README; page is all there is: data/measured/FIGURES.md.
     """
     from lab import bundle, cards
 
@@ -114,6 +114,7 @@ def card(
     summarize_all(results)
     shown = {
         "headlines": lambda: report.headlines(results),
+        "stages": lambda: report.stages(results),
         "differences": lambda: report.differences(entries),
         "page": lambda: report.page(entries, results, stale),
     }[what]()

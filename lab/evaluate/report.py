@@ -21,6 +21,7 @@ RESULTS, PAGE = coherence.FOLDER / "evaluation.json", coherence.FOLDER / "FIGURE
 _SET, _SECONDS = "stories", 240.0
 _SYSTEMS = (TRUTH, "griffin", "transformer")
 _PUBLISHED = ("ground truth", "SpeechSSM-2B", "Transformer")
+_HEARD = ("words wrong", "MOS", "SpkrSim")
 _ROWS = {  # what is shown: the measure, and of which minute or 100 words, None for the whole
     "ASR-PPL, nats a token": ("ASR-PPL", None),
     "SpkrSim, prompt and continuation": ("SpkrSim", None),
@@ -56,6 +57,19 @@ def headlines(results: Results) -> str:
     return "\n".join(tables.markdown(head, body))
 
 
+def stages(results: Results) -> str:
+    """Where words are lost: what judges hear of held-out stories by human-like voices, a row for each stage."""
+    rows = [row for row in results.rows if row.set == "narrated" and row.temperature is None]
+    rows.sort(key=lambda row: (row.system != TRUTH, row.system))
+    keys = dict.fromkeys(key for row in rows for key in row.summary["values"] if key.partition(" (")[0] in _HEARD)
+    body = [
+        [f"{row.system}, n = {len(row.samples)}"]
+        + [tables.estimate(row.summary["values"].get(key), len(row.samples)) for key in keys]
+        for row in rows
+    ]
+    return "\n".join(tables.markdown(["speech of a held-out voice, mean (95 %)", *keys], body))
+
+
 def page(entries: Mapping[str, Any], results: Results, stale: list[str]) -> str:
     """All figures: the evaluation by table and by minute, then those in the cards of `cards.checked` entries."""
     parts = ["# Figures", _HOW, *_evaluation(results), *stale, "## By `lab measure`", cards.table(entries)]
@@ -87,9 +101,9 @@ def differences(entries: dict[str, Any]) -> str:
         "segments it learns from": ("30 s, 4 min (default), 16 min", f"{length:.0f} s; griffin30: 30 s"),
         "temperature": ("1", f"{TEMPERATURE:g} by default; figures at 1, too"),
         "voice": ("SoundStorm, 24 layers, 600 M", f"SoundStorm, {voice['layers']} layers, {size['soundstorm']}"),
-        "codec, 50 Hz": (
-            "SoundStream, 12 levels of 1024 codes",
-            f"{codec['levels']} levels of {codec['codes']} codes, {voice['levels']} of them spoken; {size['codec']}",
+        "codec": (
+            "SoundStream, 50 Hz, 12 levels of 1024 codes",
+            f"25 Hz, {codec['levels']} levels of {codec['codes']} codes, {voice['levels']} spoken; {size['codec']}",
         ),
         "seams": ("a cut", "an equal-power cross-fade of 20 ms"),
         **{

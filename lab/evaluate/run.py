@@ -20,7 +20,7 @@ from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Examples
 from lab.evaluate.results import Results, Row
 from lab.evaluate.scoring import score
-from lab.evaluate.systems import STAGES, TRUTH, System
+from lab.evaluate.systems import TRUTH, System
 
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"), TimeElapsedColumn())
 
@@ -92,7 +92,7 @@ def _sample(
             sound = sound._replace(continuation=audio.set_level(system.go_on(example, sound, new)))
         assert sound.continuation is not None
         spoken = time.perf_counter()
-        respoken = system is not None and system.name in STAGES
+        respoken = system is not None and system.temperature is None  # a stage of the voice
         found = score(ears, example, sound, sound.continuation, truth.sample(example.name), respoken=respoken)
         found["took"] = {"speaking": spoken - began, "judging": time.perf_counter() - spoken}
     if keep is not None:

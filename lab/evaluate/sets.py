@@ -3,6 +3,7 @@
 | set | prompt | by default to |
 | --- | --- | --- |
 | stories | the first 10 s of held-out stories of the story world, read by held-out narrators | 4 min |
+| narrated | the first 10 s of such stories by human-like voices, `lab narrate FOLDER --held-out` | 4 min |
 | librispeech | the first 3 s of utterances of 10 s or more | 10 s |
 | librispeech-long | the first 10 s of readings of 3.5 min or more | 4 min |
 
@@ -20,13 +21,20 @@ import soundfile as sf
 
 from lab import audio
 from lab.audio import SAMPLE_RATE, Waveform
-from lab.corpora import folder, librispeech, librispeech_long, narration, storyworld
+from lab.corpora import folder, librispeech, librispeech_long, narrated_folder, narration, storyworld
+from lab.corpora.folder import shown
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Examples, Sound
 
-PROMPT_SECONDS = {"stories": 10.0, "librispeech": 3.0, "librispeech-long": 10.0}
-SECONDS = {"stories": 240.0, "librispeech": 10.0, "librispeech-long": 240.0}  # prompt and continuation
+PROMPT_SECONDS = {"stories": 10.0, "narrated": 10.0, "librispeech": 3.0, "librispeech-long": 10.0}
+# Of prompt and continuation together.
+SECONDS = {
+    "stories": 240.0,
+    "narrated": 240.0,
+    "librispeech": 10.0,
+    "librispeech-long": 240.0,
+}
 LONG = 210.0  # seconds of a reading of librispeech-long, at least
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
@@ -45,6 +53,8 @@ def examples(name: str, count: int, seconds: float, speech: Path | None = None, 
         raise LabError(f"cannot go on to {seconds:g} s: {least}; give a second more at least")
     if name == "stories":
         return Examples(name, [_story(number, seconds, seed + number) for number in range(count)])
+    if name == "narrated":
+        return _narrated(speech, count, seconds, seed)
     found = _readings(name, speech)
     prompt = PROMPT_SECONDS[name]
     found.recordings = found.recordings[:count]
@@ -65,6 +75,28 @@ def _story(number: int, seconds: float, seed: int) -> Example:
     read = partial(narration.held_out_story, number, sentences=sentences)
     text = storyworld.normalize(told.text)
     return Example(f"story-{number:04}", partial(_cut, read, PROMPT_SECONDS["stories"], seconds), seed, text, told.cast)
+
+
+def _narrated(root: Path | None, count: int, seconds: float, seed: int) -> Examples:
+    found = narrated_folder.narrated(root)
+    documents = sorted((each for each in found.documents if each.held_out), key=lambda each: each.path.stem)
+    if not documents:
+        raise LabError(f"{shown(root or '')} has no held-out story; make some by `lab narrate FOLDER --held-out`")
+    prompt = PROMPT_SECONDS["narrated"]
+    return Examples(
+        "narrated",
+        [
+            Example(
+                document.path.stem,
+                partial(_cut, document.read, prompt, seconds),
+                seed + number,
+                storyworld.normalize(" ".join(sentence.text for sentence in document.sentences)),
+                storyworld.story(document.seed, len(document.sentences)).cast,  # type: ignore[arg-type]
+            )
+            for number, document in enumerate(documents[:count])
+        ],
+        found.skipped,
+    )
 
 
 def _sentences(seconds: float) -> int:

@@ -9,7 +9,8 @@ gslm                the paper's other systems (`lab.others`): they refuse more t
 twist, spiritlm,    +window as above
 spiritlm-base,
 audiolm
-codec               the reference through the codec alone
+codec               the reference through the codec alone, at the levels that the voice fills in
+codec+1             or at the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
 """
 
@@ -36,7 +37,6 @@ from lab.speech import SpeechSSM
 from lab.tokens import TOKEN_RATE
 
 TRUTH = "ground truth"
-STAGES = ("codec", "voice")
 NEW = 3 * TOKEN_RATE  # tokens between two restarts from the whole window
 OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
     "gslm": lambda load: GSLM.of(load, "gslm", "gslm"),
@@ -61,16 +61,17 @@ class System:
 
 def load(name: str, root: Path, temperature: float, device: str | None = None) -> System:
     """A system of the bundle at `root`. Raises LabError for one that it has not."""
-    stage = name in STAGES
-    if name.partition("+")[0] in OTHERS:
+    kind, _, rest = name.partition("+")
+    if kind in OTHERS:
         return _other(name, root, temperature, device)
-    language, _, restart = ("griffin", "", "") if stage else name.partition("+")
+    stage = kind == "codec" or name == "voice"
+    language, restart = ("griffin", "") if stage else (kind, rest)
     ssm = SpeechSSM.load(root, language=language, device=device)
     digests = bundle.digests(root)
-    models = ("codec",) if name == "codec" else ("tokenizer", "soundstorm", "codec", *([] if stage else [language]))
+    models = ("codec",) if kind == "codec" else ("tokenizer", "soundstorm", "codec", *([] if stage else [language]))
     weights = {model: digests[model] for model in models}
     if stage:
-        return System(name, None, weights, _through_codec(ssm) if name == "codec" else _spoken_again(ssm))
+        return System(name, None, weights, _through_codec(ssm, name, rest) if kind == "codec" else _spoken_again(ssm))
     go_on = _continued(ssm, temperature, _slide(name, restart, ssm.language.context))
     piece = bundle.index(root)[language]["card"].get("at_the_end", {}).get("piece", ssm.language.context)
     return System(name, temperature, weights, go_on, piece and piece / TOKEN_RATE)
@@ -113,12 +114,18 @@ def _continued(ssm: SpeechSSM, temperature: float, slide: int | None) -> Callabl
     return go_on
 
 
-def _through_codec(ssm: SpeechSSM) -> Callable[[Example, Sound, float], Waveform]:
+def _through_codec(ssm: SpeechSSM, name: str, levels: str) -> Callable[[Example, Sound, float], Waveform]:
+    kept = [str(level) for level in range(1, ssm.voice.codec.levels + 1)]
+    if levels not in ("", *kept):
+        raise LabError(f"{name}: the codec has no {levels!r} levels; it has {', '.join(kept)}")
+    depth = int(levels or ssm.voice.soundstorm.config.levels)
+
     @torch.inference_mode()
     def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
         whole = _whole(sound)
-        codes = ssm.voice.codec.encode(torch.from_numpy(whole)[None].to(ssm.voice.device))[0]
-        decoded = ssm.voice.decode(codes[:, : ssm.voice.soundstorm.config.levels])
+        codec, waveform = ssm.voice.codec, torch.from_numpy(whole)[None].to(ssm.voice.device)
+        codes = codec.encode(waveform)[0, :, :depth]
+        decoded = ssm.voice.decode(codes, codec.timbre(waveform)[0])
         return decoded[len(sound.prompt) : len(whole)]
 
     return go_on

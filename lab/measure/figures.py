@@ -441,5 +441,6 @@ def _spoken(ssm: SpeechSSM, number: int, sentences: int) -> tuple[Utterance, Ten
 
 def _through_codec(ssm: SpeechSSM, waveform: np.ndarray) -> np.ndarray:
     """Waveform (N,) at the levels that the voice speaks with -> (N,)."""
-    codes = ssm.voice.codec.encode(torch.from_numpy(waveform)[None].to(ssm.voice.device))[0]
-    return ssm.voice.decode(codes[:, : ssm.voice.soundstorm.config.levels])[: len(waveform)]
+    codec, whole = ssm.voice.codec, torch.from_numpy(waveform)[None].to(ssm.voice.device)
+    codes = codec.encode(whole)[0, :, : ssm.voice.soundstorm.config.levels]
+    return ssm.voice.decode(codes, codec.timbre(whole)[0])[: len(waveform)]
