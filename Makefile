@@ -32,7 +32,7 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 	@touch $@
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb \
+	$(ONE) $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_hear_it.ipynb \
 		--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 test: .venv/.test ## lint, types, unit tests, notebooks, the same in a browser
