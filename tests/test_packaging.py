@@ -181,7 +181,7 @@ def test_a_wheel_tells_a_story_wherever_it_is_installed(tmp_path: Path) -> None:
     speak = {key: value for key, value in quiet.items() if key not in ("LAB_BUNDLE", "PYTHONPATH")}
     where = run(python, "-c", "import lab.paths; print(lab.__version__, lab.paths.data_folder())", cwd=desk, env=speak)
     assert where.stdout.split() == [lab.__version__, str(site / "lab" / "data")]
-    prompt = site / "lab" / "data" / "prompts" / "leo_by_ada.flac"
+    prompt = site / "lab" / "data" / "prompts" / "clara_by_heart.flac"
     told = run(python, "-m", "lab", "story", prompt, "--minutes", str(1 / 6), cwd=desk, env=speak)
     assert told.returncode == 0, told.stderr
     doctor = run(python, "-m", "lab", "doctor", cwd=desk, env=speak)
