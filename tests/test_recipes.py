@@ -276,8 +276,8 @@ def test_all_models_learn_from_a_corpus(
     made = {name: bundle.load(tiny_bundle, name) for name in ("tokenizer", "codec", "soundstorm", "griffin")}
     monkeypatch.undo()
     beside = lambda maker, items: [(each, each) for _, each in items] if isinstance(items, list) else []  # noqa: E731
-    monkeypatch.setattr(recipes, "_pairs", beside)
-    monkeypatch.setattr(recipes, "_evaluation", lambda: None)
+    monkeypatch.setattr(recipes.data, "paired", beside)
+    monkeypatch.setattr(recipes.data, "evaluation", lambda: None)
     for name in made:
         room = getattr(recipes, f"{'language' if name == 'griffin' else name}_recipe")
 
@@ -362,9 +362,9 @@ def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypa
     seeds: list[int] = []
     monkeypatch.setattr(narration, "story", lambda seed, *_: seeds.append(seed) or spoken(0)[0])
     monkeypatch.setattr(
-        recipes, "_shard", lambda *_, **__: Shard(np.zeros(9, np.uint16), None, np.zeros(1, int), [], [])
+        recipes.data, "shard", lambda *_, **__: Shard(np.zeros(9, np.uint16), None, np.zeros(1, int), [], [])
     )
-    monkeypatch.setattr(recipes, "_pairs", lambda *_: [])
+    monkeypatch.setattr(recipes.data, "paired", lambda *_: [])
     monkeypatch.setattr(recipes, "_finish", lambda *_: {})
     monkeypatch.setattr(Plan, "load", lambda plan, name: made[name])
     monkeypatch.setattr(recipes, "inputs", lambda *_: {})
@@ -384,7 +384,7 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     tokens = np.repeat(np.arange(20, dtype=np.uint16), lengths)
     shard = Shard(tokens, None, np.cumsum([0, *lengths[:-1]]), ["7"] * 20, [])
     learnt: list[Any] = []
-    monkeypatch.setattr(recipes, "_shard", lambda plan, name: shard)
+    monkeypatch.setattr(recipes.data, "shard", lambda plan, name: shard)
     monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
     monkeypatch.setattr(recipes, "inputs", lambda *_: {})
     monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])

@@ -7,12 +7,10 @@ Where several processes train, each runs the recipe; the first one makes the dat
 from __future__ import annotations
 
 import json
-import os
 import shlex
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,10 @@ from lab.console import console
 from lab.corpora import Utterance, librispeech, narrated_folder, narration, scan, shards
 from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
-from lab.corpora.shards import Shard, Source
 from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
-from lab.measure.tokens import transcription
-from lab.tokens import Tokenizer
 from lab.train import codec as codec_recipe
+from lab.train import data
 from lab.train import language as language_recipe
 from lab.train import others as others_recipe
 from lab.train import soundstorm as soundstorm_recipe
@@ -40,7 +36,7 @@ from lab.train.language import LENGTHS
 from lab.train.loop import Compute, whole
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
-NARRATED = ("stories", "long-stories")
+HOURS = 12.0  # of narrated speech for the tokenizer
 LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
 
 
@@ -111,7 +107,7 @@ class Plan:
     @property
     def recorded(self) -> str | None:
         """The corpus, unless it is narrated."""
-        return None if self.corpus in NARRATED else self.corpus
+        return None if self.corpus in data.NARRATED else self.corpus
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
@@ -155,48 +151,46 @@ class Plan:
 
 
 def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
-    hours = plan.hours or 12.0
-    people = plan.people(cuts=2)
-    pairs = _pairs(partial(narration.pair, nonsense=0.4), range(round(hours * 400)))  # a pair lasts about 9 s
-    pairs += _pairs(narration.beside, list(enumerate(people)))
-    options = plan.options(name) | {"begin": plan.begin(name), "evaluate": _evaluation()}
-    model, figures = tokenizer_recipe.train(pairs, _references(plan), plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(_utterances(pairs)))
+    hours, people = plan.hours or HOURS, plan.people(cuts=2)
+    pairs = data.pairs(hours) + data.paired(narration.beside, list(enumerate(people)))
+    options = plan.options(name) | {"begin": plan.begin(name), "evaluate": data.evaluation()}
+    model, figures = tokenizer_recipe.train(pairs, data.references(hours, people), plan.work / name, **options)
+    return _finish(plan, name, model, figures, data.seconds(chain.from_iterable(pairs)))
 
 
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the encoder of the bundle's tokenizer: whoever reads, the tokens of one narrator. What
     learnt from its tokens goes on with `--warm`; they stand for the same as before."""
-    model, evaluate = plan.load("tokenizer"), _evaluation()
+    model, evaluate = plan.load("tokenizer"), data.evaluation()
     options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    pairs = _references(plan)
+    pairs = data.references(plan.hours or HOURS, plan.people(cuts=2))
     figures = tokenizer_recipe.train_encoder(model, pairs, plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(_utterances(pairs)))
+    return _finish(plan, name, model, figures, data.seconds(chain.from_iterable(pairs)))
 
 
 def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the CTC head of the bundle's tokenizer; its tokens, and what learnt from them, stay."""
-    model, evaluate = plan.load("tokenizer"), _evaluation()
+    model, evaluate = plan.load("tokenizer"), data.evaluation()
     options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    corpus = _narrated(plan.hours or 12.0) + plan.people()
+    corpus = data.narrated(plan.hours or HOURS) + plan.people()
     figures = tokenizer_recipe.train_ctc_head(model, corpus, plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(corpus))
+    return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    corpus = _heard(plan)
+    corpus = data.heard(plan)
     options = plan.options(name) | {"begin": plan.begin(name)}
     examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
     model, figures = codec_recipe.train(examples, plan.work / name, **options)
-    return _finish(plan, name, model, figures, _seconds(corpus))
+    return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
 def decoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the decoder of the bundle's codec, now against discriminators; its codes stay."""
-    model, corpus = plan.load("codec"), _heard(plan)
+    model, corpus = plan.load("codec"), data.heard(plan)
     examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
     figures = codec_recipe.train_decoder(model, examples, plan.work / name, **plan.options(name))
-    return _finish(plan, name, model, figures, _seconds(corpus))
+    return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
 def language(plan: Plan, name: str) -> dict[str, Any]:
@@ -204,9 +198,9 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     variant = VARIANTS.get(name, Variant(name))
     length, corpus = variant.length or plan.length, variant.corpus or plan.corpus
     tokenizer = plan.load("tokenizer")
-    shard = _shard(plan, corpus)
+    shard = data.shard(plan, corpus)
     begin = plan.begin(name)
-    if corpus in NARRATED:
+    if corpus in data.NARRATED:
         weights = language_recipe.weights(tokenizer, shard.tokens)
         stream = language_recipe.TokenStream(shard.tokens, shard.starts, weights)
         stories = [narration.development_story(number, sentences=20) for number in range(8)]
@@ -232,7 +226,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **plan.options(name),
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
-    source = "narrated" if corpus in NARRATED else Path(corpus).name
+    source = "narrated" if corpus in data.NARRATED else Path(corpus).name
     return _finish(plan, name, model, figures, {source: shard.seconds})
 
 
@@ -259,11 +253,11 @@ def other(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
-    tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), _heard(replace(plan, corpus="stories"))
+    tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), data.heard(replace(plan, corpus="stories"))
     spoken = soundstorm_recipe.spoken(track(corpus, "listening", console=console), tokenizer, codec)
-    seconds = _seconds(corpus)
+    seconds = data.seconds(corpus)
     if plan.recorded:  # which may be larger than the memory
-        shard = _shard(plan, plan.recorded, codes=True)
+        shard = data.shard(plan, plan.recorded, codes=True)
         spoken += shard.utterances()
         seconds[Path(plan.recorded).name] = shard.seconds
     begin = plan.begin(name) or soundstorm_recipe.Codebooks.of(tokenizer, codec)
@@ -353,65 +347,10 @@ def _extent(plan: Plan) -> dict[str, str]:
     return extent | ({"settings": f"{plan.settings}"} if plan.settings else {})
 
 
-def _pairs(maker: Callable[[Any], Any], items: Sequence[Any]) -> list[tuple[Utterance, Utterance]]:
-    made = narration.make(maker, items, os.cpu_count())
-    return list(track(made, "narrating", len(items), console=console))
-
-
-def _references(plan: Plan) -> list[tuple[Utterance, Utterance]]:
-    """Readings of narrators and of people, each beside the reference narrator's."""
-    pairs = _pairs(narration.beside_reference, range(round((plan.hours or 12.0) * 200)))
-    return pairs + _pairs(partial(narration.beside, reference=True), list(enumerate(plan.people(cuts=2))))
-
-
-def _heard(plan: Plan) -> list[Utterance]:
-    """What the codec learns from: people, or where there are none narrators."""
-    return plan.people(texts=False) or _narrated(plan.hours or 3.0)
-
-
-def _utterances(pairs: list[tuple[Utterance, Utterance]]) -> list[Utterance]:
-    return [utterance for pair in pairs for utterance in pair]
-
-
-def _narrated(hours: float) -> list[Utterance]:
-    """Passages of stories, each by two narrators."""
-    return _utterances(_pairs(narration.pair, range(round(hours * 400))))  # a pair lasts about 9 s
-
-
-def _evaluation() -> Callable[[Tokenizer], dict[str, float]]:
-    """The character error rate on stories of no other use."""
-    test = [narration.development_story(number) for number in range(6)]
-    return lambda tokenizer: {"cer": transcription(tokenizer, test)}
-
-
-def _shard(plan: Plan, name: str, codes: bool = False) -> Shard:
-    """A corpus, tokenized once; another story world, folder, tokenizer or codec has a shard of its own.
-
-    Of narrated speech, which has no end, as many hours as the plan says.
-    """
-    models = [plan.load(model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
-    if (Path(name) / shards.HEADER).exists():
-        return Shard.open(Path(name), *models)
-    source = Source.of(name)
-    folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
-    hours = source.hours and (plan.hours or source.hours)
-    with plan.compute.fabric().rank_zero_first():  # the others find it made
-        shard = shards.make(folder, source, plan.bundle, codes=codes, hours=hours)
-    return shard.first(hours) if hours else shard
-
-
-def _seconds(utterances: list[Utterance]) -> dict[str, float]:
-    """Of each source."""
-    seconds: dict[str, float] = defaultdict(float)
-    for utterance in utterances:
-        seconds[utterance.source] += utterance.seconds
-    return seconds
-
-
-def card(data: str, figures: dict[str, float], **more: Any) -> dict[str, Any]:
+def card(learnt: str, figures: dict[str, float], **more: Any) -> dict[str, Any]:
     """A model card: what it learnt from, for how long, where, and the last figures of `fit`."""
     return {
-        "data": data,
+        "data": learnt,
         "steps": int(figures["steps"]),
         "minutes": round(figures["minutes"], 1),
         "machine": machine.name(),
@@ -430,7 +369,7 @@ def _finish(
         "piper": "speech by Piper",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }
-    data = ", ".join(
+    learnt = ", ".join(
         f"{value / 3600:.1f} h of {names.get(source, source)}" for source, value in seconds.items() if value
     )
     entry = RECIPES[name].part or name
@@ -442,7 +381,7 @@ def _finish(
     if plan.warm:
         former = bundle.index(plan.bundle)[entry]["card"]
         more["before"] = {key: former[key] for key in _HISTORY if key in former}
-    made = card(data, figures, **more)
+    made = card(learnt, figures, **more)
     first = not distributed.is_initialized() or distributed.get_rank() == 0
     weights = whole(model.state_dict(), first)  # of all processes, where they share the model
     if first:

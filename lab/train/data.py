@@ -1,0 +1,84 @@
+"""What the recipes learn from: readings beside each other, and corpora as tokens, each by what a `Plan` asks for."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import track
+
+from lab import bundle
+from lab.console import console
+from lab.corpora import Utterance, narration, shards
+from lab.corpora.shards import Shard, Source
+from lab.measure.tokens import transcription
+from lab.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from lab.train.recipes import Plan
+
+NARRATED = ("stories", "long-stories")
+_AN_HOUR = 400  # pairs, of about 9 s each
+
+Pair = tuple[Utterance, Utterance]
+
+
+def paired(maker: Callable[[Any], Any], items: Sequence[Any]) -> list[Pair]:
+    made = narration.make(maker, items, os.cpu_count())
+    return list(track(made, "narrating", len(items), console=console))
+
+
+def pairs(hours: float) -> list[Pair]:
+    """Passages of stories and of words without sense, each by two narrators."""
+    return paired(partial(narration.pair, nonsense=0.4), range(round(hours * _AN_HOUR)))
+
+
+def references(hours: float, people: Sequence[Utterance]) -> list[Pair]:
+    """Readings of narrators, for half of the hours, and of people, each beside the reference narrator's."""
+    read = paired(narration.beside_reference, range(round(hours * _AN_HOUR / 2)))
+    return read + paired(partial(narration.beside, reference=True), list(enumerate(people)))
+
+
+def narrated(hours: float) -> list[Utterance]:
+    """Passages of stories, each by two narrators."""
+    return list(chain.from_iterable(paired(narration.pair, range(round(hours * _AN_HOUR)))))
+
+
+def heard(plan: Plan) -> list[Utterance]:
+    """What codec and voice learn from: people, or where there are none narrators."""
+    return plan.people(texts=False) or narrated(plan.hours or 3.0)
+
+
+def evaluation() -> Callable[[Tokenizer], dict[str, float]]:
+    """The character error rate on stories of no other use."""
+    test = [narration.development_story(number) for number in range(6)]
+    return lambda tokenizer: {"cer": transcription(tokenizer, test)}
+
+
+def shard(plan: Plan, name: str, codes: bool = False) -> Shard:
+    """A corpus, tokenized once; another story world, folder, tokenizer or codec has a shard of its own.
+
+    Of narrated speech, which has no end, as many hours as the plan says.
+    """
+    models = [plan.load(model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
+    if (Path(name) / shards.HEADER).exists():
+        return Shard.open(Path(name), *models)
+    source = Source.of(name)
+    folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
+    hours = source.hours and (plan.hours or source.hours)
+    with plan.compute.fabric().rank_zero_first():  # the others find it made
+        made = shards.make(folder, source, plan.bundle, codes=codes, hours=hours)
+    return made.first(hours) if hours else made
+
+
+def seconds(utterances: Iterable[Utterance]) -> dict[str, float]:
+    """Of each source."""
+    found: dict[str, float] = defaultdict(float)
+    for utterance in utterances:
+        found[utterance.source] += utterance.seconds
+    return found
