@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
+
+import espeakng_loader
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +58,16 @@ def test_the_same_text_is_the_same_waveform_whatever_was_read_before(seed: int, 
     first = who.read(SENTENCE)
     narrators.random_narrator(np.random.default_rng(other)).read("the rain began to fall.")
     np.testing.assert_array_equal(who.read(SENTENCE), first)
+
+
+def test_a_package_that_holds_the_library_changes_no_reading() -> None:
+    """As kokoro-onnx does, until the process ends."""
+    text, celia = "it was late.", narrators.named("Celia")
+    alone = celia.read(text)
+    held = ctypes.CDLL(espeakng_loader.get_library_path())
+    narrators.HELD_OUT[0].read("the fox ran home.")
+    assert np.array_equal(celia.read(text), alone)
+    _ctypes.dlclose(held._handle)
 
 
 @given(SEEDS)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import re
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -166,6 +168,16 @@ def named(name: str) -> Narrator:
     raise LabError(f"there is no narrator {name!r}; there are {', '.join(n.name for n in NAMED + HELD_OUT)}")
 
 
+@cache
+def _library() -> Any:
+    """A file with a copy of espeak-ng's library: while another package holds the library itself (kokoro-onnx does), it
+    is not opened anew."""
+    copy = tempfile.NamedTemporaryFile(suffix=Path(espeakng_loader.get_library_path()).suffix)
+    copy.write(Path(espeakng_loader.get_library_path()).read_bytes())
+    copy.flush()
+    return copy
+
+
 def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarray, int, list[tuple[float, int]]]:
     """Samples, their rate, and for each word when it begins and at which character.
 
@@ -175,7 +187,7 @@ def _synthesize(text: str, voice: str, rate: int, pitch: int) -> tuple[np.ndarra
     _, _, variant = voice.partition("+")
     if variant and not (_variants_folder() / variant).is_file():  # espeak-ng would read on without it
         raise LabError(f"espeak-ng has no variant {variant!r}; there are {', '.join(variants())}")
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    library = ctypes.CDLL(_library().name)
     chunks: list[bytes] = []
     words: list[tuple[float, int]] = []
 
