@@ -79,7 +79,7 @@ class Forward:
 
 
 class Early:
-    """Steps by the model's forward, some 7 ms each, until the lean step is compiled, and by that from then on."""
+    """Steps by the model's forward until the lean step is compiled, and by that from then on."""
 
     def __init__(self, model: Griffin, state: GriffinState, packed: Packed, compiler: Thread):
         self._packed, self._compiler = packed, compiler
