@@ -8,7 +8,7 @@ import pytest
 
 from lab.audio import load
 from lab.corpora.prompts import prompts
-from lab.view.contract import known_words, shows, sounding, within
+from lab.view.contract import shows, sounding, within
 
 SPEECH = "level -40 to -8 dBFS; peak 0.05 to 1; quiet 0 to 0.6"
 NOISE = np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
@@ -32,10 +32,6 @@ def test_what_is_no_speech_is_not(dead: np.ndarray):
 def test_half_a_story_that_is_missing_is_seen():
     speech = load(prompts()[0].path)
     assert "quiet 0.8" in sounding(np.concatenate([speech, np.zeros(4 * len(speech), np.float32)]))
-
-
-def test_words_of_the_story_world_are_known():
-    assert known_words("the pony looked qxv") == 0.75 and known_words("") == 0
 
 
 def test_a_figure_is_told_by_its_data():

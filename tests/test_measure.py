@@ -335,10 +335,7 @@ def test_the_prompted_speaker_is_told_from_others(speak: str, right: float, monk
     voice = SimpleNamespace(
         prompt=lambda waveform, tokens: waveform,
         speak=spoken[speak],
-        codec=SimpleNamespace(encode=lambda waveform: waveform[..., None], timbre=lambda waveform: waveform),
-        soundstorm=SimpleNamespace(config=SimpleNamespace(levels=1)),
-        decode=lambda codes, timbre: codes[:, 0].numpy(),
-        device="cpu",
+        through_codec=lambda waveform: waveform,
     )
     ssm = SimpleNamespace(tokenizer=SimpleNamespace(encode=lambda waveform: waveform), voice=voice)
     monkeypatch.setattr(narration, "held_out_story", held_out_story)

@@ -83,10 +83,11 @@ def test_each_figure_is_of_its_own_stories(told: set[int], monkeypatch: pytest.M
     ssm: Any = SimpleNamespace(
         tokenizer=SimpleNamespace(encode=lambda waveform: None, transcribe=lambda tokens: ""),
         voice=SimpleNamespace(
-            prompt=lambda waveform, tokens: waveform, speak=lambda tokens, voice, seed: voice, codec=None
+            prompt=lambda waveform, tokens: waveform,
+            speak=lambda tokens, voice, seed: voice,
+            through_codec=lambda waveform: waveform,
         ),
     )
-    monkeypatch.setattr(figures, "_through_codec", lambda ssm, waveform: waveform)
     monkeypatch.setattr(figures.token_measures, "character_error_rate", lambda truth, heard: 0.0)
     monkeypatch.setattr(
         figures.token_measures, "narrator_identified", lambda tokenizer, readings: {"x": len([*readings])}

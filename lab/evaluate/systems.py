@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lab import bundle
 from lab.audio import Waveform
@@ -118,15 +117,10 @@ def _through_codec(ssm: SpeechSSM, name: str, levels: str) -> Callable[[Example,
     kept = [str(level) for level in range(1, ssm.voice.codec.levels + 1)]
     if levels not in ("", *kept):
         raise LabError(f"{name}: the codec has no {levels!r} levels; it has {', '.join(kept)}")
-    depth = int(levels or ssm.voice.soundstorm.config.levels)
+    depth = int(levels) if levels else None
 
-    @torch.inference_mode()
     def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
-        whole = _whole(sound)
-        codec, waveform = ssm.voice.codec, torch.from_numpy(whole)[None].to(ssm.voice.device)
-        codes = codec.encode(waveform)[0, :, :depth]
-        decoded = ssm.voice.decode(codes, codec.timbre(waveform)[0])
-        return decoded[len(sound.prompt) : len(whole)]
+        return ssm.voice.through_codec(_whole(sound), depth)[len(sound.prompt) :]
 
     return go_on
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from torch import Tensor
 
 from lab import audio, bundle, judges
@@ -201,7 +200,7 @@ def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     groups = {
         "prompted speaker of the output": spoken,
         "speaker of natural speech": natural,
-        "speaker of natural speech through the codec": [_through_codec(ssm, waveform) for waveform in natural],
+        "speaker of natural speech through the codec": [ssm.voice.through_codec(waveform) for waveform in natural],
     }
     known = f"known among {len(named)} of training, about 10 s"
     return [
@@ -437,10 +436,3 @@ def _spoken(ssm: SpeechSSM, number: int, sentences: int) -> tuple[Utterance, Ten
     tokens = ssm.tokenizer.encode(utterance.samples())
     voice = ssm.voice.prompt(speaker, ssm.tokenizer.encode(speaker))
     return utterance, tokens, ssm.voice.speak(tokens, voice, seed=number)
-
-
-def _through_codec(ssm: SpeechSSM, waveform: np.ndarray) -> np.ndarray:
-    """Waveform (N,) at the levels that the voice speaks with -> (N,)."""
-    codec, whole = ssm.voice.codec, torch.from_numpy(waveform)[None].to(ssm.voice.device)
-    codes = codec.encode(whole)[0, :, : ssm.voice.soundstorm.config.levels]
-    return ssm.voice.decode(codes, codec.timbre(whole)[0])[: len(waveform)]

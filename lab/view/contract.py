@@ -16,7 +16,6 @@ import plotly.graph_objects as go
 
 from lab.audio import as_waveform, level
 from lab.audio.levels import decibels, frame_power
-from lab.corpora.storyworld import VOCABULARY
 
 QUIET = -60.0  # dBFS of a frame of 20 ms
 
@@ -38,12 +37,6 @@ def sounding(waveform: np.ndarray) -> str:
     peak = float(np.abs(waveform).max(initial=0.0))
     ranges = within(level(waveform), -40, -8, " dBFS"), within(peak, 0.05, 1), within(float(quiet), 0, 0.6)
     return "level {}; peak {}; quiet {}".format(*ranges)
-
-
-def known_words(text: str) -> float:
-    """The share of words that the story world has; 0 for a text without words."""
-    words = text.split()
-    return sum(word in VOCABULARY for word in words) / len(words) if words else 0.0
 
 
 def shows(figure: go.Figure, points: bool = False, values: int | None = None) -> str:

@@ -116,6 +116,13 @@ class Synthesizer:
         indices = as_indices(codes, self.codec.codes, "code").to(self.device)
         return self.codec.decode(indices[None], timbre[None])[0].clamp(-1, 1).cpu().numpy()
 
+    def through_codec(self, waveform: np.ndarray, levels: int | None = None) -> np.ndarray:
+        """Waveform (N,) -> (N,): the same through the codec alone, at its first `levels`, by default those that the
+        voice fills in. Raises LabError as `Codec.encode` does."""
+        whole = torch.from_numpy(waveform)[None].to(self.device)
+        codes = self.codec.encode(whole)[0, :, : levels or self.soundstorm.config.levels]
+        return self.decode(codes, self.codec.timbre(whole)[0])[: len(waveform)]
+
     def seams(self, total: int, windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS) -> list[float]:
         """Seconds at which one window hands over to the next among `total` tokens: 25, 48, 71, ..."""
         return [seam * TOKEN_HOP / audio.SAMPLE_RATE for seam in windows.seams(windows.plan(total, *windowing))]
