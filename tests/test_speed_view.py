@@ -129,7 +129,8 @@ def test_efficiency_labels_measured_and_published():
     for trace in figure.data:
         theirs = trace.name.endswith(", TPU v5e")
         assert ("published in Fig. " if theirs else "measured, ") in trace.name
-        assert (trace.line.dash == "dash") == theirs
+        assert trace.marker.symbol.endswith("-open") == theirs
+    assert griffin.line.dash != transformer.line.dash and griffin.marker.symbol != transformer.marker.symbol
     message = "At 10.9 min of speech: 100 times the Transformer's tokens, measured; 125 times, published"
     assert figure.layout.title.text == message
 

@@ -14,12 +14,12 @@ from lab.measure.coherence import SERIES, TRUTH, Report
 from lab.view import style
 from lab.view.style import axes, line, styled
 
-# what continued the prompts: name, colour, dash
+# what continued the prompts: name, colour
 SYSTEMS = {
-    TRUTH: ("ground truth", style.TRUTH, "dash"),
-    "griffin": ("Griffin", style.CONTINUATION, "solid"),
-    "griffin30": ("Griffin-30s", style.GRIFFIN_30S, "solid"),
-    "transformer": ("SpeechTransformer, slide-and-prompt", style.TRANSFORMER, "solid"),
+    TRUTH: ("ground truth", style.TRUTH),
+    "griffin": ("Griffin", style.CONTINUATION),
+    "griffin30": ("Griffin-30s", style.GRIFFIN_30S),
+    "transformer": ("SpeechTransformer, slide-and-prompt", style.TRANSFORMER),
 }
 # what continued them in the paper: colour, dash; the others were extended by slide-and-prompt
 _PAPER = {
@@ -27,7 +27,7 @@ _PAPER = {
     "SpeechSSM-2B": (style.CONTINUATION, "solid"),
     "SpeechSSM-9B": (style.CONTINUATION, "dot"),
     "SpeechSSM-2B, 16 min segments": (style.CONTINUATION, "dashdot"),
-    "Transformer": (style.TRANSFORMER, "solid"),
+    "Transformer": (style.TRANSFORMER, "longdash"),
 }
 _EXTENDED = ("#aaa", "solid")
 
@@ -41,8 +41,8 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -
         raise LabError(f"there is no series {series!r}; there are {', '.join(SERIES)}")
     figure, last = go.Figure(), []
     for system, scores in report.scores.items():
-        name, colour, dash = SYSTEMS[system]
-        curve = coherence.curve(scores, series)
+        name, colour = SYSTEMS[system]
+        curve, dash = coherence.curve(scores, series), style.DASHES[colour]
         edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": system}
         figure.add_scatter(x=curve.x, y=curve.high.round(3), **edge)
         figure.add_scatter(x=curve.x, y=curve.low.round(3), fill="tonexty", fillcolor=_pale(colour), **edge)
@@ -65,8 +65,8 @@ def coherence_published(report: Report) -> go.Figure:
     titles = f"here: {report.embedder}", "published: Gecko (Park et al. 2025)"
     figure = make_subplots(1, 2, horizontal_spacing=0.09, subplot_titles=titles)
     for system, scores in report.scores.items():
-        name, colour, dash = SYSTEMS[system]
-        curve = coherence.curve(scores, "SC-L")
+        name, colour = SYSTEMS[system]
+        curve, dash = coherence.curve(scores, "SC-L"), style.DASHES[colour]
         line(figure, curve.x, curve.value.round(3), name, colour, width=2.5, dash=dash, **_group("here", 1))
     for name, points in coherence.published().items():
         colour, dash = _PAPER.get(name, _EXTENDED)

@@ -10,9 +10,11 @@ from importlib import metadata
 from typing import TypeVar
 
 import torch
+from IPython.display import HTML, display
 
 from lab import machine
 from lab.errors import LabError
+from lab.view import style
 
 PROFILES = ("smoke", "laptop")
 T = TypeVar("T")
@@ -32,6 +34,7 @@ def pick(smoke: T, laptop: T) -> T:
 
 
 def start() -> None:
-    """Print what a notebook runs on, in one line: versions, machine, profile."""
+    """Print what a notebook runs on in one line: versions, machine, profile. Figures take the page's colour of text."""
     lab = metadata.version("speechssm-lab")
     print(f"lab {lab}, torch {torch.__version__}, {machine.name()}, profile {profile()}")
+    display(HTML(style.PAGE))

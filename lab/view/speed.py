@@ -85,7 +85,7 @@ def memory(width: int = 256, layers: int = 9, window: int = 512, minutes: float 
     figure, cross = go.Figure(), crossing(config)
     for name, bytes_ in (("Griffin", np.full_like(seconds, state)), ("SpeechTransformer", cache)):
         megabytes, hover = (bytes_ / 1e6).round(4), "%{x:.0f} s: %{y:.3g} MB"
-        style.line(figure, seconds.round(2), megabytes, name, COLOURS[name], hover)
+        style.line(figure, seconds.round(2), megabytes, name, COLOURS[name], hover, dash=style.DASHES[COLOURS[name]])
     figure.add_scatter(
         x=[round(cross, 2)], y=[round(state / 1e6, 4)], name=f"as large, at {_spoken(cross)}", mode="markers",
         marker={"color": style.TRUTH, "size": 10, "symbol": "diamond"}, hoverinfo="skip",
@@ -113,6 +113,7 @@ def flat(report: Report | None, preset: str = "lab") -> go.Figure:
         low, middle, high = np.array([(spread.low, spread.median, spread.high) for spread in spreads]).T
         bars = {"array": (high - middle).round(4), "arrayminus": (middle - low).round(4)}
         shown: dict[str, Any] = {"mode": "lines+markers", "legendgroup": name, "error_y": bars, "row": 1, "col": 1}
+        shown["dash"] = style.DASHES[COLOURS[name]]
         style.line(figure, list(rows), middle.round(4).tolist(), f"{name}, {_where(report)}", COLOURS[name], **shown)
     first, last = min(griffin), max(griffin)
     grown = _spread(_rows(report, r"resident memory, .* on the way to (\d+)")[last]).median
@@ -121,7 +122,7 @@ def flat(report: Report | None, preset: str = "lab") -> go.Figure:
     hours = (tokens / TOKEN_RATE / 3600).round(3)
     for name, megabytes, how, dash in (
         ("Griffin", np.full(len(hours), round(grown, 1)), "whole process, at most", "solid"),
-        ("SpeechTransformer", np.round(cache, 1), "keys and values, by arithmetic", "dot"),
+        ("SpeechTransformer", np.round(cache, 1), "keys and values, by arithmetic", "longdash"),
     ):
         shown = {"legendgroup": name, "cliponaxis": False, "row": 1, "col": 2}
         style.line(figure, hours, megabytes, f"{name}, {how}", COLOURS[name], dash=dash, **shown)
@@ -148,12 +149,12 @@ def efficiency(report: Report | None) -> go.Figure:
     for name, pattern in (("Griffin", "throughput"), ("SpeechTransformer", "SpeechTransformer")):
         limits = _matching(report, pattern + r", (\d+) tokens")
         if limit := {tokens: row.predicted for tokens, row in limits.items() if row.predicted}:
-            _curve(figure, name, limit, f"{name}, roofline", dash="dot")
+            _curve(figure, name, limit, f"{name}, roofline", how="predicted")
     ratios = {tokens: row.ratio for tokens, row in rows.items() if row.ratio}
     if report is not None:
         _curve(figure, "Griffin", ratios, f"ratio, {_where(report)}", 2)
     there = {reading.tokens: reading.value for reading in published("Fig. 8")[PAPER]}
-    _curve(figure, PAPER, there, f"ratio, published in Fig. 8, {CHIP}", 2, dash="dash")
+    _curve(figure, PAPER, there, f"ratio, published in Fig. 8, {CHIP}", 2, how="published")
     for column in (1, 2):
         _over_speech(figure, max(*there, *rows) / TOKEN_RATE, row=1, col=column)
     figure.add_hline(1, line={"color": style.TRUTH, "width": 1, "dash": "dot"}, row=1, col=2)  # equally fast
@@ -222,16 +223,18 @@ def _measured(figure: go.Figure, report: Report | None, pattern: str) -> dict[in
 def _published(figure: go.Figure, name: str) -> None:
     for model, curve in published(name).items():
         values = {reading.tokens: reading.value for reading in curve}
-        _curve(figure, model, values, f"{model}, published in {name}, {CHIP}", dash="dash")
+        _curve(figure, model, values, f"{model}, published in {name}, {CHIP}", how="published")
 
 
 def _curve(
-    figure: go.Figure, model: str, values: dict[int, float], name: str, column: int = 1, dash: str = "solid"
+    figure: go.Figure, model: str, values: dict[int, float], name: str, column: int = 1, how: str = "measured"
 ) -> None:
-    """values: by tokens. Measured solid with marks, published (dash) thin with open marks, predicted (dot) without."""
+    """values: by tokens. how: measured, filled marks; published, thin with open marks; predicted, dotted without."""
     x, y = [tokens / TOKEN_RATE for tokens in values], [float(f"{value:.4g}") for value in values.values()]
-    marker = {"size": 8, "symbol": "circle" if dash == "solid" else "circle-open"}
-    mode, width = "lines" if dash == "dot" else "lines+markers", 3 if dash == "solid" else 1.5
+    shape = "square" if COLOURS[model] == style.TRANSFORMER else "circle"
+    marker = {"size": 8, "symbol": shape if how == "measured" else f"{shape}-open"}
+    mode, width = "lines" if how == "predicted" else "lines+markers", 3 if how == "measured" else 1.5
+    dash = "dot" if how == "predicted" else style.DASHES[COLOURS[model]]
     hover = "%{x:.0f} s: %{y:.3g}"
     style.line(figure, x, y, name, COLOURS[model], hover, width, dash, mode, marker=marker, row=1, col=column)
 

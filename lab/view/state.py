@@ -90,7 +90,8 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64) -> go.
         shown = (at > 0) & (at < len(share))
         figure.add_heatmap(
             z=(np.minimum(share / LOUDEST, 1) * 255).astype(np.uint8), x0=1 / TOKEN_RATE, dx=2 / TOKEN_RATE, y0=0.5,
-            dy=1, colorscale="Cividis", reversescale=True, showscale=False, row=panel, col=1,
+            dy=1, colorscale="Cividis", reversescale=True, row=panel, col=1, showscale=panel == 1,
+            colorbar=style.scale("|h|, times its usual", tickvals=[0, 127.5, 255], ticktext=["0", "1", "2"]),
             hovertemplate="%{x:.1f} s<extra>" + _name(trace.layer) + "</extra>",
         )  # fmt: skip
         ticks = {"tickvals": at[shown].round(1), "ticktext": [f"{seconds:g} s" for seconds in wanted[shown]]}
@@ -161,7 +162,7 @@ def probe_accuracy(probes: Mapping[str, Sequence[Probe]], layers: Sequence[str],
             error_y={"array": [round(200 * each.error, 1) for each in found], "thickness": 1},
             marker={"color": colour, "pattern": {"shape": pattern}}, hovertemplate="%{x}: %{y} %<extra></extra>",
         )  # fmt: skip
-    note = {"text": "chance", "bgcolor": "white", "opacity": 0.9}
+    note = {"text": "chance", "yanchor": "bottom"}
     figure.add_hline(100 * chance, line={"color": style.TRUTH, "dash": "dash", "width": 1}, annotation=note)
     axes(figure, y={"title_text": "heroes found, % of held-out states", "range": [0, 100]})
     best = max(each.accuracy for found in probes.values() for each in found)
@@ -188,7 +189,7 @@ def _name(layer: int) -> str:
 
 def _ordered(count: int) -> list[str]:
     """Colours for what has an order, from dark to light."""
-    return sample_colorscale("Viridis", np.linspace(0, 0.8, count))
+    return sample_colorscale("Viridis", np.linspace(0.3, 0.8, count))  # seen on light pages and on dark ones
 
 
 def _mark_durations(figure: go.Figure, axis: str) -> None:

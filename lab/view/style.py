@@ -1,4 +1,8 @@
-"""One look for every figure, one colour for each thing, in Okabe and Ito's colour-blind-safe palette."""
+"""One look for every figure, one colour for each thing, in Okabe and Ito's colour-blind-safe palette.
+
+Figures are transparent, so that they stand on a light page and on a dark one: what is a line or text by itself has a
+contrast of 3 or more with both. Griffin and SpeechTransformer differ in hue, in lightness (L* 58 and 41) and in dash.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,44 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-PROMPT, CONTINUATION, SEAM, TRANSFORMER, TRUTH = "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#555555"
+PROMPT, CONTINUATION, SEAM, TRANSFORMER, TRUTH = "#0072B2", "#009E73", "#D55E00", "#A8367E", "#7A7A7A"
 WAVE, STATE = "#56B4E9", "#E69F00"
-EARLIER, LATER, DROPPED, SILENCE = "#56B4E9", "#E69F00", "#DDDDDD", "#000000"  # windows, and what is in none
-GRIFFIN_30S = "#000000"  # beside Griffin and SpeechTransformer
-OTHER_PROMPT = "#000000"  # a second voice beside the first
-SLOW, FAST = "#00224E", "#958F78"  # channels of the state, by half-life
+EARLIER, LATER, DROPPED, SILENCE = "#56B4E9", "#E69F00", "#BBBBBB", "#B07A00"  # windows, and what is in none
+GRIFFIN_30S = "#B07A00"  # beside Griffin and SpeechTransformer
+OTHER_PROMPT = "#B07A00"  # a second voice beside the first
+SLOW, FAST = "#4A6FA5", "#958F78"  # channels of the state, by half-life
 SERIES = STATE, SLOW, FAST, TRUTH  # of up to four lines or bars
+DASHES = {CONTINUATION: "solid", TRANSFORMER: "longdash", GRIFFIN_30S: "dashdot", TRUTH: "dash"}  # of whole systems
+CLEAR = "rgba(0,0,0,0)"
+INK = "#757575"  # 4.6 to 1 on white, 4.1 to 1 on JupyterLab's dark; where styles may be set, PAGE sets the theme's own
 
 _TEMPLATE = go.layout.Template(
     layout=go.Layout(
-        font={"family": "system-ui, sans-serif", "size": 13, "color": "#333"},
-        title={"x": 0, "xanchor": "left", "xref": "paper", "font": {"size": 16}},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
+        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        title={
+            "x": 0,
+            "xanchor": "left",
+            "xref": "paper",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 12},
+            "font": {"size": 16},
+        },
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
         xaxis={"showgrid": False, "zeroline": False, "ticks": "outside", "linecolor": "#999", "showline": True},
-        yaxis={"showgrid": True, "gridcolor": "#eee", "zeroline": False, "linecolor": "#999"},
-        margin={"l": 70, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        yaxis={"showgrid": True, "gridcolor": "rgba(128,128,128,0.2)", "zeroline": False, "linecolor": "#999"},
+        margin={"l": 70, "r": 20, "t": 90, "b": 50},
+        legend={"orientation": "h", "y": 1.01, "yanchor": "bottom", "x": 1, "xanchor": "right"},
     )
 )
+
+
+# What figures wear in a page that allows a style: the theme's colour of text.
+PAGE = """<style>
+.js-plotly-plot :is(.infolayer, .xaxislayer-above, .yaxislayer-above, .xaxislayer-below, .yaxislayer-below) text
+{ fill: var(--jp-content-font-color1, #333) !important }
+</style>"""
 
 
 def styled(figure: go.Figure, message: str, height: int) -> go.Figure:
@@ -81,3 +103,8 @@ def digits(values: Any) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 10.0 ** (2 - np.floor(np.log10(np.abs(np.where(values, values, 1)))))
         return (np.round(values * scale) / scale).astype(np.float32)
+
+
+def scale(title: str, **properties: Any) -> dict[str, Any]:
+    """A narrow colour bar, for a map: what its colours mean."""
+    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **properties}

@@ -69,8 +69,8 @@ def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1) -> go.Figu
     now, before = picture[number - 1] > 0, (picture[number - 2] if number > 1 else np.zeros(frames)) > 0
     heights = np.where(before, (picture[number - 1] - 1.0) / 254, chosen.confidence.exp().numpy())
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.55, 0.45], vertical_spacing=0.06)
-    lightness = np.linspace(0.002, 1, len(sequential.Cividis))  # 0 alone is white: 1 of 255 is 0.0039
-    scale = [(0.0, "white"), (0.002, "white"), *zip(lightness, sequential.Cividis, strict=True)]
+    lightness = np.linspace(0.002, 1, len(sequential.Cividis))  # 0 alone is clear: 1 of 255 is 0.0039
+    scale = [(0.0, style.CLEAR), (0.002, style.CLEAR), *zip(lightness, sequential.Cividis, strict=True)]
     figure.add_heatmap(
         z=picture, x0=0.5 / TOKEN_RATE, dx=1 / TOKEN_RATE, y0=1, dy=1, zmin=0, zmax=255, colorscale=scale,
         colorbar={"title": "accepted<br>at", "tickvals": [1, 128, 255], "ticktext": ["0 %", "50 %", "100 %"],
