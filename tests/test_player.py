@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import io
+import json
 import re
 import struct
 import threading
@@ -176,8 +177,8 @@ def test_what_cannot_be_shown(make: Callable[[], Any], message: str) -> None:
 
 def test_the_page_has_a_letter_for_each_blind_sound() -> None:
     (letters,) = re.findall(r'LETTERS = "(\w+)"', Path(room.__file__).with_name("player.js").read_text())
-    assert len(set(letters)) == len(letters) == room.LETTERS
-    Player({str(k): WHOLE for k in range(room.LETTERS)}, blind=True)
+    assert letters == room.LETTERS
+    Player({letter: WHOLE for letter in letters}, blind=True)
 
 
 def test_the_interval_of_a_vote() -> None:
@@ -196,11 +197,45 @@ def test_a_poster_and_clips_stand_for_the_player() -> None:
     pair = Player({"low": tone(20), "high": tone(20, hertz=880)}, caption="two <tones>")
     data, _ = pair._repr_mimebundle_()
     page = data["text/html"]
-    assert "<source" not in page and "two &lt;tones&gt;" in page and len(page) < 100_000
+    assert "<source" not in page and "two &lt;tones&gt;" in page and len(page) < 200_000
     clips = re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', page)
     heard = [soundfile.read(io.BytesIO(base64.b64decode(clip)))[0] for clip in clips]
-    assert [round(len(clip) / 16_000) for clip in heard] == [8, 8]  # 15 s in all
+    assert [round(len(clip) / 16_000) for clip in heard] == [20, 20]  # 40 s in all
     assert data["text/plain"] == "Player(20.0 s: low, high)"  # the same in every run
+
+
+def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
+    step = np.concatenate([tone(10), tone(10, hertz=880)])
+    curve, words = Curve("c", [1.0, 9.5, 15.0], [1.0, 2.0, 3.0]), Words("w", [(1, 2, "no"), (9.0, 9.5, "yes")])
+    lanes = (curve, words, Marks("m", [10.0, 19.0]), Ribbon("r", np.arange(500)))
+    player = Player({"quiet": 0.1 * step, "loud": step}, tracks=lanes, seams=[10.0, 19.0], clip=(8.0, 4.0))
+    data, _ = player._repr_mimebundle_()
+    quiet, loud = (
+        soundfile.read(io.BytesIO(base64.b64decode(clip)))[0]
+        for clip in re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', data["text/html"])
+    )
+    assert "8 to 12 s" in data["text/html"]
+    for heard in (quiet, loud):
+        assert abs(len(heard) / 16_000 - 4) < 0.2
+        power = np.abs(np.fft.rfft(heard[:16_000]))[[440, 880]], np.abs(np.fft.rfft(heard[-16_000:]))[[440, 880]]
+        assert [p.argmax() for p in power] == [0, 1]  # it begins before the step and ends after it
+    assert abs(audio.level(np.float32(quiet)) - audio.level(np.float32(loud))) < 0.5  # matched, as the player has them
+    page = json.loads(json.dumps(data[room.PAGE]))
+    lines, spoken, marks, ribbon = page["lanes"]
+    (line,) = lines["lines"]
+    assert np.frombuffer(base64.b64decode(line["times"]), np.float32).tolist() == [1.5]
+    assert spoken["spans"] == [[1.0, 1.5, "yes"]] and marks["times"] == page["seams"] == [2.0]
+    assert np.frombuffer(base64.b64decode(ribbon["values"]), np.uint16).tolist() == list(range(200, 300))
+    with pytest.raises(LabError, match="behind the end"):
+        Player(step, clip=(30.0, 4.0))
+
+
+def test_a_blind_comparison_is_blind_when_it_is_stored() -> None:
+    secret = Player({"codec": tone(5), "model": tone(5, hertz=880)}, blind=True, caption="which is better?")
+    data, _ = secret._repr_mimebundle_()
+    assert not re.search("codec|model", data["text/plain"] + data["text/html"] + json.dumps(data[room.PAGE]))
+    turned = Player({"model": tone(5, hertz=880), "codec": tone(5)}, blind=True, caption="which is better?")
+    assert turned._repr_mimebundle_()[0]["text/html"] == data["text/html"]  # their order says nothing either
 
 
 def test_the_poster_is_dark_where_there_is_sound() -> None:

@@ -9,7 +9,9 @@ const PIECE = 2; // seconds of one AudioBuffer; with AHEAD the bound of the soun
 const KEEP = 600; // seconds of a live story held here; older ones are asked back from the kernel
 const FADE = 80; // samples, 5 ms, at both ends of a loop
 const LEAD = 0.25; // seconds that must be there before a live story starts; doubled at each underrun
-const HEIGHTS = { wave: 52, spectrogram: 96, curve: 60, ribbon: 18, words: 20, marks: 16, axis: 22 }; // pixels
+const RATES = [0.5, 0.75, 1, 1.25, 1.5, 2]; // times the speed of the speech, at its pitch
+const GRAIN = 240, SLACK = 120; // samples: half a window of `stretched`, and how far it may move to fit
+const HEIGHTS = { map: 18, wave: 52, spectrogram: 96, curve: 60, ribbon: 18, words: 20, marks: 16, axis: 22 }; // pixels
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // of the axis
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // player.py refuses a blind comparison of more
 const SILENT = 6000; // milliseconds without a word from the kernel, which sends one a second
@@ -17,7 +19,7 @@ const LOST = "the kernel was restarted, has ended or cannot be reached; what was
 const CIVIDIS = ["#00224e", "#35456c", "#666970", "#948e77", "#c8b866", "#fee838"];
 
 // one a page, although each widget loads this module anew: one AudioContext, and one player that sounds
-const page = (globalThis[Symbol.for("speechssm-lab.player")] ??= { context: null, sounding: null });
+const page = (globalThis[Symbol.for("speechssm-lab.player")] ??= { context: null, sounding: null, volume: 1 });
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const decibels = (gain) => 10 ** (gain / 20);
@@ -166,6 +168,39 @@ function spectrum(samples, offset) {
   return power;
 }
 
+// `samples` at another speed and the same pitch: windows of 2 GRAIN added at half their length, each moved by up to
+// SLACK samples to where it continues the one before best (WSOLA, Verhelst and Roelands 1993). It begins and ends with
+// the samples as they are, so that pieces meet without a click.
+function stretched(samples, rate) {
+  const count = Math.round(samples.length / rate), last = samples.length - 2 * GRAIN;
+  if (last < SLACK || count < 4 * GRAIN) return samples.slice(0, count);
+  const out = new Float32Array(count), places = [0];
+  const frames = Math.ceil(count / GRAIN) - 1, step = (count - 2 * GRAIN) / (frames - 1);
+  for (let frame = 1; frame < frames; frame++) {
+    const ideal = Math.round((frame * last) / (frames - 1)), natural = places[frame - 1] + Math.round(step);
+    let best = ideal, most = -Infinity;
+    if (frame < frames - 1) {
+      for (let at = Math.max(0, ideal - SLACK); at <= Math.min(last, ideal + SLACK); at += 2) {
+        let fit = 0;
+        for (let i = 0; i < GRAIN; i += 2) fit += samples[at + i] * (samples[natural + i] ?? 0);
+        if (fit > most) [best, most] = [at, fit];
+      }
+    }
+    places.push(best);
+  }
+  const weights = new Float32Array(count);
+  places.forEach((from, frame) => {
+    const to = Math.round(frame * step);
+    for (let i = 0; i < 2 * GRAIN; i++) {
+      const edge = (!frame && i < GRAIN) || (frame === frames - 1 && i >= GRAIN);
+      const weight = edge ? 1 : 1 - Math.abs(i + 0.5 - GRAIN) / GRAIN;
+      out[to + i] += weight * samples[from + i];
+      weights[to + i] += weight;
+    }
+  });
+  return out.map((sample, i) => (weights[i] ? sample / weights[i] : 0));
+}
+
 // Plays the sounds of one model. `at` is the next sample to schedule; `voice` what is scheduled, null when nothing is.
 class Engine extends EventTarget {
   constructor(model) {
@@ -181,7 +216,8 @@ class Engine extends EventTarget {
     this.lanes = model.get("_lanes").map(unpack);
     this.seams = model.get("_seams");
     this.colours = model.get("_colours");
-    Object.assign(this, { active: 0, at: 0, playing: false, voice: null, loop: null });
+    Object.assign(this, { active: 0, at: 0, playing: false, voice: null, loop: null, rate: 1 });
+    this.at = Math.min(Math.round(model.get("seconds") * RATE), this.length); // where a page that was left stood
     Object.assign(this, { lead: LEAD, underruns: 0, views: 0, asked: new Map() });
     this.order = this.sounds.map((_, i) => i); // the sound behind each button
     this.voting = this.blind = model.get("_blind");
@@ -224,8 +260,8 @@ class Engine extends EventTarget {
     if (!this.voice) return this.at / RATE;
     const now = page.context.currentTime * RATE, queue = this.voice.queue;
     while (queue.length > 1 && now >= queue[1].frame) queue.shift();
-    const { frame, from, to } = queue[0];
-    return clamp(from + now - frame, from, to) / RATE;
+    const { frame, from, to, rate } = queue[0];
+    return clamp(from + (now - frame) * rate, from, to) / RATE;
   }
 
   changed() {
@@ -322,9 +358,36 @@ class Engine extends EventTarget {
     this.changed();
   }
 
-  // What chooses the sound behind a button: 1 to 9, and its letter where that stands on the button.
+  // What chooses the sound behind a button: 1 to 9, and its letter where that stands on it or digits do not suffice.
   keys(label) {
-    return [...(label < 9 ? [String(label + 1)] : []), ...(this.blind ? [LETTERS[label]] : [])];
+    const lettered = label < LETTERS.length && (this.blind || this.sounds.length > 9);
+    return [...(label < 9 ? [String(label + 1)] : []), ...(lettered ? [LETTERS[label]] : [])];
+  }
+
+  pace(rate) {
+    this.rate = rate;
+    if (this.playing) this.play();
+    this.changed();
+  }
+
+  // The volume of all players of the page.
+  volume(level) {
+    page.volume = level;
+    this.loud?.gain.setTargetAtTime(level, page.context.currentTime, 0.01);
+    this.changed();
+  }
+
+  // The sound that is heard, as a WAV file: what this page holds of it.
+  file() {
+    const sound = this.sounds[this.active], from = Math.min(...sound.blocks.keys()) * RATE;
+    const pcm = Int16Array.from(sound.read(from, sound.length - from), (sample) => sample * 32768);
+    const head = new DataView(new ArrayBuffer(44)), text = (at, word) => [...word].forEach((letter, i) =>
+      head.setUint8(at + i, letter.charCodeAt(0)));
+    ["RIFF", "WAVE", "fmt ", "data"].forEach((word, i) => text([0, 8, 12, 36][i], word));
+    const numbers = [[4, 36 + pcm.byteLength], [16, 16], [24, RATE], [28, 2 * RATE], [40, pcm.byteLength]];
+    for (const [at, value] of numbers) head.setUint32(at, value, true);
+    for (const [at, value] of [[20, 1], [22, 1], [32, 2], [34, 16]]) head.setUint16(at, value, true);
+    return new Blob([head, pcm], { type: "audio/wav" });
   }
 
   shuffle() {
@@ -367,7 +430,10 @@ class Engine extends EventTarget {
   open() {
     const context = page.context;
     this.analyser ??= new AnalyserNode(context, { fftSize: 2048, smoothingTimeConstant: 0 });
-    this.analyser.connect(context.destination);
+    this.loud ??= new GainNode(context, { gain: page.volume });
+    this.loud.gain.value = page.volume; // another player may have changed it
+    this.analyser.connect(this.loud);
+    this.loud.connect(context.destination);
     const out = new GainNode(context, { gain: 0 });
     out.connect(this.analyser);
     const gains = this.sounds.map((_, i) => new GainNode(context, { gain: this.gainOf(i) }));
@@ -427,11 +493,13 @@ class Engine extends EventTarget {
   schedule(count) {
     const { voice } = this, { context } = page;
     const [first, last] = (this.loop ?? [-1, -1]).map((seconds) => Math.round(seconds * RATE));
+    const length = Math.max(1, Math.round(count / this.rate));
     this.sounds.forEach((sound, i) => {
-      const buffer = new AudioBuffer({ length: count, sampleRate: RATE }), samples = sound.read(this.at, count);
-      for (let k = 0; k < Math.min(FADE, count); k++) { // a loop's ends need not fit: without a fade each round clicks
+      const buffer = new AudioBuffer({ length, sampleRate: RATE }), read = sound.read(this.at, count);
+      const samples = this.rate === 1 ? read : stretched(read, this.rate);
+      for (let k = 0; k < Math.min(FADE, length); k++) { // a loop's ends need not fit: without a fade each round clicks
         if (this.at === first) samples[k] *= k / FADE;
-        if (this.at + count === last) samples[count - 1 - k] *= k / FADE;
+        if (this.at + count === last) samples[length - 1 - k] *= k / FADE;
       }
       buffer.copyToChannel(samples, 0);
       const node = new AudioBufferSourceNode(context, { buffer });
@@ -440,8 +508,8 @@ class Engine extends EventTarget {
       node.onended = () => voice.nodes.delete(node);
       voice.nodes.add(node);
     });
-    voice.queue.push({ frame: voice.frame, from: this.at, to: this.at + count });
-    voice.frame += count;
+    voice.queue.push({ frame: voice.frame, from: this.at, to: this.at + count, rate: this.rate });
+    voice.frame += length;
     this.at += count;
   }
 
@@ -580,9 +648,23 @@ class View {
     for (const choice of this.choices) choice.setAttribute("role", "radio");
     const choices = h("span", { class: "choices", role: "radiogroup", "aria-label": "hear" }, ...this.choices);
     choices.hidden = count < 2;
-    const zoom = h("span", { class: "zoom" },
+    this.rate = h("select", { ...OWN_KEYS, "aria-label": "speed", title: "speed, at the same pitch",
+      onchange: () => engine.pace(Number(this.rate.value)) },
+    ...RATES.map((rate) => h("option", { value: rate }, `${rate} ×`)));
+    this.volume = h("input", { ...OWN_KEYS, type: "range", min: 0, max: 1, step: 0.05, class: "volume", title: "volume",
+      "aria-label": "volume", oninput: () => engine.volume(Number(this.volume.value)) });
+    this.save = button("Save", "save what is heard as a WAV file", () => this.download());
+    const zoom = h("span", { class: "zoom" }, this.rate, this.volume, this.save,
       button("−", "zoom out (-)", () => this.zoom(2)), button("+", "zoom in (+)", () => this.zoom(0.5)));
     return h("div", { class: "controls" }, this.play, rewind, this.stop, this.time, choices, this.clear, zoom);
+  }
+
+  download() {
+    const { engine } = this, url = URL.createObjectURL(engine.file());
+    const words = [engine.model.get("caption"), engine.sounds[engine.active].name].filter(Boolean).join(" ");
+    const name = words.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "sound";
+    h("a", { href: url, download: `${name}.wav` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
 
   boards() {
@@ -601,12 +683,16 @@ class View {
       const element = h("div", { class: "lane", style: `height:${HEIGHTS[lane.kind]}px` }, name, ends, canvas);
       return { lane, element, canvas, ends };
     });
+    const whole = h("canvas", { "aria-hidden": "true", title: "the whole sound; click to see that part" });
+    const spaces = ["name", "ends"].map((space) => h("span", { class: space }));
+    this.map = h("div", { class: "lane map", style: `height:${HEIGHTS.map}px` }, ...spaces, whole);
     this.cursor = h("div", { class: "cursor" });
     this.selection = h("div", { class: "selection" });
     const slider = { role: "slider", tabindex: "0", "aria-label": "position in seconds", "aria-valuemin": "0" };
     this.plot = h("div", { ...OWN_KEYS, ...slider, class: "plot" }, this.selection, this.cursor);
     this.says = h("div", { class: "says" });
-    return h("div", { class: "lanes" }, ...this.rows.map((row) => row.element), this.plot);
+    const lanes = h("div", { class: "lanes" }, ...this.rows.map((row) => row.element), this.plot);
+    return h("div", {}, this.map, lanes);
   }
 
   footer() {
@@ -653,6 +739,12 @@ class View {
       if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX / 1000);
       else this.zoom(2 ** (event.deltaY / 200), moment(event));
     }, { passive: false });
+    const look = (event) => {
+      if (event.type === "pointermove" && !event.buttons) return;
+      const box = this.map.lastChild.getBoundingClientRect(), [start, stop] = this.span;
+      this.pan((((event.clientX - box.left) / box.width) * this.whole - (start + stop) / 2) / (stop - start));
+    };
+    for (const kind of ["pointerdown", "pointermove"]) this.map.lastChild.addEventListener(kind, look);
     root.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || !this.key(event)) return;
       event.preventDefault();
@@ -662,7 +754,8 @@ class View {
 
   // Does what a key asks; false for a key that is not the player's.
   key({ key, target, shiftKey }) {
-    if ((key === " " || key === "Enter") && target.tagName === "BUTTON") return false; // the button's own
+    if (["INPUT", "SELECT"].includes(target.tagName)) return false; // these keys are theirs
+    if ((key === " " || key === "Enter") && target.tagName === "BUTTON") return false;
     const { engine } = this, step = shiftKey ? 0.1 : 1, end = engine.length / RATE;
     const [from, to] = engine.loop ?? [0, end];
     const actions = {
@@ -707,6 +800,7 @@ class View {
   pan(share) {
     const [start, stop] = this.span, from = clamp(start + share * (stop - start), 0, this.whole - (stop - start));
     if (this.zoomed) this.zoomed = [from, from + stop - start];
+    this.map.hidden = !this.zoomed || this.engine.blind;
     this.request(true);
   }
 
@@ -723,6 +817,10 @@ class View {
     this.dark = style.color.match(/[\d.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 384;
     this.play.textContent = engine.audible ? "Pause" : "Play";
     this.clear.hidden = !engine.loop;
+    this.rate.value = engine.rate;
+    this.volume.value = page.volume;
+    this.save.hidden = engine.blind || !engine.length;
+    this.map.hidden = !this.zoomed || engine.blind;
     if (engine.loop) this.clear.textContent = `Loop ${engine.loop.map((t) => t.toFixed(2)).join(" to ")} s ×`;
     this.choices.forEach((choice, label) => {
       const { name, gain } = engine.sounds[engine.order[label]], on = engine.order[label] === engine.active;
@@ -830,6 +928,7 @@ class View {
 
   draw() {
     this.dirty = false;
+    if (!this.map.hidden) this.overview();
     const font = `11px ${getComputedStyle(this.root).fontFamily}`, [start, stop] = this.span;
     for (const { lane, element, canvas, ends } of this.rows) {
       if (element.hidden) continue;
@@ -846,6 +945,15 @@ class View {
       g.setLineDash([2, 3]);
       for (const seam of this.engine.seams) line(g, x(seam), 0, x(seam), height);
     }
+  }
+
+  // The whole sound, and which part of it is in view.
+  overview() {
+    const canvas = this.map.lastChild, width = (canvas.width = canvas.clientWidth), height = (canvas.height = HEIGHTS.map);
+    const g = canvas.getContext("2d"), x = (seconds) => (seconds / this.whole) * width, [start, stop] = this.span;
+    this.wave(g, null, { width, height, start: 0, stop: this.whole });
+    g.fillStyle = this.dark ? "#e69f0060" : "#e69f0080";
+    g.fillRect(x(start), 0, Math.max(3, x(stop) - x(start)), height);
   }
 
   // A colour of the light theme, brighter where the theme is dark.

@@ -9,8 +9,11 @@ from __future__ import annotations
 import atexit
 import base64
 import ctypes
+import hashlib
 import html
+import json
 import math
+import string
 import tempfile
 import threading
 import time
@@ -30,12 +33,14 @@ from lab.errors import LabError
 from lab.speech import Chunk
 from lab.view import style
 from lab.view.sound import listen, poster
-from lab.view.tracks import Curve, Track, lane, moments
+from lab.view.tracks import Curve, Track, lane, moments, stretch
 
-CLIP, LEAST = 15.0, 4.0  # seconds of sound in a stored notebook, 2 to 3 kB each: of all sounds, and of one at least
+CLIP, LEAST = 40.0, 8.0  # seconds of sound in a stored notebook, 2 to 3 kB each: of all sounds, and of one at least
+PAGE = "application/vnd.speechssm-lab.player+json"  # what `make html` needs beside the clips
 AHEAD = 120.0  # seconds that a story may be ahead of its listener: one without end works no further
 KEEP = 600.0  # seconds of a live story that the page holds; earlier moments it asks back
-LETTERS = 26  # that name the sounds of a blind comparison, as many as LETTERS of player.js
+LETTERS = string.ascii_uppercase  # that name the sounds of a blind comparison, as in player.js
+UNHEARD = "Run this cell: it plays while a thread makes it, with gauges of seconds made, speed, lead and memory."
 SAME = "no difference"
 
 
@@ -45,8 +50,9 @@ class Player(anywidget.AnyWidget):
     sound: a waveform of floats, or several by name for a comparison on one clock; they are turned down to the level of
     the quietest (`lab.audio.level`), and the page shows by how much. blind: it hides the names and counts votes.
     seams: seconds drawn through all tracks. Drag to loop, wheel to zoom after a click; keys: space, arrows, Home, End,
-    1 to 9, A to Z in a blind comparison, [ and ] for a loop, + and -. In a notebook that was never run, a poster and
-    a clip stand for it.
+    1 to 9, A to Z in a blind comparison and of ten sounds or more, [ and ] for a loop, + and -. In a notebook that was
+    never run, a poster and clips stand for it: `clip`, a first second and how many, of each sound, or as much from the
+    start as CLIP allows.
     Raises LabError for no sound, one that is not (N,) of finite floats, a blind comparison of one or of more than 26,
     and tracks that do not fit.
     """
@@ -70,6 +76,7 @@ class Player(anywidget.AnyWidget):
         caption: str = "",
         seams: Iterable[float] = (),
         blind: bool = False,
+        clip: tuple[float, float] | None = None,
         **traits: Any,
     ) -> None:
         given = sound if isinstance(sound, Mapping) else {"": sound}
@@ -78,8 +85,10 @@ class Player(anywidget.AnyWidget):
             raise LabError(f"two of {', '.join(map(str, given))} or {SAME!r} have one name; give each its own")
         if blind and len(sounds) < 2:
             raise LabError("a blind comparison needs two sounds or more; give {name: waveform, name: waveform}")
-        if blind and len(sounds) > LETTERS:
-            raise LabError(f"a blind comparison of {len(sounds)} sounds has no letters for all; give {LETTERS} at most")
+        if blind and len(sounds) > len(LETTERS):
+            raise LabError(
+                f"a blind comparison of {len(sounds)} sounds has no letters for all; give {len(LETTERS)} at most"
+            )
         silent = [name or "the sound" for name, waveform in sounds.items() if not len(waveform)]
         if "_live" not in traits and (silent or not sounds):
             raise LabError(f"{silent[0] if silent else 'the sound'} holds no samples; give one that lasts")
@@ -96,7 +105,17 @@ class Player(anywidget.AnyWidget):
             _blind=blind,
             **traits,
         )
-        self._clips = {name: waveform[: _samples(CLIP)] for name, waveform in sounds.items()}
+        start, length = clip or (0.0, max(LEAST, CLIP / max(1, len(sounds))))
+        if not (start >= 0 and length > 0 and math.isfinite(start + length)):
+            raise LabError(f"a clip of {length} s from {start} s on is none; give a first second and how many")
+        part = slice(_samples(start), _samples(start + length))
+        matched = zip(sounds.items(), gains, strict=True)
+        self._start = start
+        self._clips = {name: waveform[part] * np.float32(10 ** (gain / 20)) for (name, waveform), gain in matched}
+        if blind:  # in an order that tells nothing
+            self._clips = dict(sorted(self._clips.items(), key=lambda item: hashlib.sha256(item[1].tobytes()).digest()))
+        if not all(map(len, self._clips.values())) and "_live" not in traits:
+            raise LabError(f"the clip from {start:g} s on begins behind the end of a sound; give an earlier second")
 
     @classmethod
     def live(
@@ -122,26 +141,39 @@ class Player(anywidget.AnyWidget):
         return {name: (count := self.votes.get(name, 0), *interval(count, total)) for name in names}
 
     def __repr__(self) -> str:
-        sounds = ", ".join(filter(None, (sound["name"] for sound in self._sounds)))
+        names = f"{len(self._sounds)} sounds, unseen" if self._blind else ", ".join(s["name"] for s in self._sounds)
         longest = max(len(sound["pcm"]) for sound in self._sounds) / 2 / SAMPLE_RATE
-        return f"Player({longest:.1f} s{sounds and f': {sounds}'})"
+        return f"Player({longest:.1f} s{names and f': {names}'})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
-        return {**data, "text/html": self._fallback()}, metadata
+        return {**data, "text/html": self._fallback(), PAGE: self._page()}, metadata
+
+    def _page(self) -> dict[str, Any]:
+        """What a page without a kernel needs beside the clips, to be this player of them."""
+        stop = self._start + max(map(len, self._clips.values())) / SAMPLE_RATE
+        lanes = [stretch(lane, self._start, stop) for lane in self._lanes]
+        names = base64.b64encode(json.dumps(list(self._clips)).encode()).decode()  # a blind comparison shows none
+        seams = [seam - self._start for seam in self._seams if self._start <= seam <= stop]
+        return {
+            "caption": self.caption, "names": names, "lanes": lanes, "seams": seams, "blind": self._blind,
+            "colours": self._colours,
+        }  # fmt: skip
 
     def _fallback(self) -> str:
-        """What a notebook shows that was opened cold: a poster, and the beginning to hear."""
+        """What a notebook shows that was opened cold: a poster, and clips to hear."""
         first, *_ = self._clips.values()
+        caption = f"<div>{html.escape(self.caption)}</div>"
         if not len(first):
-            return html.escape(self.caption)
-        of = f" of {next(iter(self._clips))}" if len(self._clips) > 1 else ""
-        text = f"{self.caption or 'a sound'}: waveform and spectrogram of the first {len(first) / SAMPLE_RATE:.0f} s"
-        each = _samples(max(LEAST, CLIP / len(self._clips)))
-        clips = [listen(clip[:each], name).data for name, clip in self._clips.items()]
+            return f'{caption}<div style="border:1px solid #888;padding:8px;max-width:640px">{UNHEARD}</div>'
+        names = [LETTERS[k] for k in range(len(self._clips))] if self._blind else list(self._clips)
+        of = f" of {names[0]}" if len(names) > 1 else ""
+        seconds = f"{self._start:g} to {self._start + len(first) / SAMPLE_RATE:.0f} s"
+        text = f"{self.caption or 'a sound'}: waveform and spectrogram{of}, {seconds}"
+        clips = [listen(clip, name).data for name, clip in zip(names, self._clips.values(), strict=True)]
         image = base64.b64encode(poster(first)).decode()
-        picture = f'<img alt="{html.escape(text + of)}" style="width:100%;max-width:640px" src="data:image/png;base64,'
-        return f'<div>{html.escape(self.caption)}</div>{picture}{image}">{"".join(clips)}'
+        picture = f'<img alt="{html.escape(text)}" style="width:100%;max-width:640px" src="data:image/png;base64,'
+        return f'{caption}{picture}{image}">{"".join(clips)}'
 
 
 class Live(Player):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,3 +126,24 @@ def lane(track: Track | Sequence[Curve]) -> dict[str, Any]:
         raise LabError(f"{track!r:.80} is no track; give Curve, Marks, Ribbon, Words, or a tuple of Curve")
     name = curves[0].name if len(curves) == 1 else ""
     return {"kind": "curve", "name": name, "unit": curves[0].unit, "lines": [curve.line() for curve in curves]}
+
+
+def stretch(lane: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
+    """What `lane` made of a track, from one second to another, counted from there; bytes in base64, as JSON wants."""
+    if lane["kind"] == "curve":
+        return {**lane, "lines": [_line_between(line, start, stop) for line in lane["lines"]]}
+    if lane["kind"] == "ribbon":
+        values = np.frombuffer(lane["values"], np.uint16)
+        part = values[round(start * lane["rate"]) : round(stop * lane["rate"])]
+        return {**lane, "values": base64.b64encode(part.tobytes()).decode()}
+    if lane["kind"] == "marks":
+        return {**lane, "times": [time - start for time in lane["times"] if start <= time <= stop]}
+    spans = [[begin - start, end - start, text] for begin, end, text in lane["spans"] if start <= begin < stop]
+    return {**lane, "spans": [[round(begin, 3), round(end, 3), text] for begin, end, text in spans]}
+
+
+def _line_between(line: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
+    times, values = (np.frombuffer(line[name], np.float32) for name in ("times", "values"))
+    inside = (times >= start) & (times <= stop)
+    parts = {"times": times[inside] - np.float32(start), "values": values[inside]}
+    return {**line, **{name: base64.b64encode(part.tobytes()).decode() for name, part in parts.items()}}
