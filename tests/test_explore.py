@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from collections.abc import Callable
 
 import comm
@@ -11,6 +14,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from IPython.core.formatters import DisplayFormatter
+from ipywidgets import Checkbox, Dropdown, FloatSlider, IntSlider
 
 from lab.errors import LabError
 from lab.view import explore, pick, start
@@ -163,7 +167,7 @@ def test_pick_follows_the_profile(
     assert pick("a", "b") == expected
     start()
     said = capsys.readouterr().out
-    assert said.endswith(f"profile {name or 'laptop'}\n") and said.count("\n") == 1
+    assert said.split("\n")[0].endswith(f"profile {name or 'laptop'}")
     assert torch.__version__ in said and "lab 0." in said
 
 
@@ -171,3 +175,51 @@ def test_another_profile_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LAB_PROFILE", "gpu")
     with pytest.raises(LabError, match="LAB_PROFILE is 'gpu'; it can be smoke or laptop"):
         pick(1, 2)
+
+
+# --- what a page without a kernel shows
+
+
+def test_what_is_drawn_ahead_is_what_the_controls_would_draw() -> None:
+    def draw(hertz: float, loud: bool, kind: str) -> go.Figure:
+        figure = go.Figure(layout={"title": {"text": f"{hertz:g} Hz"}}).add_scatter(y=[hertz, 2.0])
+        if loud:
+            figure.add_bar(y=[1.0])
+        return figure.update_traces(name=kind)
+
+    explorer = explore(
+        draw,
+        settings={"both": {"hertz": 3.0, "loud": True}},
+        hertz=FloatSlider(value=2, min=0, max=4, step=0.5, description="frequency, Hz"),
+        loud=Checkbox(value=False),
+        kind=Dropdown(options={"A": "a", "B": "b"}, value="b"),
+    )
+    moves = explorer.moves()
+    drawings = json.loads(zlib.decompress(base64.b64decode(moves["drawings"])))
+    hertz, loud, kind = moves["controls"]
+    assert hertz["name"] == "frequency, Hz" and hertz["texts"][hertz["at"]] == "2.00" and len(hertz["texts"]) == 9
+    assert loud["texts"] == ["no", "yes"] and (kind["texts"], kind["at"]) == (["A", "B"], 1)
+    expected = {(0, 8): (4.0, False, "b"), (1, 1): (2.0, True, "b"), (2, 0): (2.0, False, "a")}
+    cases = [(moves["controls"][c]["drawings"][place], values) for (c, place), values in expected.items()]
+    cases.append((moves["settings"][0][1], (3.0, True, "b")))
+    for number, values in cases:
+        figure, changes = json.loads(explorer.drawn.to_json()), drawings[number]
+        figure["data"] = changes.get("data") or [a | b for a, b in zip(figure["data"], changes["traces"], strict=True)]
+        figure["layout"] |= changes["layout"]
+        assert figure == json.loads(draw(*values).to_json())
+
+
+def test_a_button_sets_what_the_prose_speaks_of() -> None:
+    drawn = []
+
+    def draw(low: int, high: int) -> go.Figure:
+        drawn.append((low, high))
+        return go.Figure().add_scatter(y=[low, high])
+
+    explorer = explore(draw, settings={"wide": {"low": 1, "high": 9}}, low=IntSlider(3), high=IntSlider(4))
+    explorer.children[1].children[0].click()
+    assert drawn == [(3, 4), (1, 9)] and tuple(explorer.figure.data[0].y) == (1, 9)  # drawn once, not for each control
+    explorer.controls["low"].value = 2
+    assert drawn[-1] == (2, 9)
+    with pytest.raises(LabError, match="sets loud; there are low"):
+        explore(lambda low: go.Figure(), settings={"x": {"loud": 1}}, low=IntSlider(3))

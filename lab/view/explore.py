@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import inspect
 import json
-from collections.abc import Callable
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, Protocol
 
 import ipywidgets
@@ -13,6 +18,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lab.errors import LabError
+
+PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs beside the figure
+STEPS = 9  # places of a slider in a page without a kernel, at which it is drawn ahead
 
 
 class Seeks(Protocol):
@@ -28,13 +36,21 @@ class Explorer(ipywidgets.VBox):
         each move: it should take less than 100 ms.
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
+    settings: what the prose speaks of, by name, as a dict of values each: a button that sets the controls so.
 
     `figure` is the live figure; it is updated in place and keeps the reader's zoom. One a notebook: plotly's live
     figure brings 5 MB of code into the page, each time.
     Raises LabError for a control that is none, one that draw has no parameter for, and a draw that makes no figure.
     """
 
-    def __init__(self, draw: Callable[..., go.Figure], *, player: Seeks | None = None, **controls: Any):
+    def __init__(
+        self,
+        draw: Callable[..., go.Figure],
+        *,
+        player: Seeks | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        **controls: Any,
+    ):
         self.draw, self.controls, self.player = draw, controls, player
         for name, control in controls.items():
             if not isinstance(control, ipywidgets.ValueWidget):
@@ -46,6 +62,10 @@ class Explorer(ipywidgets.VBox):
             inspect.signature(draw).bind(**self.values)
         except (TypeError, ValueError) as error:
             raise LabError(f"the controls are not the parameters of what draws: {error}") from error
+        for name, values in (settings or {}).items():
+            if unknown := values.keys() - controls.keys():
+                raise LabError(f"the setting {name!r} sets {', '.join(unknown)}; there are {', '.join(controls)}")
+        self.settings = dict(settings or {})
         self.drawn = self._draw(**self.values)
         self._fitted = False  # since a move: a cell that is out of sight when it is drawn has no width
         figure = go.Figure(self.drawn)
@@ -61,12 +81,26 @@ class Explorer(ipywidgets.VBox):
             if hasattr(control, "readout"):  # 160 pixels of slider and 80 of number, beside the description
                 control.layout.min_width = f"calc({len(control.description)}ch + 240px)"
             control.observe(self._moved, "value")
-        bar = ipywidgets.Box([*controls.values(), self._said], layout={"flex_flow": "row wrap"})
-        super().__init__([bar, self.figure])
+        buttons = [ipywidgets.Button(description=name, layout={"width": "auto"}) for name in self.settings]
+        for button, values in zip(buttons, self.settings.values(), strict=True):
+            button.on_click(partial(self._set, values))
+        bars = [
+            ipywidgets.Box(row, layout={"flex_flow": "row wrap"}) for row in ([*controls.values(), self._said], buttons)
+        ]
+        super().__init__([*bars[: 1 + bool(buttons)], self.figure])
 
     @property
     def values(self) -> dict[str, Any]:
         return {name: control.value for name, control in self.controls.items()}
+
+    def _set(self, values: Mapping[str, Any], _button: Any) -> None:
+        with ExitStack() as held:  # one drawing for all of them
+            for control in self.controls.values():
+                control.unobserve(self._moved, "value")
+                held.callback(control.observe, self._moved, "value")
+            for name, value in values.items():
+                self.controls[name].value = value
+        self._moved(None)
 
     def _draw(self, **values: Any) -> go.Figure:
         figure = self.draw(**values)
@@ -114,9 +148,67 @@ class Explorer(ipywidgets.VBox):
         return f"Explorer({', '.join(f'{name}={value!r}' for name, value in self.values.items())})"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """The widget, and the figure as it is now for a page without a kernel."""
+        """The widget, and for a page without a kernel the figure as it is now; where notebooks are stored (LAB_STORE
+        is set), what the controls would make of it as well."""
         figure = json.loads(self.drawn.to_json())
-        return {**super()._repr_mimebundle_(**kwargs), "application/vnd.plotly.v1+json": figure}
+        made = {**super()._repr_mimebundle_(**kwargs), "application/vnd.plotly.v1+json": figure}
+        return {**made, PAGE: self.moves()} if os.environ.get("LAB_STORE") else made
+
+    def moves(self) -> dict[str, Any]:
+        """What a page without a kernel can show: each control at up to STEPS places, and each setting, the others as
+        they stand now. A drawing is what differs from the figure; all are packed as deflated JSON in base64."""
+        now, base, drawings = self.values, json.loads(self.drawn.to_json()), []
+
+        def drawn(values: Mapping[str, Any]) -> int:
+            drawings.append(differences(base, json.loads(self._draw(**{**now, **values}).to_json())))
+            return len(drawings) - 1
+
+        controls = []
+        for name, control in self.controls.items():
+            places = [(value, text, drawn({name: value})) for value, text in _places(control)]
+            at = [value for value, *_ in places].index(control.value)
+            texts, numbers = [text for _, text, _ in places], [number for *_, number in places]
+            controls.append({"name": control.description or name, "texts": texts, "drawings": numbers, "at": at})
+        settings = [(name, drawn(values)) for name, values in self.settings.items()]  # a notebook sorts what is a dict
+        packed = zlib.compress(json.dumps(drawings, separators=(",", ":")).encode(), 9)
+        return {"controls": controls, "settings": settings, "drawings": base64.b64encode(packed).decode()}
+
+
+def differences(base: dict[str, Any], figure: dict[str, Any]) -> dict[str, Any]:
+    """What has to be set in plotly's JSON of one figure to have another: by trace and in the layout; null takes away.
+
+    Where the traces are not of the same number and types, all of them.
+    """
+
+    def between(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        return {name: new.get(name) for name in {**old, **new} if old.get(name) != new.get(name)}
+
+    layout = between(base["layout"], figure["layout"])
+    if [trace["type"] for trace in base["data"]] != [trace["type"] for trace in figure["data"]]:
+        return {"data": figure["data"], "layout": layout}
+    traces = [between(old, new) for old, new in zip(base["data"], figure["data"], strict=True)]
+    return {"traces": traces, "layout": layout}
+
+
+def _places(control: Any) -> list[tuple[Any, str]]:
+    """Values that a control can take, and as they are read: all options, or STEPS of a slider and its value."""
+    if hasattr(control, "options"):
+        options = control.options.items() if isinstance(control.options, Mapping) else control.options
+        pairs = [option if isinstance(option, tuple) else (_read(option), option) for option in options]
+        return [(value, text) for text, value in pairs]
+    if isinstance(control.value, bool):
+        return [(False, "no"), (True, "yes")]
+    steps = np.linspace(0, round((control.max - control.min) / control.step), STEPS).round()
+    values = {control.min + control.step * float(step) for step in steps}
+    if base := getattr(control, "base", None):  # a logarithmic slider's ends are exponents
+        values = {base**value for value in values}
+    kind = type(control.value)
+    near = {kind(round(value, 9)) for value in values if not np.isclose(value, control.value)}
+    return [(value, format(value, control.readout_format)) for value in sorted({*near, control.value})]
+
+
+def _read(option: Any) -> str:
+    return f"{option:g}" if isinstance(option, float) else str(option)
 
 
 explore = Explorer  # as it is called in notebooks
