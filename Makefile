@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test coverage cuda notebooks html thumbnails pictures story clean
+.PHONY: help setup lab test mutants coverage cuda notebooks html site thumbnails pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 
@@ -50,18 +50,24 @@ coverage: .venv/.test ## the unit tests, and which lines they run; a third more 
 cuda: setup ## build the fused CUDA ops for this GPU, with nvcc (FROM=FOLDER of their sdists: without a network)
 	$(BIN)/python -m lab.recurrence.install $(FROM)
 
-notebooks: .venv/.test ## run the notebooks and store their outputs
+mutants: .venv/.test ## plant each fault of tests/notebooks/test_mutation.py: nbval alone has to see it
+	$(ONE) LAB_MUTANTS=all $(BIN)/pytest -q tests/notebooks/test_mutation.py
+
+notebooks: .venv/.test ## run the notebooks and store their outputs and pictures (needs Chromium)
 	$(ONE) $(BIN)/python -m tests.notebooks.execute
 
 html: setup ## the notebooks as pages without a kernel and without a network: out/html
 	$(BIN)/python -m tests.notebooks.export out/html
 
+site: setup ## the same for GitHub Pages, which .github/workflows/pages.yml puts there: out/site
+	$(BIN)/python -m tests.notebooks.export out/site
+	@touch out/site/.nojekyll
+
 thumbnails: .venv/.test ## run the notebooks in a browser and take the README's pictures of them (needs Chromium)
 	$(ONE) LAB_PROFILE=smoke $(BIN)/pytest -q tests/browser/test_notebooks.py -k runs_in_jupyterlab
 	$(BIN)/python -m tests.browser.thumbnails
 
-pictures: setup ## draw the README's pictures anew (needs Chrome or Chromium)
-	$(BIN)/python -m pip install -q -e ".[pictures]"
+pictures: .venv/.test ## draw the README's pictures anew (needs Chromium)
 	$(BIN)/python -m tests.notebooks.pictures
 
 story: setup ## continue a prompt for two minutes: out/story.wav (PROMPT=FILE for another prompt)

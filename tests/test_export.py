@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,9 +14,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import soundfile
+from ipywidgets import IntSlider
+from nbconvert import HTMLExporter
 from nbformat import v4
 
-from lab.view import listen
+from lab.view import Player, explore, listen
 from tests.notebooks.execute import FOLDER
 from tests.notebooks.export import ROOT, Heading, export
 from tests.notebooks.stored import FETCHED
@@ -74,6 +78,31 @@ def test_links_lead_from_page_to_page(page: str, tmp_path: Path):
     assert 'href="01_next.html"' in page
     index = (tmp_path / "html" / "index.html").read_text()
     assert '<a href="00_page.html">A page</a><br>One sentence</span>' in index
+
+
+def test_what_was_drawn_ahead_and_a_player_lie_in_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LAB_STORE", "1")
+    explorer = explore(lambda hertz: go.Figure().add_scatter(y=[hertz]), hertz=IntSlider(value=2, min=1, max=3))
+    player = Player(np.zeros(8000, np.float32), caption="</script>")
+    shown = [explorer._repr_mimebundle_(), player._repr_mimebundle_()[0]]
+    outputs = [v4.new_output("display_data", data) for data in shown]
+    cells = [v4.new_markdown_cell("# One\n\n**a**"), v4.new_code_cell("show()", execution_count=1, outputs=outputs)]
+    for name in ("00_one", "01_two"):
+        nbformat.write(v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    one, two = (page.read_text() for page in export(sorted(tmp_path.glob("*.ipynb")), tmp_path / "html"))
+    assert one.count('<script type="application/json">') == 2 and one.count("<audio") == 1
+    for kept in re.findall('<script type="application/json">(.*?)</script>', one, re.S):
+        json.loads(kept)
+    assert re.search('href="01_two.html" rel="next"', one) and re.search('href="00_one.html" rel="prev"', two)
+    assert "<audio" in (tmp_path / "html" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_nbconverts_basic_page_shows_each_figure_and_plays(path: Path):
+    notebook = nbformat.read(path, as_version=4)
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    figures = str(notebook).count("application/vnd.plotly.v1+json")
+    assert page.count("data:image/png;base64,") >= figures and page.count("<audio") > 0
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Locator
 
 from tests.browser.lab import PICTURES, STATUS, Notebook, Server
 from tests.notebooks.execute import FOLDER
-from tests.notebooks.export import PLOTLY, export
+from tests.notebooks.export import EXPLORER, PLAYER, PLOTLY, export
 
 NAMES = [path.stem for path in sorted(FOLDER.glob("*.ipynb"))]
 
@@ -28,6 +28,15 @@ PAINTED = """plot => {
     document.addEventListener("keydown", () => { window.pressed = performance.now(); }, true);
 }"""
 DRAWN = "count => document.querySelectorAll('.jp-OutputArea .js-plotly-plot:has(.main-svg)').length === count"
+MOUNTED = """([players, controls]) => document.querySelectorAll(".lab-stored .lab-player").length === players
+    && document.querySelectorAll(".lab-controls").length === controls"""
+OVERLAPS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
+    const boxes = part => [...plot.querySelectorAll(part)].map(e => [e.textContent, e.getBoundingClientRect()]);
+    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
+    const titles = boxes(".infolayer [class$=title]").filter(([, box]) => box.width);
+    return boxes(".legend").flatMap(([, box]) => titles.filter(([, title]) => meet(box, title)).map(([text]) => text));
+})"""
 PLAYABLE = """() => {
     const clips = [...document.querySelectorAll(".jp-OutputArea-output audio")];
     return clips.length && clips.every(clip => clip.readyState >= 1);
@@ -139,7 +148,24 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
     page.on("request", lambda request: asked.append(request.url))
     page.goto((tmp_path / f"{name}.html").as_uri())
     page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
-    page.wait_for_function(PLAYABLE)
+    kept = str(stored(name))
+    page.wait_for_function(MOUNTED, arg=[kept.count(PLAYER), kept.count(EXPLORER)])
+    for width in (1024, 1280):
+        page.set_viewport_size({"width": width, "height": 1400})
+        page.wait_for_timeout(500)  # plotly follows the window after a while
+        assert page.evaluate(OVERLAPS) == [], f"a legend lies on a title at {width} pixels"
+    PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}-page.png")
+    for slider in page.locator(".lab-controls input").all()[:1]:
+        plot = page.locator(".lab-figure:has(.lab-controls) .js-plotly-plot")
+        before = plot.evaluate(SHOWN)
+        slider.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
+        page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
+    for player in page.locator(".lab-stored .lab-player").all()[:1]:
+        player.get_by_role("button", name="Play", exact=True).click()
+        sounds = "player => player.dataset.playing === 'true' && player.dataset.level > 0.001"
+        page.wait_for_function(sounds, arg=player.element_handle())
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone has to scroll sideways"
     assert console == [] and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     context.close()

@@ -1,7 +1,8 @@
 """Run every notebook from top to bottom and store its outputs: `make notebooks`.
 
-What must not be stored is dropped (widget state, and views, which die with their kernel). A hash of the code is kept,
-so that a test can tell an output that is older than its source.
+What must not be stored is dropped (widget state, and views, which die with their kernel); each figure gets a picture
+beside it, and each explorer the drawings of its controls (LAB_STORE), for pages without a kernel. A hash of the code is
+kept, so that a test can tell an output that is older than its source.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+
+from tests.notebooks.static import illustrate
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -37,8 +40,9 @@ def strip(notebook: nbformat.NotebookNode) -> None:
 def execute(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}})
-    client.execute(env={**os.environ, "LAB_PROFILE": "laptop"})
+    client.execute(env={**os.environ, "LAB_PROFILE": "laptop", "LAB_STORE": "1"})
     strip(notebook)
+    illustrate([notebook])
     notebook.metadata["lab"] = {"executed": source_hash(notebook)}
     part = path.with_suffix(".part")
     nbformat.write(notebook, part)

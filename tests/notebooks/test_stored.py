@@ -72,6 +72,7 @@ def shows(data: dict) -> Callable[[NotebookNode], object]:
         ),
         ("outside its range", lambda n: n.cells[2].outputs[0].update(text="peak 0, which is not 0.05 to 1")),
         ("widget state", lambda notebook: notebook.metadata.update(widgets={"state": {}})),
+        ("without a picture", shows({"application/vnd.plotly.v1+json": {"data": [], "layout": {}}})),
         ("a widget's view", shows({VIEW: {"model_id": "a"}, "text/plain": "Player"})),
         ("nothing is shown", shows({})),
         ("an error is stored", lambda n: n.cells[-1].outputs.append(v4.new_output("error", ename="LabError"))),
@@ -83,8 +84,8 @@ def shows(data: dict) -> Callable[[NotebookNode], object]:
         ("needs the network: '![", shows({"text/markdown": "![a](https://cdn.example/a.png)"})),
         ("prose that needs", lambda n: n.cells.append(v4.new_markdown_cell('<img src="https://cdn.example/a.png">'))),
         ("a path of this machine", shows({"text/plain": f"{FOLDER.parent}/data/prompts"})),
-        ("1.1 MB", shows({"text/plain": "a" * 1_100_000})),
-        ("46 code cells", lambda n: n.cells.extend(v4.new_code_cell("1", execution_count=k) for k in range(7, 47))),
+        ("1.6 MB", shows({"text/plain": "a" * 1_600_000})),
+        ("49 code cells", lambda n: n.cells.extend(v4.new_code_cell("1", execution_count=k) for k in range(7, 50))),
         ("more than one explorer", lambda n: n.cells.append(v4.new_code_cell("explore(other)", execution_count=7))),
     ],
 )
