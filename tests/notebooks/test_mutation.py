@@ -1,4 +1,7 @@
-"""The contracts of the notebooks see a wrong constant in the lab: with one, nbval must fail, and say where."""
+"""The contracts of the notebooks see a dead lab: with a fault planted, nbval must fail, and say where.
+
+A few faults are planted in every run of the tests; `make mutants` plants all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
@@ -15,30 +19,106 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(
-    ("file", "constant", "mutant", "notebook", "contract"),
-    [
-        (
-            "windows.py",
-            "SYNTHESIS = Windowing(675, 100)",
-            "SYNTHESIS = Windowing(675, 60)",
-            "02_window_stitching",
-            "seams in 4 minutes",
-        ),
-    ],
+class Fault(NamedTuple):
+    """What is put in place of a line of lab."""
+
+    name: str
+    file: str
+    line: str
+    mutant: str
+
+
+SILENT = Fault(
+    "silence for speech",
+    "voice/synthesis.py",
+    "return audio.stitch(rendered(), fade)",
+    "return (0 * piece for piece in audio.stitch(rendered(), fade))",
 )
-def test_nbval_sees_a_mutant(tmp_path: Path, file: str, constant: str, mutant: str, notebook: str, contract: str):
+RANDOM = Fault(
+    "random tokens",
+    "language/sampling.py",
+    "drawn = sample(logits, self.temperature,",
+    "drawn = sample(0 * logits, self.temperature,",
+)
+EMPTY = Fault(
+    "empty figures",
+    "view/style.py",
+    "    return figure.update_layout(template=_TEMPLATE",
+    "    figure.data = ()\n    return figure.update_layout(template=_TEMPLATE",
+)
+CONSTANT = Fault(
+    "a constant coherence",
+    "measure/coherence.py",
+    "return Curve(x, value, *bounds)",
+    "return Curve(x, 0 * value + 0.5, *bounds)",
+)
+STRIDE = Fault("a longer stride", "windows.py", "SYNTHESIS = Windowing(675, 100)", "SYNTHESIS = Windowing(675, 60)")
+SEAMLESS = Fault(
+    "no seam",
+    "windows.py",
+    "return [window.keep_start for window in windows[1:]]",
+    "return []",
+)
+STATELESS = Fault(
+    "no state", "measure/state.py", "exchanged = (torch.where(mask, b, a)", "exchanged = (torch.where(mask, a, a)"
+)
+IDLE = Fault(
+    "nothing learnt",
+    "train/loop.py",
+    '"""Learning rate at `step`, counted from 0."""',
+    '"""Learning rate at `step`, counted from 0."""\n        return 0.0',
+)
+LOUD = Fault(
+    "levels as they come",
+    "view/player.py",
+    "return [round(quietest - level, 2) if level > -math.inf else 0.0 for level in levels]",
+    "return [0.0 for level in levels]",
+)
+
+# The notebook that has to see it, the cells that suffice (by id), and what the contract that fails begins with.
+SWIFT = [
+    (STRIDE, "02", ("c01", "c13"), "seams in 4 minutes"),
+    (CONSTANT, "05", ("thread-01", "thread-05-contract"), "SC-L from"),
+]
+SLOW = [
+    (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
+    (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
+    (EMPTY, "00", ("c01", "c04", "c06", "c10-contract"), "the figure:"),
+    (STATELESS, "01", ("state-01", "state-03", "state-27", "state-30"), "h set to zero"),
+    (SILENT, "01", ("state-01", "state-03", "state-04-contract"), "the story: level"),
+    (EMPTY, "01", ("state-01", "state-03", "state-04-contract"), "the map:"),
+    (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
+    (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
+    (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
+    (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
+    (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
+    (RANDOM, "04", ("end-01", "end-03", "end-07-contract"), "words that exist:"),
+    (EMPTY, "04", ("end-01", "end-20-contract"), "throughput "),
+    (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
+    (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
+    (LOUD, "07", ("ask-01", "ask-03", "ask-05", "ask-07"), "all at one loudness"),
+    (SILENT, "07", ("ask-01", "ask-03", "ask-08-contract"), "SpeechSSM  level"),
+]
+PLANTED = SWIFT + (SLOW if os.environ.get("LAB_MUTANTS") == "all" else [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "notebook", "cells", "contract"),
+    PLANTED,
+    ids=[f"{number}: {fault.name}" for fault, number, *_ in PLANTED],
+)
+def test_nbval_sees_a_fault(tmp_path: Path, fault: Fault, notebook: str, cells: tuple[str, ...], contract: str):
+    (path,) = (ROOT / "notebooks").glob(f"{notebook}_*.ipynb")
     shutil.copytree(ROOT / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "data").symlink_to(ROOT / "data")
     (tmp_path / "notebooks").mkdir()
-    copy = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    imports = next(cell for cell in copy.cells if cell.cell_type == "code")
-    printing = next(cell for cell in copy.cells if contract in str(cell.get("outputs")))
-    copy.cells = [imports, printing]  # the others take time and prove nothing
-    nbformat.write(copy, tmp_path / "notebooks" / f"{notebook}.ipynb")
-    source = (tmp_path / "lab" / file).read_text()
-    assert source.count(constant) == 1
-    (tmp_path / "lab" / file).write_text(source.replace(constant, mutant))
+    copy = nbformat.read(path, as_version=4)
+    copy.cells = [cell for cell in copy.cells if cell.id in cells]  # the others take time and prove nothing
+    assert tuple(cell.id for cell in copy.cells) == cells and contract in str(copy.cells[-1].outputs)
+    nbformat.write(copy, tmp_path / "notebooks" / path.name)
+    source = (tmp_path / "lab" / fault.file).read_text()
+    assert source.count(fault.line) == 1
+    (tmp_path / "lab" / fault.file).write_text(source.replace(fault.line, fault.mutant))
 
     options = [f"--rootdir={tmp_path}", f"--nbval-sanitize-with={ROOT}/tests/notebooks/sanitize.cfg"]
     # -rN: the short summary repeats a mismatch where CI is set and not elsewhere, and mismatches are counted below.
