@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ import soundfile
 import torch
 
 from lab import audio, view
+from lab.errors import LabError
 from lab.speech import Story
+from lab.view import style
+from lab.view.architecture import BESIDES, PARTS
 
 
 @pytest.fixture
@@ -49,3 +53,30 @@ def test_spectrogram_is_dark_at_the_tone(story: Story):
     loudest = picture.mean(1).argmax() * heatmap.dy
     assert abs(loudest - 0.44) <= heatmap.dy
     assert picture.dtype == np.uint8  # a quarter of the notebook's size
+
+
+def test_the_road_lights_the_part_that_it_is_asked_for():
+    drawn = {name: view.road(name).data for name in (*PARTS, *BESIDES)}
+    pictures = {name: base64.b64decode(page.split("base64,")[1].split('"')[0]).decode() for name, page in drawn.items()}
+    for name, svg in pictures.items():
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert svg.count(f'fill="{style.PROMPT}"') == 1 and sum(title in svg for title, *_ in PARTS.values()) == 4
+        assert f"Lit: {PARTS[name][0] if name in PARTS else BESIDES[name][2]}." in drawn[name]
+    assert len(set(pictures.values())) == len(pictures)
+    with pytest.raises(LabError, match="no part 'mouth'; there are tokens"):
+        view.road("mouth")
+
+
+def test_lines_are_seen_on_light_pages_and_on_dark_ones():
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    names = "PROMPT CONTINUATION SEAM TRANSFORMER TRUTH SILENCE GRIFFIN_30S OTHER_PROMPT SLOW FAST INK".split()
+    for name in names:
+        light = luminance(getattr(style, name))
+        assert 1.05 / (light + 0.05) >= 3 and (light + 0.05) / (luminance("#111111") + 0.05) >= 3, name
+    systems = style.CONTINUATION, style.TRANSFORMER
+    lightness = [116 * luminance(colour) ** (1 / 3) - 16 for colour in systems]  # L* of CIE 1976
+    assert abs(lightness[0] - lightness[1]) > 15 and style.DASHES[systems[0]] != style.DASHES[systems[1]]

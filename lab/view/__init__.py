@@ -4,6 +4,7 @@ from lab.extras import require
 
 require("notebooks")
 
+from lab.view.architecture import road
 from lab.view.coherence import coherence_decay, coherence_fits, coherence_published
 from lab.view.explore import explore
 from lab.view.figures import timeline
@@ -29,6 +30,7 @@ __all__ = [
     "listen",
     "pick",
     "prompt_swap",
+    "road",
     "speaker_similarity",
     "start",
     "timeline",
