@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from lab import audio, bundle
-from lab.corpora import librispeech, narration, shards
+from lab.corpora import encoding, librispeech, narration, shards, worker
 from lab.corpora.shards import Shard, Source, make
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
@@ -104,10 +104,48 @@ def test_training_reads_a_shard_as_it_is(whole: Path, monkeypatch: pytest.Monkey
 
 def test_codes_of_a_long_document_are_those_of_the_whole(models: dict[str, nn.Module]) -> None:
     waveform = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 70).astype(np.float32)
-    tokens, codes = shards.encode(waveform, models["tokenizer"], models["codec"])  # type: ignore[arg-type]
+    tokens, codes = encoding.encode(waveform, models["tokenizer"], models["codec"])  # type: ignore[arg-type]
     expected = models["codec"].encode(torch.from_numpy(waveform)[None])[0]  # type: ignore[operator]
     assert tokens.shape == (1750,) and codes.shape == (1750, 4) and codes.dtype == np.uint16
     assert (codes == expected.numpy()).mean() > 0.999  # rounding may tip a code that lies between two
+
+
+def test_what_is_encoded_together_is_what_each_would_be(models: dict[str, nn.Module]) -> None:
+    """Windows of other documents and the filling up to the longest of a batch change nothing."""
+    rng = np.random.default_rng(0)
+    told = [
+        np.concatenate([0.3 * rng.random() * rng.standard_normal(640) for _ in range(tokens)])[:-7].astype(np.float32)
+        for tokens in (40, 61, 1500, 52, 749, 751)
+    ]
+    both = models["tokenizer"], models["codec"]
+    alone = [encoding.encode(waveform, *both) for waveform in told]  # type: ignore[arg-type]
+    sizes: list[int] = []
+    hook = models["tokenizer"].to_code.register_forward_hook(lambda *given: sizes.append(len(given[2])))  # type: ignore[operator, union-attr]
+    together = encoding.encode_all(told, *both, together=4)  # type: ignore[arg-type]
+    hook.remove()
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+    assert sizes == [4, 4, 1] and len({int(token) for tokens, _ in alone for token in tokens}) > 5
+
+
+def test_a_gpu_gets_the_utterances_of_a_part_at_once(tmp_path: Path) -> None:
+    """And those that cannot be encoded are left out alone."""
+    sizes: list[int] = []
+    refused = len(spoken(9)[0].waveform)
+
+    def encode(waveforms: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        sizes.append(len(waveforms))
+        if refused in map(len, waveforms):
+            raise LabError("it is too long; cut it")
+        return [{"tokens": np.full(len(each) // 640 + 1, number)} for number, each in enumerate(waveforms)]
+
+    items = list(range(8))
+    said = worker.make(tmp_path, spoken, encode, (0, "key", items), together=2, readers=3)
+    told = [utterance for item in items for utterance in spoken(item)]
+    assert sizes == [10] and said["narrators"] == [each.narrator for each in told]
+    assert said["documents"] == [len(each.waveform) // 640 + 1 for each in told]
+    said = worker.make(tmp_path, spoken, encode, (1, "key", [9, 0]), together=2)
+    assert sizes[1:] == [2, 1, 1] and said["skipped"] == ["it is too long"] and len(said["documents"]) == 1
 
 
 def test_without_codes_there_are_no_takes(tmp_path: Path, tiny_bundle: Path, models: dict[str, nn.Module]) -> None:
@@ -149,13 +187,13 @@ def test_more_hours_go_on_and_the_first_ones_are_the_same(
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, tiny_bundle: Path, whole: Path) -> None:
-    """Two workers wait in items 9 and 10 of 22; the pieces of the items before are on disk, and stay as they are."""
+    """Four workers wait in items 9 to 15 of 22; the pieces of the items before are on disk, and stay as they are."""
     script = f"""
 from pathlib import Path
 from lab.corpora.shards import Source, make
 from tests.spoken import gated
 source = Source("noise", gated, range(1000), range(0, 1001, 2), 1)
-make(Path({str(tmp_path)!r}), source, Path({str(tiny_bundle)!r}), codes=True, workers=2)
+make(Path({str(tmp_path)!r}), source, Path({str(tiny_bundle)!r}), codes=True, workers=4)
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL) as run:
@@ -180,7 +218,7 @@ make(Path({str(tmp_path)!r}), source, Path({str(tiny_bundle)!r}), codes=True, wo
     make(tmp_path, replace(SOURCE, read=counted), tiny_bundle, codes=True, workers=1)
     assert asked[0] == 8
     assert files(tmp_path) == files(whole)
-    assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=60)[1]
+    assert len(workers) >= 4 and not psutil.wait_procs(workers, timeout=60)[1]
 
 
 def test_what_was_written_and_not_counted_is_cut_off(copy: Path, whole: Path, tiny_bundle: Path) -> None:

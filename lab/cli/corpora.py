@@ -6,7 +6,7 @@ import math
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -82,10 +82,13 @@ def shard(
     codes: Annotated[
         bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Left out: one a core, or one with a GPU.")] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="ray: the cluster at RAY_ADDRESS, or Ray on this machine.")
     ] = "local",
+    device: Annotated[
+        str, typer.Option(help="cuda: a GPU, which gets windows of several recordings at once; of Ray, one a worker.")
+    ] = "cpu",
     part: Annotated[
         str | None,
         typer.Option(help="3/8: the third of eight workers, such as a Slurm array's; then once without puts all in."),
@@ -112,12 +115,14 @@ def shard(
                 f"cannot make part {part!r} by {engine}; give --part 3/8 for the third of eight, or an engine"
             )
         turns, given = (int(turn[1]), int(turn[2])), shards.Source.of(source)
-        seconds = shards.share(into, given, bundle.folder(), *turns, codes=codes, hours=hours, workers=workers)
+        options: dict[str, Any] = {"codes": codes, "hours": hours, "workers": workers, "device": device}
+        seconds = shards.share(into, given, bundle.folder(), *turns, **options)
         console.print(f"{into}: {seconds / 3600:.2f} h of speech in part {part}; without --part puts all parts in")
         answer({"path": into, "seconds": seconds})
     else:
         given = shards.Source.of(source)
-        made = shards.make(into, given, bundle.folder(), codes=codes, hours=hours, workers=workers, engine=engine)
+        options = {"codes": codes, "hours": hours, "workers": workers, "device": device}
+        made = shards.make(into, given, bundle.folder(), engine=engine, **options)
         count = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
         answer({"path": into, **count, "skipped": made.skipped})
 

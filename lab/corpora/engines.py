@@ -26,9 +26,9 @@ from lab.extras import require
 Work = Callable[[Any], Any]
 
 
-def local(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None, None]:
+def local(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> Generator[Any, None, None]:
     """`work` of each job in order, by processes in parallel (espeak-ng has one global state a process); one needs no
-    other."""
+    other. With a `gpu` they share that."""
     if workers == 1:
         yield from map(work, jobs)
         return
@@ -47,10 +47,11 @@ def local(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None,
             pool.shutdown(cancel_futures=True)
 
 
-def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None, None]:
+def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> Generator[Any, None, None]:
     """`work` of each job, as it is done, by actors of Ray Data: of the cluster at RAY_ADDRESS, or of this machine.
 
-    Each holds the models while it lives; the jobs of one that dies are done by another. Raises LabError where Ray is
+    Each holds the models while it lives, and with `gpu` has one for itself; the jobs of one that dies are done by
+    another. Raises LabError where Ray is
     not installed or there is no such cluster.
     """
     require("cluster")
@@ -68,7 +69,7 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int) -> Generator[Any, None
     ray.data.DataContext.get_current().enable_progress_bars = False
     numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
-    done = numbers.map(_Actor, fn_constructor_args=(work, listed), compute=pool, num_cpus=1)
+    done = numbers.map(_Actor, fn_constructor_args=(work, listed), compute=pool, num_cpus=1, num_gpus=int(gpu))
     try:
         for row in done.iter_rows():
             yield json.loads(row["made"])

@@ -21,7 +21,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,19 @@ import safetensors.numpy
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from lab import bundle, protocols, windows
+from lab import bundle
 from lab.console import console
 from lab.corpora import engines, manifest, worker
+from lab.corpora.encoding import UNIT, encode_all, models_of
 from lab.corpora.source import Source, digest_of
 from lab.errors import LabError
 from lab.files import locked, made, replacing
-from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
+from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 
 HEADER, DOCUMENTS, TOKENS, CODES, PARTS = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin", "parts"
-UNIT = np.dtype("<u2")
+TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
+READERS = 4  # of recordings, ahead of it
 
 
 # Reading
@@ -175,16 +177,17 @@ def make(
     hours: float | None = None,
     workers: int | None = None,
     engine: str = "local",
+    device: str = "cpu",
 ) -> Shard:
     """Tokenize `source` into `folder` with the tokenizer, and for `codes` the codec, of the bundle in `models`.
 
-    Goes on where an earlier call or `share` stopped, to more `hours`, or to what a corpus has grown by; makes nothing
-    that is there. Ends with a line on stderr that counts what there is and tells seconds of speech per second. Raises
-    LabError on a full disk, with what is finished kept, and for a folder that holds a shard of another source,
-    tokenizer or codec.
+    `device` is where they compute: a GPU gets windows of several documents at once. Goes on where an earlier call or
+    `share` stopped, to more `hours`, or to what a corpus has grown by; makes nothing that is there. Ends with a line on
+    stderr that counts what there is and tells seconds of speech per second. Raises LabError on a full disk, with what
+    is finished kept, and for a folder that holds a shard of another source, tokenizer or codec.
     """
     began, had, count = time.perf_counter(), 0, 0
-    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers)
+    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
     if engine == "ray" and source.hours is not None:
         raise LabError(f"{source.name.split()[0]} have no end, and Ray asks for it; give --engine local, or recordings")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -198,7 +201,7 @@ def make(
             source = source.grown(folder)
             parts = _resume(folder, header, source)
             had = count = _tokens(parts)
-            results = _results(folder, source, models, codes, workers, engine, source.parts[len(parts) :])
+            results = _results(folder, source, models, codes, workers, engine, device, source.parts[len(parts) :])
             for line in source.skipped:
                 console.print("skipped:", line)
             with closing(results), Progress(*columns, console=console, disable=count >= wanted) as progress:
@@ -232,6 +235,7 @@ def share(
     codes: bool = False,
     hours: float | None = None,
     workers: int | None = None,
+    device: str = "cpu",
 ) -> float:
     """Every part that is the turn of worker `number` of `of`, from 1 on; `make` puts the parts of all together.
 
@@ -239,7 +243,7 @@ def share(
     """
     if not 1 <= number <= of:
         raise LabError(f"cannot make part {number}/{of}; give 1/{of} to {of}/{of}")
-    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers)
+    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
     seconds = 0.0
     with _room(folder):
         with locked(made(folder), doing="sharding into"):
@@ -247,7 +251,7 @@ def share(
             source = source.grown(folder)
         there = len(_parts(folder, _header(folder)))
         turns = range(there + (number - 1 - there) % of, len(source.parts), of)
-        with closing(_results(folder, source, models, codes, workers, "local", turns)) as results:
+        with closing(_results(folder, source, models, codes, workers, "local", device, turns)) as results:
             for line in results:
                 seconds += sum(line["documents"]) / TOKEN_RATE
                 if seconds * TOKEN_RATE >= wanted / of:
@@ -287,16 +291,16 @@ def _room(folder: Path) -> Iterator[None]:
 
 
 def _asked(
-    source: Source, models: Path, codes: bool, hours: float | None, workers: int | None
+    source: Source, models: Path, codes: bool, hours: float | None, workers: int | None, device: str
 ) -> tuple[float, int, dict[str, Any]]:
     """The tokens that are wanted, the number of workers, the header."""
-    workers = os.cpu_count() or 1 if workers is None else workers
+    workers = (os.cpu_count() or 1 if device == "cpu" else 1) if workers is None else workers
     if hours is not None and not 0 < hours < float("inf"):
         raise LabError(f"cannot shard {hours:g} hours of speech; give a positive number")
     if workers < 1:
         raise LabError(f"cannot shard with {workers} workers; give 1 or more")
     models_of.cache_clear()  # the bundle may have been trained anew since
-    tokenizer, codec = models_of(models, codes)
+    tokenizer, codec = models_of(models, codes, device)
     header = {
         "source": source.name,
         "tokenizer": bundle.fingerprint(tokenizer),
@@ -309,11 +313,15 @@ def _asked(
 
 
 def _results(
-    folder: Path, source: Source, models: Path, codes: bool, workers: int, engine: str, numbers: range
+    folder: Path, source: Source, models: Path, codes: bool, workers: int, engine: str, device: str, numbers: range
 ) -> Generator[dict[str, Any], None, None]:
     made(folder / PARTS)
-    work = partial(worker.make, folder / PARTS, source.read, partial(_encoded, models, codes))
-    return ENGINES[engine](work, ((number, *source.part(number)) for number in numbers), workers)
+    together = 1 if device == "cpu" else TOGETHER
+    encode = partial(_encoded, models, codes, device, together)
+    readers = READERS if together > 1 and source.hours is None else 1  # espeak-ng has one global state a process
+    work = partial(worker.make, folder / PARTS, source.read, encode, together=together, readers=readers)
+    jobs = ((number, *source.part(number)) for number in numbers)
+    return ENGINES[engine](work, jobs, workers, device != "cpu")
 
 
 def _begin(folder: Path, header: dict[str, Any]) -> None:
@@ -396,35 +404,8 @@ def _write_header(folder: Path, header: dict[str, Any]) -> None:
 # The workers
 
 
-def _encoded(models: Path, codes: bool, waveform: np.ndarray) -> dict[str, np.ndarray]:
-    tokens, frames = encode(waveform, *models_of(models, codes))
-    return {"tokens": tokens, "codes": frames} if codes else {"tokens": tokens}
-
-
-@cache
-def models_of(root: Path, codes: bool) -> tuple[Tokenizer, Codec | None]:
-    """The tokenizer and, for `codes`, the codec of a bundle. Raises LabError for more codes than two bytes tell."""
-    tokenizer, codec = bundle.load(root, "tokenizer"), bundle.load(root, "codec") if codes else None
-    assert isinstance(tokenizer, Tokenizer) and isinstance(codec, Codec | None)
-    sizes = [tokenizer.vocabulary] + ([codec.codes] if codec else [])
-    if max(sizes) > 2**16:
-        raise LabError(f"a shard holds numbers below 65536, and there are {max(sizes)} codes")
-    return tokenizer, codec
-
-
-def encode(
-    waveform: np.ndarray, tokenizer: protocols.Tokenizer, codec: protocols.Codec | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Waveform (N,) -> its tokens (T,) and codes (T, Q), uint16, Q = 0 without a codec.
-
-    The codec sees windows too, so that its memory is that of 30 s; it looks no further than their overlaps.
-    """
-    tokens = tokenizer.encode(waveform).numpy().astype(UNIT)
-    if codec is None:
-        return tokens, np.zeros((len(tokens), 0), UNIT)
-    padded = torch.from_numpy(np.pad(waveform, (0, -len(waveform) % TOKEN_HOP)).astype(np.float32))
-    kept = []
-    for part in windows.plan(len(tokens), *windows.TOKENIZATION):
-        codes = codec.encode(padded[None, TOKEN_HOP * part.start : TOKEN_HOP * part.stop])[0]
-        kept.append(codes[part.kept()])
-    return tokens, torch.cat(kept).numpy().astype(UNIT)
+def _encoded(
+    models: Path, codes: bool, device: str, together: int, waveforms: Sequence[np.ndarray]
+) -> list[dict[str, np.ndarray]]:
+    made = encode_all(waveforms, *models_of(models, codes, device), together)
+    return [{"tokens": tokens, "codes": frames} if codes else {"tokens": tokens} for tokens, frames in made]

@@ -24,6 +24,9 @@ from lab.errors import LabError
 from lab.files import replacing
 from lab.tokens import TOKEN_RATE
 
+WINDOW = 26.0  # seconds from one window of the tokenizer to the next
+Encode = Callable[[list[np.ndarray]], Iterable[dict[str, np.ndarray]]]
+
 
 def place(folder: Path, number: int, key: str) -> Path:
     return folder / f"{number:06}-{key}.safetensors"
@@ -44,13 +47,16 @@ def line(path: Path) -> dict[str, Any] | None:
 def make(
     folder: Path,
     read: Callable[[Any], Iterable[Utterance]],
-    encode: Callable[[np.ndarray], dict[str, np.ndarray]],
+    encode: Encode,
     job: tuple[int, str, Sequence[Any]],
+    *,
+    together: int = 1,
+    readers: int = 1,
 ) -> dict[str, Any]:
     """Makes a part of a number, key and items, unless it is there: its line.
 
-    `encode` gives `tokens` (T,) of a waveform (N,), and what else is kept of it. While one item is encoded the next
-    ones are read.
+    `encode` gives `tokens` (T,) of each waveform (N,), and what else is kept of it; it gets utterances as they come, or
+    with `together` above 1 as many as make so many windows of 30 s. Meanwhile `readers` threads read the next ones.
     """
     number, key, items = job
     path = place(folder, number, key)
@@ -58,19 +64,30 @@ def make(
         return there
     said: dict[str, Any] = {"part": key, "documents": [], "narrators": [], "skipped": []}
     arrays: dict[str, list[np.ndarray]] = {}
-    reader = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(readers)
+    waiting: list[Utterance] = []
+
+    def flush() -> None:
+        for utterance, found in zip(waiting, _each(encode, [each.samples() for each in waiting]), strict=True):
+            if isinstance(found, LabError):
+                said["skipped"].append(reason(found))
+                continue
+            for name, array in found.items():
+                arrays.setdefault(name, []).append(array)
+            said["documents"].append(len(found["tokens"]))
+            said["narrators"].append(utterance.narrator)
+        waiting.clear()
+
     try:
         with at_work(path.with_suffix(".running")) as made:
-            for coming in [reader.submit(_read, read, item) for item in items]:
+            for coming in [pool.submit(_read, read, item) for item in items]:
                 try:
-                    for utterance in coming.result():
-                        found = encode(utterance.samples())
-                        for name, array in found.items():
-                            arrays.setdefault(name, []).append(array)
-                        said["documents"].append(len(found["tokens"]))
-                        said["narrators"].append(utterance.narrator)
+                    waiting += coming.result()
                 except LabError as error:
                     said["skipped"].append(reason(error))
+                if together == 1 or sum(each.seconds for each in waiting) > together * WINDOW:
+                    flush()
+            flush()
             made(sum(said["documents"]) / TOKEN_RATE)
             whole = {name: np.concatenate(each) for name, each in arrays.items()}
             with replacing(path) as beside, beside.open("wb") as file:
@@ -78,12 +95,22 @@ def make(
                 file.flush()
                 os.fsync(file.fileno())
     finally:
-        reader.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
     return said
 
 
 def _read(read: Callable[[Any], Iterable[Utterance]], item: Any) -> list[Utterance]:
     return list(read(item))
+
+
+def _each(encode: Encode, waveforms: list[np.ndarray]) -> list[dict[str, np.ndarray] | LabError]:
+    """What `encode` gives, and what is wrong with those that it refuses."""
+    try:
+        return list(encode(waveforms))
+    except LabError as error:
+        if len(waveforms) == 1:
+            return [error]
+        return [found for waveform in waveforms for found in _each(encode, [waveform])]
 
 
 # Who is at work

@@ -24,7 +24,7 @@ from lab.nn.convnext import convnext_blocks
 from lab.nn.indices import as_indices
 from lab.presets import Presets
 from lab.tokens import ctc, mel
-from lab.tokens.windowed import in_windows
+from lab.tokens.windowed import all_in_windows, in_windows
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 
@@ -115,6 +115,10 @@ class Tokenizer(nn.Module):
         Raises LabError for what is no waveform, is empty or not finite.
         """
         return in_windows(self.tokenize, waveform, TOKEN_HOP, self.reach, window, overlap)
+
+    def encode_all(self, waveforms: Sequence[np.ndarray], together: int) -> list[Tensor]:
+        """`encode` of each waveform, with up to `together` windows at once, of about one length: what a GPU wants."""
+        return all_in_windows(self.tokenize, waveforms, TOKEN_HOP, self.reach, *windows.TOKENIZATION, together)
 
     def transcribe(self, tokens: Tensor | Sequence[int]) -> str:
         """Tokens (T,) -> text, by greedy CTC decoding. Raises LabError for tokens that this tokenizer has not."""

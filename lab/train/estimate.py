@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lab.corpora import shards
+from lab.corpora import encoding
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
 from lab.machine import GPUS
@@ -41,13 +42,14 @@ def tokenization(models: Path, codes: bool, seconds: float = 60.0) -> tuple[floa
     """Measured on noise: seconds of speech per second that one process of this machine tokenizes, and bytes of a shard
     a second of speech."""
     waveform = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
-    tokenizer, codec = shards.models_of(models, codes)
-    shards.encode(waveform[:16_000], tokenizer, codec)
+    tokenizer, codec = encoding.models_of(models, codes)
+    encoding.encode(waveform[:16_000], tokenizer, codec)
     began = time.perf_counter()
-    made = shards.encode(waveform, tokenizer, codec)
+    made = encoding.encode(waveform, tokenizer, codec)
     return seconds / (time.perf_counter() - began), sum(array.nbytes for array in made) / seconds
 
 
+@cache
 def parameters(preset: str) -> tuple[int, int]:
     """Of Griffin in a preset of training, and of its largest block. Nothing of it is in memory."""
     if preset not in PRESETS:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lab import bundle, windows
 from lab.console import console
 from lab.corpora import Utterance, narration, narrators, shards, storyworld
-from lab.corpora.shards import encode
+from lab.corpora.encoding import encode
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.files import made, replacing
