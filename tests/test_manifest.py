@@ -124,6 +124,14 @@ def folder(root: Path) -> str:
     return str(root)
 
 
+def librilight(root: Path) -> str:
+    (root / "small/ann/a_book").mkdir(parents=True)
+    (root / "small/ann/a_book/one.wav").write_bytes(wav(2))
+    (root / "small/ann/a_book/one.json").write_text(json.dumps({"speaker": "ann", "snr": 9.1}))
+    (root / "small/ann/a_book/one.txt").write_text("one owl")
+    return str(root / "small")
+
+
 def webdataset(root: Path) -> str:
     about = json.dumps({"text": "One owl", "speaker": "ann"}).encode()
     tar(root / "x-000.tar", {"one.wav": wav(2), "one.json": about})
@@ -166,7 +174,7 @@ def librispeech(root: Path) -> str:
     return str(root)
 
 
-@pytest.mark.parametrize("corpus", [folder, webdataset, storage, cutset, shar, librispeech])
+@pytest.mark.parametrize("corpus", [folder, librilight, webdataset, storage, cutset, shar, librispeech])
 def test_every_corpus_becomes_documents(here: Path, corpus: Callable[[Path], str]) -> None:
     left_out: list[str] = []
     (document,) = scan.documents(corpus(here), left_out)

@@ -82,7 +82,14 @@ def _files(root: Path, left_out: list[str]) -> Iterator[Document]:
             left_out.append(folders.reason(error))
             continue
         name = shown(path.relative_to(root).as_posix())
-        yield Document(name, (Span(str(path), 0.0, seconds),), each.narrator, each.text)
+        yield Document(name, (Span(str(path), 0.0, seconds),), _speaker(path) or each.narrator, each.text)
+
+
+def _speaker(path: Path) -> str:
+    """As the JSON beside a recording of LibriLight tells it, whose folders are books."""
+    with suppress(OSError, ValueError, AttributeError):
+        return str(json.loads(path.with_suffix(".json").read_bytes()).get("speaker") or "")
+    return ""
 
 
 def _seconds(file: Any, path: str) -> float:
