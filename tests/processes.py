@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.language import Griffin, GriffinConfig
 from lab.train import language
-from lab.train.loop import Compute, Schedule, fit, whole
+from lab.train.loop import Compute, whole
 
-Batch = tuple[Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 def main(words: Sequence[str]) -> None:
@@ -33,19 +32,24 @@ def main(words: Sequence[str]) -> None:
     torch.set_num_threads(1)
     # One document, so that each row has as many targets as another, and the mean of means is the mean.
     stream = language.TokenStream.of([np.random.default_rng(0).integers(0, 16, 4000)])
-    batches = language.batches(stream, 4, 32, seed=0)
-    torch.manual_seed(0)
-    network = Griffin(GriffinConfig.preset("tiny", vocabulary=16))
-    fit(
-        network,
-        language.loss_of,
-        troubled(batches, asked.signal, asked.full),
-        schedule=Schedule(steps=8, learning_rate=3e-3, warmup=2, save_seconds=60 if asked.full is None else 0),
-        folder=asked.folder,
-        evaluate=lambda network: {"held_out_loss": language.cross_entropy(network, [np.arange(16)])},
-        evaluate_every=4,
-        compute=Compute(devices=asked.devices, strategy=asked.strategy, accumulate=asked.accumulate, log_every=1),
-    )
+    whole_batches = language.batches
+    language.batches = lambda *given: troubled(whole_batches(*given), asked.signal, asked.full)
+    settings = {"learning_rate": 3e-3, "evaluate_every": 4, "precision": "float32", "keep": 1}
+    try:
+        network, _ = language.train(
+            stream,
+            [np.arange(16)],
+            asked.folder,
+            preset="tiny",
+            vocabulary=16,
+            steps=8,
+            size=4,
+            length=32,
+            settings=settings | {"save_seconds": 60 if asked.full is None else 0},
+            compute=Compute(devices=asked.devices, strategy=asked.strategy, accumulate=asked.accumulate, log_every=1),
+        )
+    finally:
+        language.batches = whole_batches
     weights = whole(network.state_dict())
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         torch.save(weights, asked.folder / "weights.pt")

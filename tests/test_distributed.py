@@ -15,6 +15,7 @@ from lab.train import shares
 from tests import processes
 from tests.conftest import ROOT
 
+MEASURED = ("memory_gb", "tokens_per_second", "mfu")
 LAUNCHED = [sys.executable, "-m", "tests.processes"]
 TORCHRUN = [
     sys.executable,
@@ -39,7 +40,7 @@ def curve(folder: Path) -> dict[tuple[int, str], float]:
     with (folder / "log.csv").open(newline="") as file:
         rows = [(int(step), name, float(value)) for step, _, name, value in csv.reader(file)]
     assert len({row[:2] for row in rows}) == len(rows)  # of several processes one writes
-    return {(step, name): value for step, name, value in rows if name != "memory_gb"}
+    return {(step, name): value for step, name, value in rows if name not in MEASURED}
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,18 @@ def test_without_settings_the_recipe_holds(tmp_path: Path) -> None:
     assert found["learning_rate"] == 1e-3 and found["log_every"] == 2 and found["precision"] == "float32"
 
 
+@pytest.mark.parametrize("model", ["griffin", "tokenizer", "soundstorm", "gslm-units", "twist-language"])
+def test_settings_are_printed_and_given_back(desk: Path, model: str) -> None:
+    result = lab("train", model, "--set", "lr=0.25", "--steps", "40", "--show")
+    assert result.exit_code == 0 and not (desk / "runs").exists(), result.output
+    (desk / "run.toml").write_text(result.stdout)
+    found = settings.gathered(desk / "run.toml", [])
+    assert (found["learning_rate"], found["steps"], found["warmup"], found["precision"]) == (0.25, 40, 10, "mixed")
+    assert (found.get("keep"), found.get("batch")) == ((5, 2) if model == "griffin" else (None, None))
+    again = lab("train", model, "--config", "run.toml", "--show", "--json")
+    assert found.items() <= json.loads(again.stdout)[model].items()
+
+
 @pytest.mark.parametrize(
     ("text", "assignment", "message"),
     [("speed = 1", "lr=1", "no setting 'speed'; there are lr, steps"), ("", "lr", "cannot set 'lr'; give a name and a"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.language.config import GriffinConfig
 from lab.language.layers import AttentionState, GeGLU, LocalAttention, RecurrentBlock, RecurrentState
@@ -24,18 +25,14 @@ class Griffin(CausalLM):
     config: GriffinConfig
     state_type = GriffinState
 
-    def __init__(self, config: GriffinConfig):
-        super().__init__(
-            config,
-            (
-                ResidualBlock(
-                    config.width,
-                    RecurrentBlock(config) if kind == "recurrent" else LocalAttention(config),
-                    GeGLU(config.width, config.mlp_expansion * config.width, config.layers, bias=True),
-                )
-                for kind in config.blocks
-            ),
-        )
+    @staticmethod
+    def new_blocks(config: GriffinConfig) -> Iterator[nn.Module]:
+        for kind in config.blocks:
+            yield ResidualBlock(
+                config.width,
+                RecurrentBlock(config) if kind == "recurrent" else LocalAttention(config),
+                GeGLU(config.width, config.mlp_expansion * config.width, config.layers, bias=True),
+            )
 
     def run_blocks(
         self, x: Tensor, state: GriffinState | None, position: Tensor, length: Tensor, reset: Tensor | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,6 +34,11 @@ class ResidualBlock(nn.Module):
         return x + self.mlp(self.mlp_norm(x)), state
 
 
+def _embedding(config: GriffinConfig | TransformerConfig) -> Tensor:
+    """(V, D)"""
+    return torch.randn(config.vocabulary, config.width) / math.sqrt(config.width)
+
+
 class CausalLM(nn.Module):
     """A decoder-only language model: semantic tokens in, logits of the next token out. Embedding and output are tied.
 
@@ -43,12 +48,25 @@ class CausalLM(nn.Module):
     state_type: type[tuple[Any, ...]]
     config: Any
 
-    def __init__(self, config: GriffinConfig | TransformerConfig, blocks: Iterable[nn.Module]):
+    def __init__(self, config: GriffinConfig | TransformerConfig):
         super().__init__()
         self.config = config
-        self.embedding = nn.Parameter(torch.randn(config.vocabulary, config.width) / math.sqrt(config.width))  # (V, D)
-        self.blocks = nn.ModuleList(blocks)
+        self.embedding = nn.Parameter(_embedding(config))
+        self.blocks = nn.ModuleList(self.new_blocks(config))
         self.norm = RMSNorm(config.width)
+
+    @staticmethod
+    def new_blocks(config: Any) -> Iterator[nn.Module]:
+        """The blocks of a new model, each made when it is asked for."""
+        raise NotImplementedError
+
+    def initial(self) -> Iterator[tuple[str, Tensor]]:
+        """Names and weights of a new model of this config, drawn as its constructor draws them, with one block at a
+        time in memory: for a model on the meta device, which has none."""
+        yield "embedding", _embedding(self.config)
+        for number, block in enumerate(self.new_blocks(self.config)):
+            yield from ((f"blocks.{number}.{name}", value) for name, value in block.state_dict().items())
+        yield from ((f"norm.{name}", value) for name, value in RMSNorm(self.config.width).state_dict().items())
 
     @property
     def vocabulary(self) -> int:

@@ -6,10 +6,11 @@ that. `lab.language.decode` appends to it in place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.language.config import TransformerConfig
 from lab.language.layers import GeGLU, MultiQueryAttention
@@ -84,18 +85,14 @@ class SpeechTransformer(CausalLM):
     config: TransformerConfig
     state_type = TransformerState
 
-    def __init__(self, config: TransformerConfig):
-        super().__init__(
-            config,
-            (
-                ResidualBlock(
-                    config.width,
-                    Attention(config),
-                    GeGLU(config.width, config.mlp_width, config.layers, bias=False),  # Gemma has no biases
-                )
-                for _ in range(config.layers)
-            ),
-        )
+    @staticmethod
+    def new_blocks(config: TransformerConfig) -> Iterator[nn.Module]:
+        for _ in range(config.layers):
+            yield ResidualBlock(
+                config.width,
+                Attention(config),
+                GeGLU(config.width, config.mlp_width, config.layers, bias=False),  # Gemma has no biases
+            )
 
     def run_blocks(
         self, x: Tensor, state: TransformerState | None, position: Tensor, length: Tensor, reset: Tensor | None

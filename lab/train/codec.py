@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -250,7 +249,7 @@ def train(
         codec,
         Game().loss_of,
         crops(corpus, batch, 25 * FRAME_HOP, codec.config.levels, seed, free),
-        schedule=replace(SCHEDULE, steps=steps, warmup=min(SCHEDULE.warmup, steps // 4)),
+        schedule=SCHEDULE.lasting(steps),
         folder=folder,
         seed=seed,
         mixed=True,
@@ -302,7 +301,7 @@ def train_decoder(
             decoder,
             game.loss_of,
             crops(corpus, batch, 20 * FRAME_HOP, codec.config.levels, seed, free=-1),
-            schedule=replace(DECODER_SCHEDULE, steps=steps, warmup=min(DECODER_SCHEDULE.warmup, steps // 4)),
+            schedule=DECODER_SCHEDULE.lasting(steps),
             folder=folder,
             adversary=(game.adversary, game.loss_of_adversary),
             seed=seed,

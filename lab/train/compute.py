@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,7 +19,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils.checkpoint import checkpoint
 
 from lab import machine
@@ -27,6 +27,7 @@ from lab.errors import LabError
 
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # not a line a run on precision
 _PATIENCE = timedelta(days=1)  # of the processes that wait while the first one makes the data
+Weights = Callable[[], Iterable[tuple[str, Tensor]]]  # of a model, by name
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,16 @@ class Compute:
         """Whether the minutes have passed."""
         return self.minutes is not None and time.monotonic() - self.began > 60 * self.minutes
 
-    def fabric(self, mixed: bool = False) -> Fabric:
+    @property
+    def shares(self) -> bool:
+        """Whether each process has a share of the model alone."""
+        return self.strategy == "fsdp" and self.devices * self.nodes > 1
+
+    def fabric(self, mixed: bool = False, weights: Weights | None = None) -> Fabric:
         """Fabric, with as many processes as it needs: those that are missing run the same command from its beginning.
 
-        Raises LabError for more devices than there are.
+        `weights` of the model that it will share, where that is on the meta device. Raises LabError for more devices
+        than there are.
         """
         found = torch.cuda.device_count()
         if torch.cuda.is_available() and self.devices > found:
@@ -79,17 +86,26 @@ class Compute:
         if processes > 1 and self.strategy == "ddp":
             strategy = DDPStrategy(timeout=_PATIENCE)
         elif processes > 1:
-            strategy = ModelParallelStrategy(_shard, processes, 1, timeout=_PATIENCE)
+            strategy = ModelParallelStrategy(partial(_shard, weights=weights), processes, 1, timeout=_PATIENCE)
         precision: Any = "bf16-mixed" if mixed and machine.fast_bf16() else None
         fabric = Fabric(devices=self.devices, num_nodes=self.nodes, strategy=strategy, precision=precision)
         fabric.launch()
         return fabric
 
 
-def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does."""
+def _shard(model: nn.Module, mesh: DeviceMesh, weights: Weights | None = None) -> nn.Module:
+    """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does.
+
+    A model on the meta device gets memory for this process's share only now, and `weights` one after the other.
+    """
     for module in (*blocks_of(model), model):
         fully_shard(module, mesh=mesh["data_parallel"])
+    if weights is not None:
+        model.to_empty(device=mesh.device_type)
+        own = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in weights():
+                own[name].copy_(shared_as(own[name], value))
     return model
 
 
@@ -106,6 +122,32 @@ def checkpointing(model: nn.Module, wanted: bool = True) -> Iterator[None]:
             del block.forward
 
 
+@contextmanager
+def compiling(model: nn.Module, wanted: bool = True, backend: str = "inductor") -> Iterator[None]:
+    """torch.compile of each block, so that those alike share a graph, or of a model without blocks.
+
+    Raises LabError for what cannot be compiled here.
+    """
+    if not wanted:
+        yield
+        return
+    from torch import _dynamo  # takes seconds
+
+    nested = {id(inner) for block in blocks_of(model) for inner in blocks_of(block)}
+    parts = [block for block in blocks_of(model) if id(block) not in nested] or [model]
+    for part in parts:
+        part.compile(backend=backend)
+    try:
+        with _dynamo.config.patch(allow_unspec_int_on_nn_module=True):  # how far attention looks back changes each step
+            yield
+    except _dynamo.exc.TorchDynamoException as error:
+        said = " ".join(str(error).split())[:200]
+        raise LabError(f"{type(model).__name__} cannot be compiled here ({said}); leave out compile") from error
+    finally:
+        for part in parts:
+            part._compiled_call_impl = None
+
+
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     return [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
 
@@ -119,6 +161,11 @@ def whole(state: Any, keep: bool = True) -> Any:
         return tensor.cpu() if keep else None
 
     return apply_to_collection(state, DTensor, gather)
+
+
+def shared_as(like: Tensor | None, value: Tensor) -> Tensor:
+    """`value` shared among the processes as `like` is."""
+    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -160,12 +207,15 @@ def raise_together(fabric: Fabric, error: LabError | None) -> None:
 
 
 def rows_of(fabric: Fabric, batch: Any, accumulate: int) -> list[Any]:
-    """This process's rows of a batch, in as many parts as are accumulated: (B, ...) -> each (B / parts, ...)."""
+    """This process's rows of a batch, in as many parts as are accumulated: (B, ...) -> each (B / parts, ...). A number
+    is for all rows."""
     parts = fabric.world_size * accumulate
     if parts == 1:
         return [fabric.to_device(batch)]
 
     def share(rows: Tensor, number: int) -> Tensor:
+        if not rows.ndim:
+            return rows
         if len(rows) % parts:
             raise LabError(
                 f"a batch of {len(rows)} rows cannot be shared by {fabric.world_size} processes in {accumulate} parts "

@@ -5,8 +5,10 @@ Pieces are cut anywhere from one flat stream of documents; where a document begi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerC
 from lab.language.layers import looking_back
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.train.batches import positive, random_of, seed_of
-from lab.train.loop import Losses, Schedule, fit, take_over
+from lab.train.loop import Compute, Losses, Schedule, fit, take_over
 
 LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000}  # tokens of a piece
 # Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
 MINUTE = 1500  # tokens
+KEPT = 5  # checkpoints to choose from, as the paper did
 EMPHASIS, LEAD = 5.0, 3  # weight of a naming word, and tokens before its first letter is read: a CTC head is late
 Batch = tuple[Tensor, ...]  # tokens (B, T), targets (B, T), reset (B, T), and weights (B, T) of the targets if any
 
@@ -40,6 +43,12 @@ class Preset:
     length: int
     tokens: int
     schedule: Schedule
+
+    def of(self, length: int | None, size: int | None, steps: int | None) -> tuple[int, int, Schedule]:
+        """Tokens of a piece, pieces of a step and the schedule: what is left out as comes nearest to the preset."""
+        length = length or self.length
+        size = size or max(1, round(self.tokens / length))
+        return length, size, self.schedule.lasting(steps or round(self.schedule.steps * self.tokens / (size * length)))
 
 
 _PAPER = Schedule(  # section 3.1; its betas and clipping are not told, and a checkpoint of 25 GB is no minute's work
@@ -220,8 +229,40 @@ def take_layers(network: Griffin | SpeechTransformer, text: Griffin | SpeechTran
         raise LabError(
             f"cannot begin a {type(network).__name__} with the layers of that model of text: it has {shapes}"
         )
-    weights = {key: value.float() for key, value in text.state_dict().items() if key != "embedding"}
-    network.load_state_dict(weights, strict=False)
+    if network.device.type != "meta":
+        network.load_state_dict(_layers(text), strict=False)
+
+
+def _layers(text: nn.Module) -> dict[str, Tensor]:
+    return {key: value.float() for key, value in text.state_dict().items() if key != "embedding"}
+
+
+def _built(
+    model: str, scale: Preset, vocabulary: int, length: int, config: Any, seed: int, meta: bool
+) -> Griffin | SpeechTransformer:
+    """A new model, or its shapes alone, on the meta device."""
+    torch.manual_seed(seed_of(seed))
+    with torch.device("meta") if meta else nullcontext():
+        if model == "griffin":
+            return Griffin(config or GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
+        if model == "transformer":
+            preset = TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length)
+            return SpeechTransformer(config or preset)
+    raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
+
+
+def _weights(
+    network: Griffin | SpeechTransformer, seed: int, begin: nn.Module | None, text: nn.Module | None
+) -> Iterator[tuple[str, Tensor]]:
+    """Those that an ordinary model begins with, for one on the meta device."""
+    if begin is not None:
+        yield from begin.state_dict().items()
+        return
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed_of(seed))
+        yield from network.initial()
+    if text is not None:
+        yield from _layers(text).items()
 
 
 def train(
@@ -254,21 +295,13 @@ def train(
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
     scale = PRESETS[preset]
-    length = length or scale.length
-    size = size or max(1, round(scale.tokens / length))
-    steps = steps or round(scale.schedule.steps * scale.tokens / (size * length))
-    schedule = replace(scale.schedule, steps=steps, warmup=min(scale.schedule.warmup, steps // 4))
+    length, size, schedule = scale.of(length, size, steps)
     if len(stream.tokens) and int(stream.tokens.max()) >= vocabulary:
         raise LabError(f"token {stream.tokens.max()} is not in the vocabulary, 0 to {vocabulary - 1}")
-    torch.manual_seed(seed_of(seed))
-    network: Griffin | SpeechTransformer
-    if model == "griffin":
-        network = Griffin(config or GriffinConfig.preset(scale.shapes, vocabulary=vocabulary))
-    elif model == "transformer":
-        shapes = config or TransformerConfig.preset(scale.shapes, vocabulary=vocabulary, context=length)
-        network = SpeechTransformer(shapes)
-    else:
-        raise LabError(f"there is no language model {model!r}; there are griffin and transformer")
+    compute = options.get("compute") or Compute()
+    network = _built(model, scale, vocabulary, length, config, seed, compute.shares)
+    if compute.shares:
+        options["weights"] = partial(_weights, network, seed, begin, text)
     if begin is not None:
         take_over(network, begin)
     elif text is not None:
@@ -276,6 +309,8 @@ def train(
     batch, loss = batches(stream, size, length, seed, given), loss_of
     if isinstance(network, Griffin):
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
+    if held_out:
+        options["settings"] = {"keep": KEPT} | (options.get("settings") or {})
     figures = fit(
         network,
         loss,

@@ -25,21 +25,34 @@ import torch
 from lightning_fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lab import machine
 from lab.console import console
 from lab.errors import LabError
+from lab.train import loading, shares
 from lab.train import settings as run_settings
-from lab.train import shares
 from lab.train.batches import positive, seed_of
 from lab.train.checkpoint import Checkpoint, held
-from lab.train.compute import Compute, agreed, checkpointing, mean, raise_together, rows_of, shares_model, whole
+from lab.train.compute import (
+    Compute,
+    Weights,
+    agreed,
+    checkpointing,
+    compiling,
+    mean,
+    raise_together,
+    rows_of,
+    shared_as,
+    shares_model,
+    whole,
+)
+from lab.train.kept import Best
 from lab.train.log import Log, Meter
 
 __all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
+EVALUATE_EVERY = 500  # steps
 REFUSED = 10  # steps in a row that are not finite end a run
 
 
@@ -64,6 +77,10 @@ class Schedule:
                 raise LabError(f"cannot train with a {name} of {value!r}; give a number of {least:g} or more")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise LabError(f"cannot train with betas {self.betas}; give two numbers from 0 to below 1")
+
+    def lasting(self, steps: int) -> Schedule:
+        """The same over so many steps, a quarter of them for the warm-up at most."""
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 4))
 
     def rate(self, step: int) -> float:
         """Learning rate at `step`, counted from 0."""
@@ -163,26 +180,22 @@ class Trainable:
 
     def load(self, state: dict[str, Any]) -> None:
         own = self.model.state_dict()
-        self.model.load_state_dict({name: _as(own.get(name), value) for name, value in state["model"].items()})
+        self.model.load_state_dict({name: shared_as(own.get(name), value) for name, value in state["model"].items()})
         averages = state["optimiser"]["state"]
         for number, values in averages.items():
             like = self.order[number]
             averages[number] = {
-                name: _as(like, value) if value.shape == like.shape else value for name, value in values.items()
+                name: shared_as(like, value) if value.shape == like.shape else value for name, value in values.items()
             }
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-def _as(like: Tensor | None, value: Tensor) -> Tensor:
-    """`value` shared among the processes as `like` is."""
-    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
-
-
 def take_over(model: nn.Module, other: nn.Module) -> None:
-    """Begin with the weights of `other`. Raises LabError when it is of another config."""
+    """Begin with the weights of `other`, unless on the meta device. Raises LabError when it is of another config."""
     if model.config != other.config:
         raise LabError(f"cannot begin with the weights of {other.config}: what is trained is {model.config}")
-    model.load_state_dict(other.state_dict())
+    if next(model.parameters()).device.type != "meta":
+        model.load_state_dict(other.state_dict())
 
 
 @contextmanager
@@ -204,7 +217,7 @@ def fit(
     schedule: Schedule,
     folder: Path,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-    evaluate_every: int = 500,
+    evaluate_every: int = EVALUATE_EVERY,
     adversary: tuple[nn.Module, Callable[[nn.Module, nn.Module, Any], Losses]] | None = None,
     seed: int = 0,
     mixed: bool = False,
@@ -212,17 +225,19 @@ def fit(
     compute: Compute | None = None,
     settings: Mapping[str, Any] | None = None,
     tokens: int = 0,
+    weights: Weights | None = None,
 ) -> dict[str, float]:
     """Train `model` in place to `schedule.steps`, from where `folder` left off, and return the last figures.
 
-    `batches(step)` gives the batch of a step; `loss_of(model, batch)` the loss and what to log. The adversary, a module
-    and its own loss, takes one step before each of the model's. `folder` receives run.toml, log.csv and a checkpoint
-    (weights, optimiser, random states, step); a kill costs `schedule.save_seconds` of work. Ctrl-C, SIGTERM and
-    SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt with their
-    number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the chip has it,
-    all else in float32. `inputs` names what is learnt from. `settings` take the place of what the recipe says; all that
-    hold are in run.toml. `tokens`, of a step, has the log tell tokens/s. A line of the log, and the figures, are means
-    over the steps since the line before.
+    `batches(step)` gives the batch of a step, also in another process; `loss_of(model, batch)` the loss and what to
+    log. The adversary, a module and its own loss, takes one step before each of the model's. `folder` receives
+    run.toml, log.csv and a checkpoint (weights, optimiser, random states, step); a kill costs `schedule.save_seconds`
+    of work. Ctrl-C, SIGTERM and SIGHUP save, after the step that is on its way, before they end in KeyboardInterrupt
+    with their number; so do the minutes of `compute`, with SIGALRM's. `mixed`: matrix products in bfloat16 where the
+    chip has it, all else in float32. `inputs` names what is learnt from. `settings` take the place of what the recipe
+    says; all that hold are in run.toml. `tokens`, of a step, has the log tell tokens/s. `weights` of a model on the
+    meta device. A line of the log, and the figures, are means over the steps since the line before. As many checkpoints
+    as the setting `keep` says are kept beside the last, those with the least of the first figure of `evaluate`.
 
     A step that is not finite changes nothing and is counted as `skipped`. Raises LabError for ten of them in a row,
     weights that are not finite, a folder that another run holds or that cannot be written to, a checkpoint in it that
@@ -239,7 +254,8 @@ def fit(
     compute = replace(compute, log_every=asked.get("log_every", compute.log_every))
     used = asked | asdict(schedule) | {"evaluate_every": evaluate_every, "log_every": compute.log_every}
     used |= {"precision": "mixed" if mixed else "float32"}
-    fabric = compute.fabric(mixed)
+    fabric = compute.fabric(mixed, weights)
+    workers = asked.get("workers", 2 if fabric.device.type == "cuda" else 0)  # on a CPU they would take from training
     if adversary is not None and fabric.world_size * compute.accumulate > 1:
         raise LabError("an adversary looks at whole batches; train it with 1 device and without accumulation")
     positive(evaluate_every=evaluate_every)
@@ -263,8 +279,11 @@ def fit(
         if fabric.is_global_zero:
             console.print(f"{folder.name}: {message}")
 
-    again = checkpointing(model, asked.get("checkpointing", False))
-    with held(fabric, folder), _stopping(compute.stop) as signals, again, progress:
+    again, compiled = (
+        checkpointing(model, asked.get("checkpointing", False)),
+        compiling(model, asked.get("compile", False)),
+    )
+    with held(fabric, folder), _stopping(compute.stop) as signals, again, compiled, progress:
         torch.manual_seed(seed_of(seed + fabric.global_rank))
         players = [Trainable(fabric, model, schedule, loss_of)]
         if adversary is not None:
@@ -273,11 +292,13 @@ def fit(
         writer = shares.Writer(fabric, folder) if shares.USABLE and shares_model(fabric) else None
         checkpoint = Checkpoint(fabric, folder, players, learnt, meter, writer)
         step, seconds = checkpoint.resume()
+        best = Best(fabric, folder, asked.get("keep", 0), step)
         log = Log(fabric, folder, step, compute.tensorboard, compute.wandb)
         if fabric.is_global_zero:
             run_settings.write(folder / "run.toml", used)
         bar = progress.add_task(folder.name, total=schedule.steps, completed=step)
         began = saved = time.monotonic()
+        made = loading.batches(batches, range(step, schedule.steps), workers)
         try:
             while step < schedule.steps:
                 due = time.monotonic() - saved > schedule.save_seconds
@@ -293,7 +314,7 @@ def fit(
                         say(f"step {step} of {schedule.steps}: {_figured(last)}")
                 model.train()
                 started = time.monotonic()
-                logged, fault = _step(players, step, rows_of(fabric, batches(step), compute.accumulate))
+                logged, fault = _step(players, step, rows_of(fabric, next(made), compute.accumulate))
                 meter.add(logged, time.monotonic() - started)
                 last |= meter.means()
                 step += 1
@@ -320,6 +341,7 @@ def fit(
                     model.eval()
                     figures = evaluate(model)
                     raise_together(fabric, log.write(step, elapsed(), figures))
+                    best.offer(step, next(iter(figures.values())), model)
                     if shown:
                         say(f"step {step} of {schedule.steps}, {elapsed() / 60:.1f} min: {_figured(figures)}")
         except BaseException as error:
@@ -331,6 +353,8 @@ def fit(
                     if not isinstance(error, LabError):
                         say(str(failure))
             raise
+        finally:
+            made.close()
         save()
         checkpoint.finish()
     if step < schedule.steps:

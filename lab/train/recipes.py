@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from lab.train import language as language_recipe
 from lab.train import others as others_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
+from lab.train import units as units_recipe
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
-from lab.train.loop import Compute, whole
+from lab.train.loop import EVALUATE_EVERY, Compute, whole
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
+_LONG = 120  # sentences of the two stories that tell the loss of each minute, to the fifth
 HOURS = 12.0  # of narrated speech for the tokenizer
 LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
 
@@ -111,7 +113,7 @@ class Plan:
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
-        if RECIPES[name].make is not language and (odd := {"batch", "checkpointing"} & set(self.settings)):
+        if RECIPES[name].make is not language and (odd := {"batch", "checkpointing", "keep"} & set(self.settings)):
             raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
         steps = {"steps": self.steps} if self.steps else {}
         own = {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute, "settings": self.settings}
@@ -203,7 +205,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     if corpus in data.NARRATED:
         weights = language_recipe.weights(tokenizer, shard.tokens)
         stream = language_recipe.TokenStream(shard.tokens, shard.starts, weights)
-        stories = [narration.development_story(number, sentences=20) for number in range(8)]
+        stories = [narration.development_story(number, sentences=_LONG if number < 2 else 20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
         documents = shard.documents()
@@ -295,14 +297,44 @@ RECIPES = {
 RECIPES |= {name: Recipe(language, "stories", ("tokenizer",)) for name in VARIANTS}
 RECIPES["griffin-text"] = Recipe(language, "stories", ("tokenizer", "text-griffin"))
 RECIPES |= {name: Recipe(other, "stories", models, alone=not models) for name, models in others_recipe.MODELS.items()}
+SCHEDULES = {  # of all but the language models, which have one a preset; of the others' by the last part of their name
+    "tokenizer": tokenizer_recipe.SCHEDULE,
+    "encoder": tokenizer_recipe.ENCODER_SCHEDULE,
+    "head": tokenizer_recipe.CTC_HEAD_SCHEDULE,
+    "codec": codec_recipe.SCHEDULE,
+    "decoder": codec_recipe.DECODER_SCHEDULE,
+    "soundstorm": soundstorm_recipe.SCHEDULE,
+    "voice": soundstorm_recipe.SCHEDULE,
+    "units": units_recipe.SCHEDULE,
+    "durations": units_recipe.DURATION_SCHEDULE,
+}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
 WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder")
 
 
-def train(name: str, plan: Plan) -> dict[str, Any]:
-    """Train one model into the bundle and return its card. Raises LabError for a name without a recipe."""
+def settings(name: str, plan: Plan) -> dict[str, Any]:
+    """All settings that a run of `train` would have, of a tokenizer those of its first phase. Raises LabError as it
+    does."""
+    _known(name)
+    found: dict[str, Any] = {"log_every": plan.compute.log_every, "evaluate_every": EVALUATE_EVERY}
+    found |= {"checkpointing": False, "compile": False, "precision": "mixed"}
+    schedule = SCHEDULES.get(name) or SCHEDULES.get(name.rpartition("-")[2])
+    if schedule is None:
+        variant, batch = VARIANTS.get(name, Variant(name)), plan.settings.get("batch")
+        length = LENGTHS.get(variant.length or plan.length or "")
+        _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
+        found |= {"batch": size, "keep": language_recipe.KEPT} if RECIPES[name].make is language else {}
+    return found | asdict(schedule.lasting(plan.steps or schedule.steps)) | plan.settings
+
+
+def _known(name: str) -> None:
     if name not in RECIPES:
         raise LabError(f"there is no recipe for {name!r}; there are {', '.join(RECIPES)} and all")
+
+
+def train(name: str, plan: Plan) -> dict[str, Any]:
+    """Train one model into the bundle and return its card. Raises LabError for a name without a recipe."""
+    _known(name)
     recipe, fabric = RECIPES[name], plan.compute.fabric()
     plan = replace(plan, warm=plan.warm or recipe.part is not None)
     if not recipe.alone:

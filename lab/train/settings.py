@@ -23,6 +23,9 @@ KINDS: dict[str, type] = {
     "evaluate_every": int,  # steps
     "batch": int,  # pieces of a step, of the language models
     "checkpointing": bool,  # compute blocks again in the backward pass, to save memory
+    "compile": bool,  # blocks by torch.compile
+    "workers": int,  # processes that make batches ahead of training; 2 on a GPU, and else none
+    "keep": int,  # best checkpoints by held-out loss beside the last, for `lab choose`
     "precision": str,  # float32, or mixed: matrix products in bfloat16
 }
 SHORT = {"lr": "learning_rate"}
@@ -62,8 +65,11 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
-def write(path: Path, values: Mapping[str, Any]) -> None:
+def text(values: Mapping[str, Any]) -> str:
     """The settings among `values`, as TOML."""
-    lines = [f"{name} = {json.dumps(values[name])}\n" for name in KINDS if name in values]
+    return "".join(f"{name} = {json.dumps(values[name])}\n" for name in KINDS if name in values)
+
+
+def write(path: Path, values: Mapping[str, Any]) -> None:
     with replacing(path) as part:
-        part.write_text("".join(lines))
+        part.write_text(text(values))

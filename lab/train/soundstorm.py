@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from lab import windows
 from lab.corpora import Utterance
-from lab.corpora.shards import encode
+from lab.corpora.encoding import encode
 from lab.errors import LabError
 from lab.tokens import Tokenizer
 from lab.train.batches import positive, random_of, seed_of
@@ -27,6 +27,7 @@ from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import Codec, SoundStorm, SoundStormConfig, VoicePrompt
 from lab.voice.soundstorm import mask_codes
 
+SCHEDULE = Schedule(3000, learning_rate=2e-3, warmup=200, weight_decay=0.05)
 PROMPT = windows.SPEAKER_PROMPT  # tokens
 TARGET = (125, 250)  # tokens: 5 to 10 s, so that most of what a step computes is asked for, and not the prompt
 
@@ -58,7 +59,7 @@ def train(
     *,
     preset: str = "lab",
     vocabulary: int | None = None,
-    steps: int = 3000,
+    steps: int = SCHEDULE.steps,
     batch: int = 5,
     seed: int = 0,
     held_out: Sequence[Sequence[VoicePrompt]] = (),
@@ -83,7 +84,7 @@ def train(
         soundstorm,
         loss_of,
         batches(utterances, batch, levels, seed),
-        schedule=Schedule(steps, learning_rate=2e-3, warmup=min(200, steps // 4), weight_decay=0.05),
+        schedule=SCHEDULE.lasting(steps),
         folder=folder,
         evaluate=(lambda model: cross_entropies(model, test(0))) if test else None,
         seed=seed,

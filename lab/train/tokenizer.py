@@ -36,7 +36,9 @@ from lab.train.loop import Losses, Schedule, fit, learning, take_over
 Pair = tuple[Utterance, Utterance]
 
 STACK = 4  # log-mel frames a token
-ENCODER_STEPS, CTC_HEAD_STEPS = 5000, 3000
+SCHEDULE = Schedule(8000, learning_rate=1.6e-3, warmup=100, weight_decay=0.02)
+ENCODER_SCHEDULE = Schedule(5000, learning_rate=5e-4, warmup=100, weight_decay=0.02)
+CTC_HEAD_SCHEDULE = Schedule(3000, learning_rate=1e-3, warmup=100, weight_decay=0.05)
 SECONDS = 100.0  # of a batch's first readings, all together
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
 _AGREEMENT = 2.0  # weight of the agreement loss
@@ -242,9 +244,9 @@ def train(
     folder: Path,
     *,
     preset: str = "lab",
-    steps: int = 8000,
-    encoder_steps: int = ENCODER_STEPS,
-    ctc_head_steps: int = CTC_HEAD_STEPS,
+    steps: int = SCHEDULE.steps,
+    encoder_steps: int = ENCODER_SCHEDULE.steps,
+    ctc_head_steps: int = CTC_HEAD_SCHEDULE.steps,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
@@ -262,7 +264,7 @@ def train(
         take_over(tokenizer, begin)
     learner = Learner(tokenizer)
     options |= {"seed": seed, "evaluate": (lambda _: evaluate(tokenizer)) if evaluate else None}
-    schedule = Schedule(steps, learning_rate=1.6e-3, warmup=min(100, steps // 4), weight_decay=0.02)
+    schedule = SCHEDULE.lasting(steps)
     ramp = 400 if begin else 2000
     made = batches(pairs, size, seed, lambda step: _AGREEMENT * min(1.0, step / ramp) ** 2)
     phases = [fit(learner, loss_of, made, schedule=schedule, folder=folder / "whole", mixed=True, **options)]
@@ -354,7 +356,7 @@ def train_encoder(
     pairs: Sequence[Pair],
     folder: Path,
     *,
-    steps: int = ENCODER_STEPS,
+    steps: int = ENCODER_SCHEDULE.steps,
     size: int = 32,
     seed: int = 0,
     **options: Any,
@@ -364,7 +366,7 @@ def train_encoder(
     aligning = track(pairs, "aligning", console=console)
     labelled = [(one, pseudo_labels(tokenizer, one, other)) for one, other in aligning]
     made = encoder_batches(labelled, size, seed)
-    schedule = Schedule(steps, learning_rate=5e-4, warmup=min(100, steps // 4), weight_decay=0.02)
+    schedule = ENCODER_SCHEDULE.lasting(steps)
     with learning(tokenizer, Tokenizer.ENCODER):
         return fit(
             Encoder(tokenizer), loss_of, made, schedule=schedule, folder=folder, seed=seed, mixed=True, **options
@@ -421,14 +423,14 @@ def train_ctc_head(
     corpus: Sequence[Utterance],
     folder: Path,
     *,
-    steps: int = CTC_HEAD_STEPS,
+    steps: int = CTC_HEAD_SCHEDULE.steps,
     size: int = 48,
     seed: int = 0,
     **options: Any,
 ) -> dict[str, float]:
     """Train the CTC head of `tokenizer` in place, on the tokens and texts of a corpus. `options` are `fit`'s."""
     spelled = [(tokenizer.encode(u.samples()).clone(), torch.tensor(ctc.labels(u.text))) for u in corpus]
-    schedule = Schedule(steps, learning_rate=1e-3, warmup=min(100, steps // 4), weight_decay=0.05)
+    schedule = CTC_HEAD_SCHEDULE.lasting(steps)
     made = ctc_batches(spelled, size, seed)
     with learning(tokenizer, Tokenizer.CTC_HEAD):
         return fit(

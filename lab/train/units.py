@@ -19,6 +19,8 @@ from lab.tokens.mel import BANDS
 from lab.train.batches import crop, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit
 
+SCHEDULE = Schedule(4000, learning_rate=1e-3, warmup=200, weight_decay=0.02)
+DURATION_SCHEDULE = Schedule(1500, learning_rate=2e-3, warmup=100, weight_decay=0.02)
 STACK = 2  # log-mel frames of a frame of the encoder
 SECONDS = 8  # of a crop
 _TARGETS, _WIDTH = 1024, 16  # of the frozen codebook
@@ -61,7 +63,7 @@ def train_encoder(
     speech: Sequence[np.ndarray],
     folder: Path,
     *,
-    steps: int = 4000,
+    steps: int = SCHEDULE.steps,
     size: int = 16,
     seed: int = 0,
     **options: Any,
@@ -75,10 +77,16 @@ def train_encoder(
         return torch.from_numpy(np.stack([crop(_float(speech[row]), SECONDS * 16_000, random) for row in rows]))
 
     torch.manual_seed(seed_of(seed))
-    schedule = Schedule(steps, learning_rate=1e-3, warmup=min(200, steps // 4), weight_decay=0.02)
     learner = Learner(units)
     return fit(
-        learner, lambda model, x: model(x), batch, schedule=schedule, folder=folder, seed=seed, mixed=True, **options
+        learner,
+        lambda model, x: model(x),
+        batch,
+        schedule=SCHEDULE.lasting(steps),
+        folder=folder,
+        seed=seed,
+        mixed=True,
+        **options,
     )
 
 
@@ -114,13 +122,13 @@ def train_durations(
     documents: Sequence[tuple[Tensor, Tensor]],
     folder: Path,
     *,
-    steps: int = 1500,
+    steps: int = DURATION_SCHEDULE.steps,
     size: int = 16,
     seed: int = 0,
     **options: Any,
 ) -> dict[str, float]:
     """Train the predictor of `one_voice` in place, on units and durations (U,) of what one reader read."""
-    schedule = Schedule(steps, learning_rate=2e-3, warmup=min(100, steps // 4), weight_decay=0.02)
+    schedule = DURATION_SCHEDULE.lasting(steps)
     made = duration_batches(documents, size, seed)
     return fit(one_voice, duration_loss, made, schedule=schedule, folder=folder, seed=seed, **options)
 
