@@ -14,7 +14,7 @@ from lab.cli.app import answer, command
 from lab.console import console
 from lab.errors import LabError
 
-Set = Literal["stories", "narrated", "librispeech", "librispeech-long"]
+Set = Literal["stories", "development", "narrated", "librispeech", "librispeech-long"]
 
 
 class Table(StrEnum):

@@ -1,10 +1,11 @@
-"""lab train and push: models."""
+"""lab train, choose and push: models."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +25,7 @@ Model = Literal[
     "spiritlm-language", "spiritlm-base-language", "audiolm-semantic", "audiolm-coarse", "audiolm-fine",
 ]  # fmt: skip
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
+Set = Literal["development", "narrated", "librispeech", "librispeech-long"]  # no set that figures are of
 Length = Literal["30s", "1min", "2min", "4min", "16min"]
 
 
@@ -85,6 +87,9 @@ def train(
     accumulate: Annotated[int, typer.Option(help="Parts that a batch is divided into, to save memory.")] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves for TensorBoard, too.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Send them to Weights & Biases, too.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only print the settings that it would train with, for --config to take.")
+    ] = False,
     minutes: Annotated[
         float | None, typer.Option(help="Save and end after so many, with exit code 142; the same command goes on.")
     ] = None,
@@ -104,6 +109,10 @@ def train(
     plan = recipes.Plan(work, into, speech, narration, *given)
     several = {"all": recipes.WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
+    if show:
+        tables = {name: recipes.settings(name, plan) for name in names}
+        answer(tables, *(f"# {name}\n{run_settings.text(table)}".rstrip() for name, table in tables.items()))
+        return
     fabric = compute.fabric()
     with fabric.rank_zero_first():
         begin_bundle(plan, names)
@@ -123,6 +132,45 @@ def train(
                 "an honest word: a voice can be learnt from an hour, words from hundreds; the paper has 60,000 hours"
             )
         answer({"bundle": plan.bundle, "cards": cards})
+
+
+@command
+def choose(
+    model: Annotated[
+        Literal["griffin", "griffin30", "griffin-16min", "griffin-text", "transformer"],
+        typer.Argument(
+            help="A language model whose run kept checkpoints: five, unless --set keep said another number."
+        ),
+    ],
+    ears: Annotated[str, typer.Option(help="A recognizer and a language model of text: whisper:base.en,lm:PATH.")],
+    work: Annotated[Path, typer.Option(help="That of `lab train`.")] = Path("runs"),
+    into: Annotated[Path | None, typer.Option(help="The bundle that has the model. Left out: runs/bundle.")] = None,
+    set_: Annotated[Set, typer.Option("--set", help="The prompts that each goes on from.")] = "development",
+    minutes: Annotated[float, typer.Option(min=0, help="Of prompt and continuation together.")] = 4.0,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many prompts.")] = 16,
+    speech: Annotated[
+        Path | None, typer.Option(help="Of librispeech-long and narrated. The paper took LibriSpeech-Long's dev-clean.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps: where each computes.")] = None,
+) -> None:
+    """Put that kept checkpoint into the bundle whose continuations, written down, are the likeliest text."""
+    from lab.corpora import librispeech, narrated_folder
+    from lab.evaluate import ears as judges
+    from lab.evaluate import sets
+    from lab.train import choice
+
+    root, seconds = into or work / "bundle", 60 * minutes
+    folder = speech or (narrated_folder.find() if set_ == "narrated" else librispeech.find())
+    samples, listens = sets.examples(set_, count, seconds, folder), judges.load(ears, root)
+    words = ["lab", "choose", model, "--set", set_, "--minutes", f"{minutes:g}", "--count", str(count)]
+    command = shlex.join([*words, "--temperature", f"{temperature:g}", "--ears", judges.shown(ears)])
+    options: dict[str, Any] = {"temperature": temperature, "device": device, "command": command}
+    judged = choice.judge(model, work / model, root, samples, seconds, listens, **options)
+    card = choice.put(model, judged, root, {"command": command, "judges": listens.provenance()})
+    console.print(f"{model} in {root} is that of step {card['steps']}")
+    rows = [{"step": each.checkpoint.step, "perplexity": each.perplexity} for each in judged]
+    answer({"bundle": root, "step": card["steps"], "checkpoints": rows})
 
 
 @command

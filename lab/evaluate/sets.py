@@ -3,6 +3,7 @@
 | set | prompt | by default to |
 | --- | --- | --- |
 | stories | the first 10 s of held-out stories of the story world, read by held-out narrators | 4 min |
+| development | other such stories, for choices: no figure is measured on them | 4 min |
 | narrated | the first 10 s of such stories by human-like voices, `lab narrate FOLDER --held-out` | 4 min |
 | librispeech | the first 3 s of utterances of 10 s or more | 10 s |
 | librispeech-long | the first 10 s of readings of 3.5 min or more | 4 min |
@@ -21,21 +22,23 @@ import soundfile as sf
 
 from lab import audio
 from lab.audio import SAMPLE_RATE, Waveform
-from lab.corpora import folder, librispeech, librispeech_long, narrated_folder, narration, storyworld
+from lab.corpora import folder, librispeech, librispeech_long, narrated_folder, narration, splits, storyworld
 from lab.corpora.folder import shown
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Examples, Sound
 
-PROMPT_SECONDS = {"stories": 10.0, "narrated": 10.0, "librispeech": 3.0, "librispeech-long": 10.0}
+PROMPT_SECONDS = {"stories": 10.0, "development": 10.0, "narrated": 10.0, "librispeech": 3.0, "librispeech-long": 10.0}
 # Of prompt and continuation together.
 SECONDS = {
     "stories": 240.0,
+    "development": 240.0,
     "narrated": 240.0,
     "librispeech": 10.0,
     "librispeech-long": 240.0,
 }
 LONG = 210.0  # seconds of a reading of librispeech-long, at least
+_WATCHED = 100  # development stories that training is watched on, and more
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
 
@@ -51,8 +54,9 @@ def examples(name: str, count: int, seconds: float, speech: Path | None = None, 
     if not PROMPT_SECONDS[name] + 1 <= seconds < math.inf:
         least = f"the prompts of {name} last {PROMPT_SECONDS[name]:g} s"
         raise LabError(f"cannot go on to {seconds:g} s: {least}; give a second more at least")
-    if name == "stories":
-        return Examples(name, [_story(number, seconds, seed + number) for number in range(count)])
+    if name in ("stories", "development"):
+        first = splits.DEVELOPMENT[_WATCHED] if name == "development" else 0
+        return Examples(name, [_story(first + number, seconds, seed + number) for number in range(count)])
     if name == "narrated":
         return _narrated(speech, count, seconds, seed)
     found = _readings(name, speech)
