@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lab import machine
-from lab.bench import flat, gpu, passes, scan, step, story, throughput
+from lab.bench import flat, gpu, learn, passes, scan, shard, step, story, throughput
 from lab.bench.report import Asked, Report, Row, card, check_folder, report, table
 from lab.bench.timing import Spread
 from lab.errors import LabError
@@ -31,6 +31,8 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "train": (passes.train, dict(preset="tiny", B=2, T=32, rounds=3)),
     "throughput": (throughput.rows, dict(preset="tiny", lengths=(128, 256), budget=4e5, steps=2, rounds=3, product=64)),
     "latency": (throughput.latency, dict(preset="tiny", tokens=200)),
+    "learn": (learn.rows, dict(preset="tiny", lengths=(32,), rounds=2, steps=4)),
+    "shard": (shard.rows, dict(minutes=0.1, workers=(1,), ray=False)),
     "story": (story.rows, dict(seconds=2, rounds=1, processes=1)),
     "gpu": (gpu.rows, gpu.DRY),
 }

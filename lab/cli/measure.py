@@ -20,7 +20,9 @@ Measure = Literal[
     "seams", "making", "speed", "memory", "all",
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "stages", "differences", "page"]
-Bench = Literal["flat", "scan", "step", "prefill", "train", "throughput", "latency", "story", "gpu", "all", "card"]
+Bench = Literal[
+    "flat", "scan", "step", "prefill", "train", "throughput", "latency", "learn", "shard", "story", "gpu", "all", "card"
+]
 
 
 @command
