@@ -14,7 +14,7 @@ from torch import nn
 from lab.errors import LabError
 from lab.train import soundstorm as recipe
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt
-from lab.voice.conformer import attend_locally
+from lab.voice.conformer import attend_locally, local_mask
 from lab.voice.soundstorm import Pass, mask_codes, masked_after
 from lab.windows import Windowing
 from tests.spoken import voiced
@@ -88,7 +88,8 @@ def test_local_attention_is_masked_attention(prompt: int, length: int, span: int
     near = (at[:, None] - at).abs() <= span
     seen = torch.where(at[:, None] < prompt, at < prompt, near | (at < prompt))
     wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
-    torch.testing.assert_close(attend_locally(query, key, value, span, prompt), wanted)
+    mask = local_mask(len(query), query.shape[2] - prompt, span, prompt, query.device)
+    torch.testing.assert_close(attend_locally(query, key, value, span, prompt, mask), wanted)
 
 
 def test_far_tokens_do_not_matter(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:

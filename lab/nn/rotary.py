@@ -16,9 +16,17 @@ def rotate(x: Tensor, position: Tensor, dims: int | None = None) -> Tensor:
 
     Dimension i is paired with i + dims / 2.
     """
-    dims = x.shape[-1] if dims is None else dims
-    half = dims // 2
-    angle = position[..., None, None] * rotation_rates(half, x.device)  # (B, T, 1, half)
-    sin, cos = angle.sin().to(x.dtype), angle.cos().to(x.dtype)
-    a, b, rest = x.split([half, half, x.shape[-1] - dims], -1)
+    return rotate_by(x, *sin_cos(position, (x.shape[-1] if dims is None else dims) // 2))
+
+
+def sin_cos(position: Tensor, half: int) -> tuple[Tensor, Tensor]:
+    """What `rotate_by` needs of position (B, T), for all heads and layers: (B, T, 1, half) each."""
+    angle = position[..., None, None] * rotation_rates(half, position.device)
+    return angle.sin(), angle.cos()
+
+
+def rotate_by(x: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """`rotate` by angles that are known already."""
+    half, sin, cos = sin.shape[-1], sin.to(x.dtype), cos.to(x.dtype)
+    a, b, rest = x.split([half, half, x.shape[-1] - 2 * half], -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)

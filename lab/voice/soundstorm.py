@@ -19,7 +19,7 @@ from lab.errors import LabError
 from lab.nn.indices import as_indices
 from lab.nn.sampling import check_scale, exponential, sample
 from lab.presets import Presets
-from lab.voice.conformer import ConformerBlock
+from lab.voice.conformer import ConformerBlock, Layout
 
 CONFIDENCE_NOISE = 4.5  # MaskGIT's; SoundStorm does not say
 
@@ -93,8 +93,7 @@ class SoundStorm(nn.Module):
         acoustic = (nn.Embedding(config.codes + 1, config.width) for _ in range(config.levels))
         self.acoustic_embeddings = nn.ModuleList(acoustic)
         self.blocks = nn.ModuleList(
-            ConformerBlock(config.width, config.heads, config.kernel, config.expansion, config.span)
-            for _ in range(config.layers)
+            ConformerBlock(config.width, config.heads, config.kernel, config.expansion) for _ in range(config.layers)
         )
         self.output_weight = nn.Parameter(0.02 * torch.randn(config.levels, config.codes, config.width))
         self.output_bias = nn.Parameter(torch.zeros(config.levels, config.codes))
@@ -114,8 +113,9 @@ class SoundStorm(nn.Module):
             x = x + table(codes[..., number])
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
+        layout = Layout.of(x, positions, prompt, self.config.span, self.config.width // self.config.heads)
         for block in self.blocks:
-            x = block(x, positions, prompt)
+            x = block(x, layout)
         weight, bias = self.output_weight[level], self.output_bias[level]
         return torch.baddbmm(bias[:, None], x[:, prompt:], weight.transpose(1, 2))
 
