@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, overload
 
@@ -136,9 +136,7 @@ class SpeechSSM:
         options = {"windowing": SYNTHESIS} | options
         if isinstance(prompt, list | tuple):
             return self._generate(prompt, seconds, **options)
-        stream = self.stream(prompt, seconds, **options)
-        waveform = np.concatenate([chunk.waveform for chunk in stream])
-        return Story(waveform, torch.tensor(stream.tokens), stream.prompt_tokens, stream.seams, stream.timings)
+        return self._generate([prompt], seconds, alone=True, **options)[0]
 
     def _generate(
         self,
@@ -148,29 +146,33 @@ class SpeechSSM:
         windowing: Windowing | Growing,
         speaker: Any = None,
         seed: Any = 0,
+        alone: bool = False,
         **sampling: Any,
     ) -> list[Story]:
-        """The language model reads all rows at once, the voice speaks one after the other."""
+        """alone: the one prompt is no batch to the language model, nor to a hook on its logits."""
         speakers, seeds = (each if isinstance(each, list) else [each] * len(prompts) for each in (speaker, seed))
         if not len(prompts) == len(speakers) == len(seeds) > 0:
             counts = f"{len(prompts)} prompts, {len(speakers)} speakers and {len(seeds)} seeds"
             raise LabError(f"{counts} are no stories; give one speaker and seed, or one for each prompt")
-        began = time.perf_counter()
+        times = [time.perf_counter()]
         rows = [self._prepare(*pair) for pair in zip(prompts, speakers, strict=True)]
-        prepared = time.perf_counter()
-        generators = [generator_of(each, device=self.device) for each in seeds]
-        new = self._continue([tokens for tokens, _ in rows], seconds, generators, **sampling)
-        made = torch.stack(list(new), 1).cpu()  # (B, new tokens)
-        timings = {"prompt": prepared - began, "language": time.perf_counter() - prepared}
-        stories = []
-        for (prompt, voice), continuation, number in zip(rows, made, seeds, strict=True):
-            began, tokens = time.perf_counter(), torch.cat([prompt, continuation])
-            waveform = self.voice.speak(tokens, voice, number, windowing=windowing)
-            spent = {name: each / len(rows) for name, each in timings.items()}
-            spent["voice"] = time.perf_counter() - began
-            seams = self.voice.seams(len(tokens), windowing)
-            stories.append(Story(waveform, tokens, len(prompt), seams, spent))
-        return stories
+        times.append(time.perf_counter())
+        given: Any = [tokens for tokens, _ in rows]
+        generators: Any = [generator_of(each, device=self.device) for each in seeds]
+        if alone:
+            (given,), (generators,) = given, generators
+        new = list(self._continue(given, seconds, generators, **sampling))
+        made = torch.tensor([new]) if alone else torch.stack(new, 1).cpu()  # (B, new tokens)
+        tokens = [torch.cat([prompt, row]) for (prompt, _), row in zip(rows, made, strict=True)]
+        times.append(time.perf_counter())
+        spoken = self.voice.speak_all(tokens, [voice for _, voice in rows], seeds, windowing=windowing)
+        times.append(time.perf_counter())
+        spent = [(end - began) / len(rows) for began, end in pairwise(times)]
+        timings = dict(zip(("prompt", "language", "voice"), spent, strict=True))
+        return [
+            Story(waveform, story, len(prompt), self.voice.seams(len(story), windowing), dict(timings))
+            for waveform, story, (prompt, _) in zip(spoken, tokens, rows, strict=True)
+        ]
 
     def stream(
         self,

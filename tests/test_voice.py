@@ -175,6 +175,22 @@ def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     torch.testing.assert_close(several[0], greedy[0])
 
 
+def test_rows_of_several_speakers_are_as_each_is_alone(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
+    other = VoicePrompt(prompt.tokens.flip(0), prompt.codes.flip(0), prompt.timbre)
+    tokens = torch.tensor([stream_of(20), stream_of(20)[::-1]])
+    seen: list[torch.Tensor] = []
+    hook = soundstorm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][:, :75].clone()))
+    rows = soundstorm.generate(tokens, [prompt, other], [seeded(3), seeded(4)])
+    hook.remove()
+    assert torch.equal(seen[-1], torch.stack([prompt.codes[:, :3], other.codes[:, :3]]))
+    for row, own, voice, seed in zip(rows, tokens, (prompt, other), (3, 4), strict=True):
+        assert torch.equal(row, soundstorm.generate(own, voice, seeded(seed)))
+    short = VoicePrompt(prompt.tokens[:70], prompt.codes[:70], prompt.timbre)
+    for odd in ([prompt, short], [prompt] * 3):
+        with pytest.raises(LabError, match="voice prompts of .* for 2 rows; give one, or one for each, of one length"):
+            soundstorm.generate(tokens, odd, seeded())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -283,6 +299,22 @@ def test_speak_is_stream(synthesizer: Synthesizer, prompt: VoicePrompt, fade: in
     whole = synthesizer.speak(torch.tensor(tokens), prompt, **options)
     assert np.array_equal(np.concatenate(pieces), whole) and len(whole) == 640 * 230
     assert not np.array_equal(whole, synthesizer.speak(tokens, prompt, **(options | {"seed": 6})))
+
+
+def test_windows_are_filled_in_side_by_side(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:
+    """Two at a time, of all sequences; the last of each is shorter, and as its window is alone."""
+    other = VoicePrompt(prompt.tokens.flip(0), prompt.codes.flip(0), prompt.timbre.flip(0))
+    sequences = [stream_of(130), [], stream_of(150), torch.tensor(stream_of(70))]
+    options = {"windowing": SHORT, "iterations": (2, 1, 1)}
+    rows: list[tuple[int, ...]] = []
+    hook = synthesizer.soundstorm.register_forward_pre_hook(lambda _, inputs: rows.append(tuple(inputs[0].shape)))
+    spoken = synthesizer.speak_all(sequences, [prompt, other, other, prompt], [1, 2, 3, 4], **options)
+    hook.remove()
+    # of 130 tokens 60, 60 and 50 of them, of 150 three of 60 and 30, of 70 60 and 30
+    assert rows[::4] == [(2, 135)] * 3 + [(1, 125), (2, 105)]
+    for whole, tokens, voice, seed in zip(spoken, sequences, (prompt, other, other, prompt), (1, 2, 3, 4), strict=True):
+        pieces = synthesizer.stream(list(tokens), voice, seed, **options)
+        assert np.array_equal(whole, np.concatenate(list(pieces))) and len(whole) == 640 * len(tokens)
 
 
 def test_fade_is_near_seams(synthesizer: Synthesizer, prompt: VoicePrompt) -> None:

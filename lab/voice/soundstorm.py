@@ -123,8 +123,8 @@ class SoundStorm(nn.Module):
     def generate(
         self,
         tokens: Tensor | Sequence[int],
-        prompt: VoicePrompt,
-        generator: torch.Generator,
+        prompt: VoicePrompt | list[VoicePrompt],
+        generator: torch.Generator | list[torch.Generator],
         *,
         known: Tensor | None = None,
         iterations: Sequence[int] | None = None,
@@ -134,7 +134,9 @@ class SoundStorm(nn.Module):
     ) -> Tensor:
         """Semantic tokens (T,) or (B, T) -> their codes (T, Q) or (B, T, Q), the prompt's not among them.
 
-        `known` are the codes of the first levels (T, q) or (B, T, q) where they need not be predicted.
+        A batch has one prompt for all, or a list of as many frames each, and one generator for all, or a list: a row
+        then draws as it does alone. `known` are the codes of the first levels (T, q) or (B, T, q) where they need not
+        be predicted.
 
         `iterations` passes for each level, by default (16, 1, ..., 1); the last of each is greedy. After pass
         i of I the floor(F cos(pi/2 i/I)) frames of least confidence are masked again. Confidence is the
@@ -143,15 +145,20 @@ class SoundStorm(nn.Module):
         Raises LabError for tokens, codes, iterations, a temperature or a noise that do not fit.
         """
         config, device = self.config, self.output_bias.device
-        prompt, iterations = self.check_options(prompt, iterations, temperature, noise)
+        iterations = self.check_options(iterations, temperature, noise)
+        prompts = [self.check_prompt(each) for each in (prompt if isinstance(prompt, list) else [prompt])]
         tokens = as_indices(tokens, config.tokens, "semantic token")
         if tokens.ndim not in (1, 2) or not tokens.numel():
             raise LabError(f"semantic tokens must be (T,) or (B, T), 1 or more, not {tuple(tokens.shape)}")
         new = tokens if tokens.ndim == 2 else tokens[None]
-        (rows, frames), ahead = new.shape, len(prompt.codes)
-        semantic = torch.cat([prompt.tokens.expand(rows, -1).to(device), new.to(device)], 1)
+        (rows, frames), ahead = new.shape, len(prompts[0].codes)
+        if len(prompts) not in (1, rows) or any(len(each.codes) != ahead for each in prompts):
+            found = [len(each.codes) for each in prompts]
+            raise LabError(f"voice prompts of {found} frames for {rows} rows; give one, or one for each, of one length")
+        first = torch.stack([each.tokens for each in prompts]).expand(rows, -1)
+        semantic = torch.cat([first.to(device), new.to(device)], 1)
         codes = torch.full((rows, ahead + frames, config.levels), self.mask, device=device)
-        codes[:, :ahead] = prompt.codes[:, : config.levels].to(device)
+        codes[:, :ahead] = torch.stack([each.codes[:, : config.levels] for each in prompts]).to(device)
         target = codes[:, ahead:]  # a view: what is written here the model sees
         given = 0
         if known is not None:
@@ -181,24 +188,26 @@ class SoundStorm(nn.Module):
                     on_pass(Pass(level, number, target[0].clone(), masked[0], confidence[0], logits[0].argmax(-1)))
         return target if tokens.ndim == 2 else target[0]
 
-    def check_options(
-        self, prompt: VoicePrompt, iterations: Sequence[int] | None, temperature: float, noise: float
-    ) -> tuple[VoicePrompt, tuple[int, ...]]:
-        """The prompt as int64, and the iterations. Raises LabError for options of `generate` that do not fit."""
+    def check_options(self, iterations: Sequence[int] | None, temperature: float, noise: float) -> tuple[int, ...]:
+        """The iterations. Raises LabError for options of `generate` that do not fit."""
         check_scale("temperature", temperature)
         check_scale("noise", noise)
         levels = self.config.levels
         iterations = (16, *[1] * (levels - 1)) if iterations is None else tuple(iterations)
         if len(iterations) != levels or not all(isinstance(n, (int, np.integer)) and n > 0 for n in iterations):
             raise LabError(f"iterations {iterations}: give {levels} integers, 1 or more each")
+        return iterations
+
+    def check_prompt(self, prompt: VoicePrompt) -> VoicePrompt:
+        """The same as int64. Raises LabError for a prompt that is not this model's."""
         if not isinstance(prompt, tuple) or len(prompt) not in (2, 3):
             raise LabError(f"a voice prompt is tokens, codes and a timbre, not {type(prompt).__name__}")
         tokens = as_indices(prompt[0], self.config.tokens, "semantic token")
-        codes = as_indices(prompt[1], self.config.codes, "code")
+        codes, levels = as_indices(prompt[1], self.config.codes, "code"), self.config.levels
         if tokens.ndim != 1 or codes.ndim != 2 or len(codes) != len(tokens) or codes.shape[1] < levels:
             shapes = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
             raise LabError(f"a voice prompt of {shapes}; give (T,) and (T, {levels} or more)")
-        return VoicePrompt(tokens, codes, *prompt[2:]), iterations
+        return VoicePrompt(tokens, codes, *prompt[2:])
 
 
 def masked_after(frames: int, number: int, passes: int) -> int:

@@ -7,6 +7,8 @@ they are joined in the middle of those. Memory is that of one window.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,22 @@ from lab.protocols import Codec
 from lab.voice.soundstorm import Pass, SoundStorm, VoicePrompt
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
+TEMPERATURE, NOISE = 0.7, 1.0  # lower than MaskGIT's 1 and 4.5, with which this small voice speaks less clearly
+ROWS = 2  # windows side by side: two threads share their work better than that of one
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
+
+
+class _Part(NamedTuple):
+    """A window of one of several sequences."""
+
+    sequence: int
+    number: int
+    window: windows.Window
+    tokens: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.tokens)
 
 
 class Synthesizer:
@@ -56,13 +73,42 @@ class Synthesizer:
         timbre = self.codec.timbre(samples[:, before * TOKEN_HOP : (before + length) * TOKEN_HOP])[0]
         return VoicePrompt(tokens.cpu(), codes.cpu(), timbre.cpu())
 
-    def speak(
-        self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: object
-    ) -> np.ndarray:
+    def speak(self, tokens: Sequence[int] | Tensor, prompt: VoicePrompt, seed: int = 0, **options: Any) -> np.ndarray:
         """Tokens (T,) -> waveform (640 T,): `stream` with all pieces in one."""
-        indices = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
-        pieces = self.stream(indices.tolist(), prompt, seed, **options)  # type: ignore[arg-type]
-        return np.concatenate([np.zeros(0, np.float32), *pieces])
+        return self.speak_all([tokens], [prompt], [seed], **options)[0]
+
+    def speak_all(
+        self,
+        sequences: Sequence[Sequence[int] | Tensor],
+        prompts: Sequence[VoicePrompt],
+        seeds: Sequence[int],
+        *,
+        windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS,
+        fade: int = FADE,
+        on_pass: Callable[[Pass], None] | None = None,
+        **options: Any,
+    ) -> list[np.ndarray]:
+        """`speak` for any number of sequences, each with its prompt and its seed. The options are those of `stream`.
+
+        Windows of one length, whichever sequence they are of, are filled in ROWS at a time; with `on_pass` one by one.
+        """
+        self._check_fade(fade, windowing)
+        parts = []
+        for sequence, tokens in enumerate(sequences):
+            indices = as_indices(tokens, self.soundstorm.config.tokens, "semantic token")
+            cut = windows.stream(indices.tolist(), *windowing)
+            parts += [_Part(sequence, number, *part) for number, part in enumerate(cut)]
+        parts.sort(key=lambda part: -part.length)  # of one sequence and equal windows: in order, the last is shorter
+        prompts, rows = [self.soundstorm.check_prompt(prompt) for prompt in prompts], 1 if on_pass else ROWS
+        pieces: list[dict[int, np.ndarray]] = [{} for _ in sequences]
+        for _, group in groupby(parts, lambda part: part.length):
+            alike = list(group)
+            for batch in (alike[at : at + rows] for at in range(0, len(alike), rows)):
+                rendered = self._render(batch, prompts, seeds, fade, on_pass=on_pass, **options)
+                for part, piece in zip(batch, rendered, strict=True):
+                    pieces[part.sequence][part.number] = piece
+        in_order = ([each[number] for number in range(len(each))] for each in pieces)
+        return [np.concatenate(list(audio.stitch(each, fade))) for each in in_order]
 
     def stream(
         self,
@@ -73,40 +119,56 @@ class Synthesizer:
         windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS,
         fade: int = FADE,
         iterations: Sequence[int] | None = None,
-        temperature: float = 0.7,
-        noise: float = 1.0,
+        temperature: float = TEMPERATURE,
+        noise: float = NOISE,
         on_pass: Callable[[Pass], None] | None = None,
     ) -> Iterator[np.ndarray]:
         """Pieces of the waveform as tokens arrive, 640 samples a token in all, `fade` samples behind.
-
-        `temperature` and `noise` are lower than MaskGIT's 1 and 4.5, with which this small voice speaks less clearly.
 
         `windowing` in tokens: smaller windows speak sooner and have more seams. `fade` in samples, even: the
         length of the equal-power cross-fade around each seam; 0 is the paper's cut. Window k draws from
         (seed, k) alone, so the same tokens give the same samples however they arrive. The rest, and what raises
         LabError, as in `SoundStorm.generate`.
         """
+        self._check_fade(fade, windowing)
+        generator_of(seed)  # what is wrong is said before the first token is drawn
+        prompt = self.soundstorm.check_prompt(prompt)
+        iterations = self.soundstorm.check_options(iterations, temperature, noise)
+        options: dict[str, Any] = dict(iterations=iterations, temperature=temperature, noise=noise, on_pass=on_pass)
+        cut = enumerate(windows.stream(tokens, *windowing))
+        parts = (_Part(0, number, *part) for number, part in cut)
+        return audio.stitch((self._render([part], [prompt], [seed], fade, **options)[0] for part in parts), fade)
+
+    def _render(
+        self,
+        batch: list[_Part],
+        prompts: Sequence[VoicePrompt],
+        seeds: Sequence[int],
+        fade: int,
+        *,
+        temperature: float = TEMPERATURE,
+        noise: float = NOISE,
+        **options: Any,
+    ) -> list[np.ndarray]:
+        """Windows of one length -> what is kept of each, with half a fade at its seams. Prompts and seeds are those of
+        all sequences."""
+        codes = self.soundstorm.generate(
+            torch.tensor([part.tokens for part in batch]),
+            [prompts[part.sequence] for part in batch],
+            [generator_of(seeds[part.sequence], part.number) for part in batch],
+            temperature=temperature,
+            noise=noise,
+            **options,
+        )
+        return [
+            self.decode(found, prompts[part.sequence].timbre)[part.window.scaled(TOKEN_HOP).kept(fade // 2)]
+            for part, found in zip(batch, codes, strict=True)
+        ]
+
+    def _check_fade(self, fade: int, windowing: windows.Windowing | windows.Growing) -> None:
         if not isinstance(fade, int) or fade % 2 or not 0 <= fade <= windowing[1] * TOKEN_HOP:
             most = f"the windows share {windowing[1] * TOKEN_HOP}"
             raise LabError(f"a cross-fade of {fade} samples: give an even number, 0 or more; {most}")
-        generator_of(seed)  # what is wrong is said before the first token is drawn
-        prompt, passes = self.soundstorm.check_options(prompt, iterations, temperature, noise)
-        parts = windows.stream(tokens, *windowing)
-
-        def rendered() -> Iterator[np.ndarray]:
-            for index, (window, items) in enumerate(parts):
-                codes = self.soundstorm.generate(
-                    items,
-                    prompt,
-                    generator_of(seed, index),
-                    iterations=passes,
-                    temperature=temperature,
-                    noise=noise,
-                    on_pass=on_pass,
-                )
-                yield self.decode(codes, prompt.timbre)[window.scaled(TOKEN_HOP).kept(fade // 2)]
-
-        return audio.stitch(rendered(), fade)
 
     def decode(self, codes: Tensor, timbre: Tensor | None) -> np.ndarray:
         """Codes (T, q) and a timbre (C,) -> waveform (640 T,). Not the prompt's: its end is no neighbour of the first
