@@ -36,9 +36,11 @@ def peak() -> float | None:
     return next((rate for gpu, (rate, _) in GPUS.items() if gpu in found), None)
 
 
-def fast_bf16() -> bool:
-    """Whether matrix products in bfloat16 are faster here than in float32, and not emulated."""
-    return torch.cuda.is_bf16_supported(False) if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+def fast_bf16(device: str = "") -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32, and not emulated: on a type of device, or by default
+    on the GPU where there is one, else the CPU."""
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    return torch.cuda.is_bf16_supported(False) if on_gpu else torch.cpu._is_avx512_bf16_supported()
 
 
 def keep_freed_memory() -> bool:

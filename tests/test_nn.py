@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lab.errors import LabError
 from lab.nn import ConvNeXtBlock, RMSNorm, VectorQuantizer, attend
 from lab.nn.convnext import DepthwiseConv
+from lab.nn.linear import Linear
 from lab.nn.rotary import rotate
 from lab.nn.sampling import check_scale, generator_of, sample
 
@@ -38,6 +39,19 @@ def test_depthwise_convolution_is_conv1d(B: int, T: int, width: int, half: int) 
     assert layer.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad[:, 0], weight.grad, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_linear_layer_rounds_its_factors_where_nothing_learns(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr("lab.machine.fast_bf16", lambda device: fast)
+    for bias in (True, False):
+        layer, x = Linear(48, 24, bias), seeded(2, 7, 48)
+        exact = torch.nn.Linear.forward(layer, x).detach()
+        assert torch.equal(layer(x), exact)  # with a gradient
+        with torch.no_grad():
+            y = layer(x)
+        assert y.dtype == torch.float32 and torch.equal(y, exact) is not fast
+        assert float((y - exact).norm() / exact.norm()) < 5e-3
 
 
 def test_a_block_begins_near_the_identity_and_reaches_half_a_kernel() -> None:

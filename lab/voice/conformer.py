@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lab.nn import RMSNorm, attend
 from lab.nn.convnext import DepthwiseConv
+from lab.nn.linear import Linear
 from lab.nn.rotary import rotate_by, sin_cos
 
 
@@ -56,7 +57,7 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, width: int, expansion: int):
         wide = expansion * width
-        super().__init__(RMSNorm(width), nn.Linear(width, wide), nn.SiLU(), nn.Linear(wide, width))
+        super().__init__(RMSNorm(width), Linear(width, wide), nn.SiLU(), Linear(wide, width))
 
 
 class Convolution(nn.Module):
@@ -64,9 +65,9 @@ class Convolution(nn.Module):
 
     def __init__(self, width: int, kernel: int):
         super().__init__()
-        self.norm, self.glu = RMSNorm(width), nn.Linear(width, 2 * width)
+        self.norm, self.glu = RMSNorm(width), Linear(width, 2 * width)
         self.depthwise, self.depthwise_norm = DepthwiseConv(width, kernel), RMSNorm(width)
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(F.silu(self.depthwise_norm(self.depthwise(F.glu(self.glu(self.norm(x)), -1)))))
@@ -79,8 +80,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = RMSNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         query, key, value = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, F, H, D / H)
