@@ -22,6 +22,7 @@ from lab.language import (
     SpeechTransformer,
     TransformerConfig,
     decode,
+    fused,
     state_bytes,
 )
 from lab.language import transformer as transformer_module
@@ -336,6 +337,24 @@ def test_configs_go_through_json_and_name_what_is_wrong() -> None:
     ):
         with pytest.raises(LabError, match=message):
             bad()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_gate_in_one_pass_is_gelu_times_the_value(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Of halves of one tensor and of two, by any number of threads; with a gradient it is torch's."""
+    monkeypatch.setattr(fused, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    both = 4 * torch.randn(2, 7, 26, generator=torch.Generator().manual_seed(0))
+    both[0, 0, :4] = torch.tensor([0.0, 60.0, -60.0, math.nan])
+    halves, apart = both.chunk(2, -1), (both[..., :13].clone(), both[..., 13:])
+    wanted = F.gelu(halves[0], approximate="tanh") * halves[1]
+    with torch.no_grad():
+        for gate, value in (halves, apart, tuple(part[:, -1:] for part in halves)):
+            y = fused.gated(gate, value)
+            torch.testing.assert_close(y, wanted[:, -gate.shape[1] :], atol=4e-6, rtol=4e-6, equal_nan=True)
+        assert fused.gated(*(part.bfloat16() for part in halves)).dtype == torch.bfloat16
+    gate = halves[0].clone().requires_grad_()
+    assert fused.gated(gate, halves[1]).requires_grad
 
 
 @pytest.mark.parametrize(("kind", "shortest", "longest"), [("paper", 13.1, 1386), ("recurrentgemma", 1.64, 173.2)])

@@ -73,6 +73,14 @@ def test_rms_norm() -> None:
     torch.testing.assert_close(norm(x), torch.tensor([[2.4, -1.6, 0.0, 0.0]]))
 
 
+def test_rms_norm_is_the_same_where_nothing_learns() -> None:
+    norm, x = RMSNorm(24), torch.cat([seeded(2, 5, 24), 1e-3 * seeded(2, 5, 24), torch.zeros(2, 1, 24)], 1)
+    norm.scale.data = seeded(24, seed=1)
+    with torch.no_grad():
+        y = norm(x.mT.contiguous().mT)
+    torch.testing.assert_close(y, norm(x).detach(), atol=2e-6, rtol=2e-6)
+
+
 def test_rms_norm_in_half_precision_has_statistics_in_single() -> None:
     """The squares of 300 and more are beyond what half precision holds."""
     y = RMSNorm(8)(torch.full((1, 8), 1000.0, dtype=torch.float16))

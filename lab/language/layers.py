@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab.language.config import GriffinConfig, TransformerConfig
+from lab.language.fused import gated
 from lab.nn.attention import attend
 from lab.nn.rotary import rotate
 from lab.recurrence import causal_conv1d, rg_lru
@@ -66,8 +67,7 @@ class GeGLU(nn.Module):
         self.down = linear(hidden, width, bias, gain=2 / layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.up(x).chunk(2, -1)
-        return self.down(F.gelu(gate, approximate="tanh") * value)
+        return self.down(gated(*self.up(x).chunk(2, -1)))
 
 
 class BlockDiagonal(nn.Module):
@@ -136,7 +136,7 @@ class RecurrentBlock(nn.Module):
         input_gate, recurrence_gate = (logits.float().sigmoid() for logits in self.gates(branch))
         decay = F.softplus(self.lambda_.float())
         h, hidden = rg_lru(branch, input_gate, recurrence_gate, decay, hidden, reset)
-        return self.out(F.gelu(self.y(x), approximate="tanh") * h), RecurrentState(conv, hidden)
+        return self.out(gated(self.y(x), h)), RecurrentState(conv, hidden)
 
 
 class MultiQueryAttention(nn.Module):

@@ -16,6 +16,7 @@ import torch
 from numba import njit, typeof
 from torch import Tensor
 
+from lab.language.fused import gelu, sigmoid
 from lab.language.griffin import GriffinState
 from lab.language.layers import AttentionState, RecurrentState
 from lab.language.packed import Packed, stacked
@@ -24,19 +25,7 @@ from lab.nn.rotary import rotation_rates
 from lab.recurrence.compiled import KERNEL, SUMS, compiling, jit
 from lab.recurrence.cpu import ONE, POWER, ZERO, decay_and_norm
 
-GELU, CUBE = np.float32(2 * 0.7978845608), np.float32(0.044715)  # gelu_tanh(v) = v sigmoid(GELU (v + CUBE v^3))
 EPS = np.float32(1e-6)
-
-
-@njit(inline="always")
-def _sigmoid(v):
-    e, _ = decay_and_norm(-abs(v))
-    return (ONE if v >= ZERO else e) / (ONE + e)
-
-
-@njit(inline="always")
-def _gelu(v):
-    return v * _sigmoid(GELU * (v + CUBE * v * v * v))
 
 
 @njit(inline="always")
@@ -114,13 +103,13 @@ def _recur(length, gates, decay, entered, branch, hidden, y):
         i, r, x, h, beside, y_b = gates[b, :L], gates[b, L:], branch[b], hidden[b], entered[b], y[b]
         if length[b] == 0:
             for c in range(L):
-                h[c] = _sigmoid(i[c]) * x[c]
+                h[c] = sigmoid(i[c]) * x[c]
         else:
             for c in range(L):
-                a, norm = decay_and_norm(-POWER * _sigmoid(r[c]) * decay[c])
-                h[c] = a * h[c] + norm * _sigmoid(i[c]) * x[c]
+                a, norm = decay_and_norm(-POWER * sigmoid(r[c]) * decay[c])
+                h[c] = a * h[c] + norm * sigmoid(i[c]) * x[c]
         for c in range(L):
-            y_b[c] = _gelu(beside[c]) * h[c]
+            y_b[c] = gelu(beside[c]) * h[c]
 
 
 @jit(**KERNEL)
@@ -205,7 +194,7 @@ def _step(weights, heads, rates, tokens, length, state):
         for b in range(B):
             gate, value, y = both[b, :wide], both[b, wide:], inner[b]
             for n in range(wide):
-                y[n] = _gelu(gate[n]) * value[n]
+                y[n] = gelu(gate[n]) * value[n]
         _product(down, layer, inner, x, True)
     _norm(x, norm, normed)
     _product(embedding, 0, normed, logits, False)

@@ -15,5 +15,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_grad_enabled():
+            # in half the passes over memory
+            over = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+            return (x * over).mul_(1 + self.scale)
         normed = nn.functional.rms_norm(x.float(), x.shape[-1:], 1 + self.scale.float(), self.eps)
         return normed.to(x.dtype)
