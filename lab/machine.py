@@ -37,8 +37,10 @@ def peak() -> float | None:
 
 
 def fast_bf16(device: str = "") -> bool:
-    """Whether matrix products in bfloat16 are faster than in float32, and not emulated: on a type of device, or by default
-    on the GPU where there is one, else the CPU."""
+    """Whether matrix products in bfloat16 are faster than in float32, and not emulated.
+
+    device: its type, by default that of the GPU where there is one.
+    """
     on_gpu = device != "cpu" and torch.cuda.is_available()
     return torch.cuda.is_bf16_supported(False) if on_gpu else torch.cpu._is_avx512_bf16_supported()
 

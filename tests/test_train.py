@@ -92,7 +92,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_mixed_precision_is_for_chips_that_have_it(fast: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.machine.fast_bf16", lambda: fast)
+    monkeypatch.setattr("lab.machine.fast_bf16", lambda *_: fast)
     network, seen = model(), set()
     network[0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     fit(network, loss_of, batches, schedule=Schedule(3), folder=tmp_path, mixed=True)

@@ -118,8 +118,8 @@ def test_generate(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     codes = soundstorm.generate(tokens, prompt, seeded(), on_pass=passes.append)
     hook.remove()
     assert codes.shape == (30, 3) and codes.min() >= 0 and codes.max() < 16
-    assert [(p.level, p.number) for p in passes] == [(0, n) for n in range(1, 17)] + [(1, 1), (2, 1)]
-    assert [int(p.masked.sum()) for p in passes] == [masked_after(30, n, 16) for n in range(1, 17)] + [0, 0]
+    assert [(p.level, p.number) for p in passes] == [(0, n) for n in range(1, 9)] + [(1, 1), (2, 1)]
+    assert [int(p.masked.sum()) for p in passes] == [masked_after(30, n, 8) for n in range(1, 9)] + [0, 0]
     for codes_in in seen:
         assert torch.equal(codes_in[0, :75], prompt.codes[:, :3])  # frozen in every pass
     for known, codes_in in zip(passes, seen[1:], strict=False):

@@ -125,7 +125,7 @@ def spoken(utterances: Iterable[Utterance], tokenizer: Tokenizer, codec: Codec) 
 def batches(utterances: Sequence[Sequence[VoicePrompt]], size: int, levels: int, seed: int) -> Callable[[int], Batch]:
     """Step -> batch of `size` rows of one length. Low levels are asked for more often: 1 / level^2.
 
-    The first level holds what is said and is filled in 16 passes. Each but the first is read off in a single pass, so
+    The first level holds what is said and is filled in several passes. Each other one is read off in a single pass, so
     that it is hidden whole. Codes of its own level around it would tell little more.
 
     A speaker is drawn with the square root of how long he speaks: many speakers with a minute each teach how voices
