@@ -38,9 +38,21 @@ def run(program: str, **env: str) -> str:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_torchs_threads_stays(threads: int) -> None:
-    program = SCAN + f"torch.set_num_threads({threads}); scan(); print(torch.get_num_threads()); scan()\n"
-    assert run(program + "print(torch.get_num_threads())").split() == [str(threads)] * 2
+def test_kernels_have_no_threads_beside_torchs(threads: int) -> None:
+    """In a fresh process: torch has as many as before, and all of them together work so many times as long as the first.
+
+    CPU time over CPU time: other processes, which take wall time, change nothing.
+    """
+    program = f"""{SCAN}
+import time
+torch.set_num_threads({threads}); scan(); print(torch.get_num_threads())
+one, every = time.thread_time(), time.process_time()
+for _ in range(30):
+    scan()
+print((time.process_time() - every) / (time.thread_time() - one), torch.get_num_threads())
+"""
+    before, busy, after = run(program).split()
+    assert (before, after) == (str(threads), str(threads)) and float(busy) < {1: 1.1, 2: 2.4}[threads]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch brings GNU's OpenMP on Linux alone")

@@ -128,8 +128,10 @@ def speak(
     """Semantic tokens to speech, in anyone's voice."""
     check_apart(output, tokens, speaker)
     with writer_of(output) as writer:
+        from lab import machine
         from lab.speech import SpeechSSM
 
+        machine.keep_freed_memory()
         ssm = SpeechSSM.load(device=device)
         sequence = load_tokens(tokens, ssm.tokenizer.vocabulary)
         reference = ssm.prepare_prompt(speaker, "the speaker")
