@@ -64,6 +64,8 @@ ASKED = {
         ("`lab story` in a new process", "", Asked("at most", 3.0, 1.5)),
         ("silence", "", Asked("at most", 0, 0)),
         ("speech of", "", Asked("at least", 10, 20)),
+        ("import of lab.speech", "", Asked("at most", 2.0, 1.0)),
+        ("resident memory, most above", "", Asked("at most", 10, 2)),
     ],
     "gpu": [
         ("rg_lru forward (2, 16, 32) float32, auto", "copy", Asked("at least", 0.5, 0.8)),
@@ -121,6 +123,13 @@ def test_silence_is_what_a_listener_waits_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(story.time, "perf_counter", lambda: next(arrivals))
     chunks = [SimpleNamespace(seconds=seconds) for seconds in (2.0, 5.0, 6.0)]
     assert story.listened(chunks, 100.0) == (6.0, 9.0, 3.0)  # type: ignore[arg-type]
+
+
+def test_memory_is_what_grows_after_the_first_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter((7e6, 9e6, 8e6))
+    monkeypatch.setattr(story, "resident", lambda: next(looks))
+    chunks = [SimpleNamespace(seconds=seconds) for seconds in (20.0, 59.0, 60.0, 90.0, 130.0)]
+    assert story.grown(chunks, 60.0) == 2.0  # type: ignore[arg-type]
 
 
 def test_bytes_of_the_recurrence_are_those_of_its_tensors() -> None:
@@ -236,7 +245,7 @@ def test_loss_by_steps_is_the_loss_of_the_model() -> None:
 
 def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter(range(100, 200))
-    monkeypatch.setattr(flat, "_resident", lambda: next(looks) * 1_000_000)
+    monkeypatch.setattr(flat, "resident", lambda: next(looks) * 1_000_000)
     rows = flat.rows("tiny", tokens=100, window=2, rounds=1, every=10)
     (row,) = (row for row in rows if row.unit == "MB")
     assert row.ours.median == 9 and row.met == "no"  # after tokens 20, 30 ... 100, from token 10 on

@@ -39,7 +39,7 @@ def run(program: str, **env: str) -> str:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_kernels_have_no_threads_beside_torchs(threads: int) -> None:
-    """In a fresh process: torch has as many as before, and all of them together work so many times as long as the first.
+    """In a fresh process: torch has as many as before, and all together work at most so many times as long as one.
 
     CPU time over CPU time: other processes, which take wall time, change nothing.
     """

@@ -43,13 +43,13 @@ def rows(
         if position == marks[0]:
             kept = {mark: story.state for mark in marks}  # room for all that comes, before memory is looked at
             gc.collect()
-            memory, before = [_resident()], time.perf_counter()
+            memory, before = [resident()], time.perf_counter()
             continue
         if position in kept:
             for held, new in zip(tree_leaves(kept[position]), tree_leaves(story.state), strict=True):
                 held.copy_(new)
         if memory and (position % every == 0 or position == tokens):
-            memory.append(_resident())
+            memory.append(resident())
     took = (time.perf_counter() - before) / (tokens - marks[0])
 
     packed = pack(model)
@@ -82,5 +82,6 @@ def rows(
     ]
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process that are in memory."""
     return psutil.Process().memory_info().rss

@@ -1,4 +1,4 @@
-"""A story as whoever asked for it waits for it: seconds to its first sound, whether it goes on in time, its speed."""
+"""A story as whoever asked for it waits for it: its first sound, whether it goes on in time, its speed and memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from lab.bench.flat import resident
 from lab.bench.report import Asked, Row
 from lab.bench.timing import Spread, exactly, spread
 from lab.errors import LabError
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from lab.speech import Chunk
 
 FIRST_PIECE, ON_DISK, SPEED = Asked("at most", 1.0, 0.4), Asked("at most", 3.0, 1.5), Asked("at least", 10, 20)
+IMPORT, GROWTH = Asked("at most", 2.0, 1.0), Asked("at most", 10, 2)
 
 
-def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3) -> list[Row]:
-    """The bundle goes on from the first prompt by `seconds`. processes: new ones, to the first audio on disk."""
+def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3, longest: float = 3600.0) -> list[Row]:
+    """The bundle goes on from the first prompt by `seconds`; by `longest` for its memory. processes: new ones, to the
+    import and to the first audio on disk."""
     from lab.corpora.prompts import prompts  # here, as no other bench needs audio: a bare GPU machine may lack that
     from lab.speech import SpeechSSM
 
@@ -33,12 +36,15 @@ def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3) -> list[Ro
         firsts.append(time.perf_counter() - began)
     began = time.perf_counter()
     made, took, silent = listened(ssm.stream(prompt, seconds), began)
-    on_disk = _on_disk(prompt, processes)
+    on_disk, imported = _on_disk(prompt, processes), spread([_imported() for _ in range(processes)])
+    growth = grown(ssm.stream(prompt, longest, keep_tokens=False), min(60.0, longest / 2))
     return [
         Row("seconds to the first piece of a stream, warm", "s", spread(firsts[1:]), asked=FIRST_PIECE),
         Row("`lab story` in a new process, to its first audio on disk", "s", on_disk, asked=ON_DISK),
         Row(f"silence while {made:.0f} s play as they are made", "s", exactly(silent), asked=Asked("at most", 0, 0)),
         Row(f"speech of {made:.0f} s", "s of speech a second", exactly(made / took), asked=SPEED),
+        Row("import of lab.speech in a new process", "s", imported, asked=IMPORT),
+        Row(f"resident memory, most above that at minute 1 of {longest / 60:g}", "MB", exactly(growth), asked=GROWTH),
     ]
 
 
@@ -52,6 +58,18 @@ def listened(stream: Iterable[Chunk], began: float) -> tuple[float, float, float
         played_until = max(played_until, now) + chunk.seconds - made
         made = chunk.seconds
     return made, now, silent
+
+
+def grown(stream: Iterable[Chunk], after: float) -> float:
+    """MB of resident memory, at most, above those at the first chunk that ends `after` seconds of speech."""
+    seen = [resident() for chunk in stream if chunk.seconds >= after]
+    return (max(seen) - seen[0]) / 1e6
+
+
+def _imported() -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import lab.speech"], check=True)
+    return time.perf_counter() - began
 
 
 def _on_disk(prompt: Path, processes: int) -> Spread:
