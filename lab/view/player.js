@@ -692,7 +692,7 @@ class View {
     this.plot = h("div", { ...OWN_KEYS, ...slider, class: "plot" }, this.selection, this.cursor);
     this.says = h("div", { class: "says" });
     const lanes = h("div", { class: "lanes" }, ...this.rows.map((row) => row.element), this.plot);
-    return h("div", {}, this.map, lanes);
+    return h("div", {}, lanes, this.map); // below, where it moves nothing that is under the pointer
   }
 
   footer() {
@@ -792,7 +792,7 @@ class View {
 
   zoom(factor, around = clamp(this.engine.seconds, ...this.span)) {
     const [start, stop] = this.span, width = clamp((stop - start) * factor, 0.05, this.whole);
-    this.zoomed = width < this.whole ? [start, start + width] : null;
+    this.zoomed = width < this.whole - 1e-6 ? [start, start + width] : null;
     this.pan(((around - start) * (1 - width / (stop - start))) / width);
   }
 

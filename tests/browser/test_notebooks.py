@@ -110,7 +110,7 @@ def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
     page.wait_for_function(FITS, arg=plot.element_handle())
     for handle in handles:
         back = float(handle.get_attribute("aria-valuenow") or 0) >= float(handle.get_attribute("aria-valuemax") or 0)
-        for key in ["ArrowLeft", "ArrowRight"] * 5 if back else ["ArrowRight", "ArrowLeft"] * 5:
+        for key in ["ArrowLeft", "ArrowRight"] * 3 if back else ["ArrowRight", "ArrowLeft"] * 3:
             before = plot.evaluate(SHOWN)
             press(handle, key)
             page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
