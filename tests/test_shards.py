@@ -381,11 +381,13 @@ def test_narrated_sources_are_those_of_the_training_stories(monkeypatch: pytest.
     assert stories.name.startswith("stories ") and voices.name.startswith("voices ")
     assert stories.hours == 60 and voices.hours == 7
     (story,) = stories.read(3)
-    np.testing.assert_array_equal(story.waveform, narration.training_story(3).waveform)
+    expected = narration.training_story(3)
+    np.testing.assert_array_equal(story.waveform, expected.waveform)
+    assert narration.training_text(3) == f"{expected.narrator}: {expected.text}"
     first, second = voices.read(5)
     assert first.narrator == second.narrator == narration.voice_samples(5)[0].narrator
     again = Source.of("stories").name
-    monkeypatch.setattr(narration, "training_story", lambda number: story)
+    monkeypatch.setattr(narration, "training_text", lambda number: "another")
     assert stories.name == again != Source.of("stories").name  # another world is another corpus
 
 

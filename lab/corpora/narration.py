@@ -92,7 +92,17 @@ def voice_samples(number: int) -> tuple[Utterance, Utterance]:
 
 def training_story(number: int, sentences: int = 96) -> Utterance:
     """Story `number` by one of the clear narrators, each in turn: a language model is to learn what is said."""
-    return story(training_seed(number), narrators.CLEAR[number % len(narrators.CLEAR)], sentences)
+    return story(training_seed(number), _clear(number), sentences)
+
+
+def training_text(number: int, sentences: int = 96) -> str:
+    """Who reads it and what, as a line, without its being read."""
+    told = storyworld.story(training_seed(number), sentences)
+    return f"{_clear(number).name}: {storyworld.normalize(told.text)}"
+
+
+def _clear(number: int) -> Narrator:
+    return narrators.CLEAR[number % len(narrators.CLEAR)]
 
 
 def held_out_story(number: int, narrator: Narrator | None = None, sentences: int = 12) -> Utterance:

@@ -31,26 +31,23 @@ class Source:
     def of(cls, name: str) -> Source:
         """`stories`, `long-stories`, `voices`, or what `scan.documents` reads: folders, manifests, tars, cuts."""
         if name == "stories":
-            return cls._narrated(name, _story, 1, 60.0)
+            return cls._narrated(name, _story, narration.training_text(0), 1, 60.0)
         if name == "long-stories":
-            return cls._narrated(name, _long_story, 1, 60.0)
+            return cls._narrated(name, _long_story, narration.training_text(0, LONG_STORY), 1, 60.0)
         if name == "voices":
-            return cls._narrated(name, narration.voice_samples, 16, 7.0)
+            first, _ = narration.voice_samples(0)
+            return cls._narrated(name, narration.voice_samples, f"{first.narrator}: {first.text}", 16, 7.0)
         left_out: list[str] = []
         found = [each for each in scan.documents(name, left_out) if each.split == "train"]
         place = name if "://" in name else str(Path(name).resolve())
         return cls(f"{place} {digest_of(place)}", _document, found, (), skipped=tuple(left_out)).with_items(found)
 
     @classmethod
-    def _narrated(cls, name: str, read: Callable[[int], Iterable[Utterance]], part: int, hours: float) -> Source:
-        first = next(iter(read(0)))  # another grammar or another cast is another corpus
-        return cls(
-            f"{name} {digest_of(f'{first.narrator}: {first.text}')}",
-            read,
-            range(10**6),
-            range(0, 10**6 + 1, part),
-            hours,
-        )
+    def _narrated(
+        cls, name: str, read: Callable[[int], Iterable[Utterance]], first: str, part: int, hours: float
+    ) -> Source:
+        """`first`: who reads what, to begin with: another grammar or another cast is another corpus."""
+        return cls(f"{name} {digest_of(first)}", read, range(10**6), range(0, 10**6 + 1, part), hours)
 
     def with_items(self, documents: Sequence[Document]) -> Source:
         """The same source, with these documents in parts of ten minutes or a document."""
