@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,9 @@ def test_batches_made_ahead_are_the_same_and_a_run_goes_on_exactly(tmp_path: Pat
     whole, resumed, settings = model(), model(), {"workers": 2}
     fit(whole, loss_of, batches, schedule=schedule, folder=tmp_path / "whole")
     given: dict[str, Any] = {"schedule": schedule, "folder": tmp_path / "cut", "settings": settings}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as end:
         fit(model(), stopping, noted, compute=stopped, **given)
+    assert end.value.args == () and next(steps) == 4  # no signal
     first = sorted(int(path.name.split()[0]) for path in made.iterdir())
     assert first[:4] == [0, 1, 2, 3] and len(first) <= 8  # two each ahead
     for path in made.iterdir():
@@ -71,8 +73,9 @@ def test_what_is_wrong_with_a_batch_is_told_in_a_line() -> None:
     def odd(step: int) -> Tensor:
         raise LabError(f"batch {step} is odd")
 
-    with pytest.raises(LabError, match=r"^batch 5 is odd$"):
+    with pytest.raises(LabError, match=r"^batch 5 is odd$") as caught:
         list(loading.batches(odd, range(5, 9), 1))
+    assert caught.tb and not multiprocessing.active_children()  # they would keep this process from its end
     with pytest.raises(LabError, match="with -1 workers; give 0 or more"):
         list(loading.batches(odd, range(5, 9), -1))
 

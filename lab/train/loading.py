@@ -36,10 +36,14 @@ def batches(make: Callable[[int], Any], steps: range, workers: int) -> Generator
         multiprocessing_context="fork",
         generator=torch.Generator(),  # else it would draw from that of dropout and masks
     )
-    for batch in loader:
-        if isinstance(batch, LabError):
-            raise batch
-        yield batch
+    coming = iter(loader)
+    try:
+        for batch in coming:
+            if isinstance(batch, LabError):
+                raise batch
+            yield batch
+    finally:
+        del coming  # ends the workers now, and not when somebody lets go of a traceback
 
 
 class _Steps(Dataset[Any]):
