@@ -85,7 +85,7 @@ def test_the_likeliest_transcripts_choose(work: Path, spoken: list[float]) -> No
     assert [each.perplexity for each in found] == pytest.approx([2.0, 10 / 3, 10.0, np.inf])
     assert len(spoken) == 8
     assert [each.checkpoint for each in judged(work)] == [each.checkpoint for each in found]
-    assert len(spoken) == 8  # all is in choice.json
+    assert len(spoken) == 8  # all is in a file
     before = bundle.index(work / "bundle")["griffin"]["card"]
     card = choice.put("griffin", found, work / "bundle", {"command": "lab choose griffin"})
     assert card == bundle.index(work / "bundle")["griffin"]["card"] and card["steps"] == 20

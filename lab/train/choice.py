@@ -7,6 +7,8 @@ its own tokens fares after minutes.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,14 +55,15 @@ def judge(
     """The checkpoints of the model `name` that its run kept in `work`, the best first, at most MOST of them.
 
     The other models are those of the bundle at `root`. `seconds` of prompt and continuation. What was judged lies in
-    `work`/choice.json, and a choice that was stopped goes on from there. Raises LabError where none was kept, where one
-    does not fit the bundle, and without a recognizer and a language model of text.
+    `work`, in a file for each set of judges, and a choice that was stopped goes on from there. Raises LabError where
+    none was kept, where one does not fit the bundle, and without a recognizer and a language model of text.
     """
     if not ears.language_models:
         raise LabError("nobody judges transcripts; give --ears with both, such as whisper:base.en,lm:PATH")
     if not (found := kept.of(work)[:MOST]):
         raise LabError(f"no checkpoint is kept in {work}; train with --set keep=5, or give another --work")
-    results = Results.load(work / "choice.json")
+    digest = hashlib.sha256(json.dumps(ears.provenance(), sort_keys=True).encode()).hexdigest()
+    results = Results.load(work / f"choice-{digest[:8]}.json")
     key = f"ASR-PPL ({ears.language_models[0].name})"
     judged = []
     for checkpoint in found:
@@ -69,7 +72,8 @@ def judge(
             called = f"{name}, step {checkpoint.step} ({system.weights.get(name, '')[:6]})"
             asked = Row(called, samples.name, seconds, temperature, 0, system.weights, ears.provenance(), command)
             row = run.run(results, ears, samples, asked, system)
-        values = [sample["values"].get(key, math.inf) for sample in row.samples]
+        told = [sample for example in samples if (sample := row.sample(example.name))]
+        values = [sample["values"].get(key, math.inf) for sample in told]
         judged.append(Judged(checkpoint, sum(values) / len(values)))
         console.print(
             f"step {checkpoint.step}: held-out loss {checkpoint.figure:.4g}, {key} {judged[-1].perplexity:.4g}"
