@@ -178,11 +178,13 @@ def test_generate_by_seed(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
 def test_rows_of_several_speakers_are_as_each_is_alone(soundstorm: SoundStorm, prompt: VoicePrompt) -> None:
     other = VoicePrompt(prompt.tokens.flip(0), prompt.codes.flip(0), prompt.timbre)
     tokens = torch.tensor([stream_of(20), stream_of(20)[::-1]])
-    seen: list[torch.Tensor] = []
-    hook = soundstorm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1][:, :75].clone()))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    hook = soundstorm.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], inputs[1].clone())))
     rows = soundstorm.generate(tokens, [prompt, other], [seeded(3), seeded(4)])
     hook.remove()
-    assert torch.equal(seen[-1], torch.stack([prompt.codes[:, :3], other.codes[:, :3]]))
+    for row, own, voice in zip((0, 1), tokens, (prompt, other), strict=True):
+        assert torch.equal(seen[-1][0][row], torch.cat([voice.tokens, own]))
+        assert torch.equal(seen[-1][1][row, :75], voice.codes[:, :3])
     for row, own, voice, seed in zip(rows, tokens, (prompt, other), (3, 4), strict=True):
         assert torch.equal(row, soundstorm.generate(own, voice, seeded(seed)))
     short = VoicePrompt(prompt.tokens[:70], prompt.codes[:70], prompt.timbre)

@@ -113,6 +113,16 @@ def _recur(length, gates, decay, entered, branch, hidden, y):
 
 
 @jit(**KERNEL)
+def _gate(both, y):
+    """gelu of the first half of both (B, 2 W), times the second, to y (B, W)."""
+    W = y.shape[1]
+    for b in range(len(y)):
+        gate, value, y_b = both[b, :W], both[b, W:], y[b]
+        for n in range(W):
+            y_b[n] = gelu(gate[n]) * value[n]
+
+
+@jit(**KERNEL)
 def _rotate(part, length, rates):
     """Rotary embedding of the first 2 len(rates) of part (head_dim,), in place."""
     half = rates.size
@@ -191,10 +201,7 @@ def _step(weights, heads, rates, tokens, length, state):
             attentions += 1
         _norm(x, norms[layer, 1], normed)
         _product(up, layer, normed, both, False)
-        for b in range(B):
-            gate, value, y = both[b, :wide], both[b, wide:], inner[b]
-            for n in range(wide):
-                y[n] = gelu(gate[n]) * value[n]
+        _gate(both, inner)
         _product(down, layer, inner, x, True)
     _norm(x, norm, normed)
     _product(embedding, 0, normed, logits, False)

@@ -24,7 +24,7 @@ from lab.protocols import LanguageModel
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 from lab.voice import Synthesizer, VoicePrompt
 from lab.voice.losses import FLOOR, MultiScaleMel
-from lab.voice.synthesis import FADE
+from lab.voice.synthesis import FADE, NOISE, TEMPERATURE
 from lab.windows import Window, Windowing
 
 Output = TypeVar("Output", np.ndarray, Tensor)
@@ -102,8 +102,8 @@ def renderings(
     seed: int = 0,
     *,
     iterations: Sequence[int] | None = None,
-    temperature: float = 0.7,
-    noise: float = 1.0,
+    temperature: float = TEMPERATURE,
+    noise: float = NOISE,
 ) -> list[np.ndarray]:
     """Tokens (T,) -> what each window says, all of it, before anything is cut: (640 * len(window),) each.
 
