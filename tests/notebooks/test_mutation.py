@@ -84,7 +84,7 @@ SLOW = [
     (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
     (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
     (EMPTY, "00", ("c01", "c04", "c06", "c10-contract"), "the figure:"),
-    (STATELESS, "01", ("state-01", "state-03", "state-27", "state-30"), "h set to zero"),
+    (STATELESS, "01", ("state-01", "state-03", "state-27", "state-30"), "predicts otherwise"),
     (SILENT, "01", ("state-01", "state-03", "state-04-contract"), "the story: level"),
     (EMPTY, "01", ("state-01", "state-03", "state-04-contract"), "the map:"),
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
