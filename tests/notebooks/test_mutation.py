@@ -92,7 +92,6 @@ SLOW = [
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
     (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
     (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
-    (RANDOM, "04", ("end-01", "end-03", "end-07-contract"), "words that exist:"),
     (EMPTY, "04", ("end-01", "end-20-contract"), "throughput "),
     (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
     (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
