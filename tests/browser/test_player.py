@@ -7,11 +7,13 @@ The page tells what it plays in attributes: `data-position`, `data-level` and `d
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 
+from lab import audio
 from lab.view import Player
 from tests.browser.lab import STATUS, Notebook, Server
 
@@ -106,6 +108,7 @@ class Shown:
 
     def click(self, share: float) -> None:
         self.page.mouse.click(*self.at(share))
+        self.until("data.playing === 'true'")  # shown with the next frame: `pause` reads it
 
     def pause(self) -> None:
         if self.root.get_attribute("data-playing") == "true":
@@ -187,14 +190,14 @@ def test_keys_alone_suffice(notebook: Notebook, steps: Shown):
     steps.until("data.playing === 'true'")
     page.keyboard.press("Space")
     steps.until("data.playing === 'false'")
-    for _ in range(6):
+    for _ in range(8):
         if page.evaluate(focused) == "slider":
             break
         page.keyboard.press("Tab")
     for key in ("Home", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "Shift+ArrowRight"):
         page.keyboard.press(key)
     steps.until("Math.abs(data.position - 3.1) < 1e-3")
-    slider = steps.root.get_by_role("slider")
+    slider = steps.root.get_by_role("slider", name="position in seconds")
     assert slider.get_attribute("aria-valuenow") == "3.10"
     assert slider.get_attribute("aria-valuetext") == "3.1 s of 1:20.0"
     for key in ("[", "ArrowRight", "]"):
@@ -207,6 +210,58 @@ def test_keys_alone_suffice(notebook: Notebook, steps: Shown):
         page.keyboard.press(key)
     steps.until("data.playing === 'false' && data.position > 79.99")
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
+
+
+def test_twice_the_speed_keeps_the_pitch(notebook: Notebook, steps: Shown):
+    clock = "() => globalThis[Symbol.for('speechssm-lab.player')].context.currentTime"
+    steps.root.get_by_label("speed").select_option("2")
+    notebook.evaluate("steps.seek(21)")
+    steps.hears(330)
+    began, at = steps["position"], notebook.page.evaluate(clock)
+    notebook.page.wait_for_timeout(1500)
+    passed = notebook.page.evaluate(clock) - at
+    assert 1.6 < (steps["position"] - began) / passed < 2.4
+    assert steps["jump"] < 2 * 0.3 * 2 * np.pi * 330 / 16_000  # pieces meet
+    steps.hears(330)
+    steps.root.get_by_label("speed").select_option("1")
+    steps.pause()
+
+
+def test_volume_is_turned_down_behind_what_is_measured(notebook: Notebook, steps: Shown):
+    gain = "() => globalThis[Symbol.for('speechssm-lab.player')].volume"
+    steps.root.get_by_label("volume").fill("0.25")
+    notebook.evaluate("steps.seek(41)")
+    steps.hears(440)
+    assert notebook.page.evaluate(gain) == 0.25
+    steps.root.get_by_label("volume").fill("1")
+    steps.pause()
+
+
+def test_what_is_heard_is_saved(notebook: Notebook, steps: Shown, tmp_path: Path):
+    with notebook.page.expect_download() as saved:
+        steps.button("Save").click()
+    saved.value.save_as(tmp_path / "saved.wav")
+    assert saved.value.suggested_filename.endswith(".wav")
+    waveform = audio.load(tmp_path / "saved.wav")
+    spectrum = np.abs(np.fft.rfft(waveform[-16_000:]))
+    assert len(waveform) == 80 * 16_000 and spectrum.argmax() == STEPS[-1]
+
+
+def test_an_overview_shows_what_is_in_view(notebook: Notebook, steps: Shown):
+    overview = steps.root.locator(".map canvas")
+    assert not overview.is_visible()
+    for _ in range(3):
+        steps.button("+").click()
+    box = overview.bounding_box()
+    assert box is not None
+    notebook.page.mouse.click(box["x"] + 0.9 * box["width"], box["y"] + 5)
+    steps.click(0.5)  # the middle of what is in view is now at nine tenths of 80 s
+    steps.until("Math.abs(data.position - 72) < 4")
+    notebook.picture("overview", steps.root)
+    steps.pause()
+    for _ in range(3):
+        steps.button("−").click()
+    assert not overview.is_visible()
 
 
 def test_play_wakes_a_page_that_may_not_sound_yet(notebook: Notebook, steps: Shown):
@@ -332,7 +387,7 @@ def test_the_page_holds_ten_minutes_and_asks_for_the_rest(notebook: Notebook):
 
 def test_both_themes_are_readable(notebook: Notebook, steps: Shown):
     """The ink of the canvases follows the theme; the pictures are for people."""
-    ink = """root => { const canvas = root.querySelectorAll("canvas"), axis = canvas[canvas.length - 1];
+    ink = """root => { const canvas = root.querySelectorAll(".lanes canvas"), axis = canvas[canvas.length - 1];
         const at = 4 * Math.floor(axis.width / 2);
         return axis.getContext("2d").getImageData(0, 0, axis.width, 1).data[at]; }"""
     shades = []
@@ -379,6 +434,6 @@ def test_a_notebook_opened_cold_shows_and_plays(server: Server, opened: Callable
     poster, clip = notebook.page.locator(".jp-OutputArea img"), notebook.page.locator(".jp-OutputArea audio")
     assert poster.evaluate("image => image.complete && image.naturalWidth") == 640
     assert "waveform and spectrogram" in (poster.get_attribute("alt") or "")
-    assert 14.5 < clip.evaluate("audio => audio.duration") < 15.5
+    assert 19.5 < clip.evaluate("audio => audio.duration") < 20.5
     assert notebook.external == []
     notebook.picture("cold")
