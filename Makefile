@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are enough: every target begins with `setup`, which fills .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test mutants coverage cuda notebooks html site thumbnails pictures story clean
+.PHONY: help setup lab test coverage cuda mutants notebooks html site thumbnails pictures story clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 

@@ -55,7 +55,7 @@ def work(tmp_path: Path, tiny_bundle: Path, spoken: list[float], monkeypatch: py
     network = bundle.load(tiny_bundle, "griffin")
     for step, loudness in LOUDNESS.items():
         network.embedding.data.fill_(loudness)  # type: ignore[union-attr, operator]
-        best.offer(step, 1 / step, network)
+        best.offer(step, 1 / step, network, "")
 
     def load(name: str, root: Path, temperature: float, device: str | None) -> System:
         loudness = float(bundle.load(root, name).embedding[0, 0])  # type: ignore[index, arg-type]
@@ -99,7 +99,7 @@ def test_what_cannot_be_chosen_from_is_an_error(work: Path) -> None:
     with pytest.raises(LabError, match="no checkpoint is kept in .*codec; train with --set keep=5, or give another"):
         judged(work, folder=work / "codec")
     torch.manual_seed(0)
-    kept.Best(Compute().fabric(), work / "griffin", 5, step=99).offer(50, 0.0, nn.Linear(2, 1))
+    kept.Best(Compute().fabric(), work / "griffin", 5, step=99).offer(50, 0.0, nn.Linear(2, 1), "")
     with pytest.raises(LabError, match=r"step-50.safetensors is of another griffin than .*bundle has .*Missing key"):
         judged(work)
 

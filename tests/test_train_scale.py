@@ -111,14 +111,14 @@ def test_the_best_are_kept_beside_the_last(tmp_path: Path) -> None:
 
 def test_a_full_disk_and_a_damaged_file_cost_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = kept.Best(Compute().fabric(), tmp_path, 2, step=0)
-    best.offer(1, 3.0, nn.Linear(2, 1))
+    best.offer(1, 3.0, nn.Linear(2, 1), "step 0")
 
     def full(*_: Any) -> None:
         raise safetensors.SafetensorError("No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(LabError, match="cannot write .*step-2.*No space left"):
         patch.setattr(kept.safetensors.torch, "save_file", full)
-        best.offer(2, 1.0, nn.Linear(2, 1))
+        best.offer(2, 1.0, nn.Linear(2, 1), "step 0")
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["step-1.safetensors"]
     (tmp_path / "kept/step-3.safetensors").write_bytes(b"half")
     with pytest.raises(LabError, match="step-3.safetensors is damaged .*; delete it and go on with the others"):

@@ -66,8 +66,8 @@ class Best:
             error = failure
         raise_together(fabric, error)
 
-    def offer(self, step: int, figure: float, model: nn.Module) -> None:
-        """Raises LabError where it cannot be written; what was kept before stays."""
+    def offer(self, step: int, figure: float, model: nn.Module, good: str) -> None:
+        """Raises LabError where it cannot be written, with `good`, what there is to go on from; what was kept stays."""
         if not self.count:
             return
         there = of(self.folder) if self.fabric.is_global_zero else []
@@ -88,5 +88,5 @@ class Best:
                 for each in of(self.folder)[self.count :]:
                     each.path.unlink()
             except LabError as failure:
-                error = failure
+                error = LabError(f"{failure}; {good}")
         raise_together(self.fabric, error)

@@ -341,7 +341,7 @@ def fit(
                     model.eval()
                     figures = evaluate(model)
                     raise_together(fabric, log.write(step, elapsed(), figures))
-                    best.offer(step, next(iter(figures.values())), model)
+                    best.offer(step, next(iter(figures.values())), model, checkpoint.good)
                     if shown:
                         say(f"step {step} of {schedule.steps}, {elapsed() / 60:.1f} min: {_figured(figures)}")
         except BaseException as error:
