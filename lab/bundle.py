@@ -202,7 +202,9 @@ def fingerprint(model: nn.Module) -> str:
     if isinstance(model, Tokenizer):
         config, apart = replace(model.config, blocks_after=0), Tokenizer.CTC_HEAD
     elif isinstance(model, Codec):
-        config, apart = replace(model.config, decoder_layers=0, fine_layers=0), Codec.DECODER
+        apart = *Codec.DECODER, "refiner"
+        shapes = ("decoder_layers", "fine_layers", "refiner_layers", "refiner_kernel", "vocabulary")
+        config = replace(model.config, **dict.fromkeys(shapes, 0))
     digest = hashlib.sha256(repr(config).encode())
     for key, value in sorted(model.state_dict().items()):
         if key.rsplit(".", 1)[-1] not in _TRAINING_ONLY and key.partition(".")[0] not in apart:

@@ -76,6 +76,10 @@ class Codec(Protocol):
         """The size of each level's codebook: codes are 0 to this - 1."""
 
     @property
+    def guessed(self) -> int | None:
+        """How many levels a voice has to guess for `decode` to tell the rest from tokens; None: all that it speaks."""
+
+    @property
     def receptive_field(self) -> int:
         """Samples of input, before and after, that a frame's codes depend on beside its own."""
 
@@ -92,5 +96,8 @@ class Codec(Protocol):
     def timbre(self, waveform: Tensor, /) -> Tensor:
         """Some seconds of a speaker (B, N) -> what `decode` has to know of who speaks (B, C); C may be 0."""
 
-    def decode(self, codes: Tensor, timbre: Tensor, /) -> Tensor:
-        """Codes (B, F, q), the first q <= Q levels, and who speaks (B, C) -> (B, 640 F)."""
+    def decode(self, codes: Tensor, timbre: Tensor, tokens: Tensor | None = None, /) -> Tensor:
+        """Codes (B, F, q), the first q <= Q levels, and who speaks (B, C) -> (B, 640 F).
+
+        Tokens (B, F), if given, say what is spoken where the codes are a voice's guess.
+        """

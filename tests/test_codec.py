@@ -14,6 +14,7 @@ from lab.corpora import Utterance
 from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer
 from lab.train import codec as recipe
+from lab.train import decoder as decoder_recipe
 from lab.train import pitch
 from lab.train.loop import Compute, Schedule, fit
 from lab.voice import Codec, CodecConfig, excitation
@@ -417,7 +418,7 @@ def test_the_decoder_alone_learns_and_codes_stay(tmp_path) -> None:
     codec(0.1 * torch.randn(4, 6400), torch.full((4,), 4))
     before = {name: value.clone() for name, value in codec.state_dict().items()}
     codes = codec.eval().encode(tone(6400))
-    figures = recipe.train_decoder(codec, examples(), tmp_path, steps=3, batch=2, width=2)
+    figures = decoder_recipe.train(codec, examples(), tmp_path, steps=3, batch=2, width=2)
     assert {"adversary", "fooled", "features"} < set(figures)
     changed = {
         name.partition(".")[0] for name, value in codec.state_dict().items() if not torch.equal(value, before[name])
@@ -427,14 +428,14 @@ def test_the_decoder_alone_learns_and_codes_stay(tmp_path) -> None:
 
 
 def test_the_decoder_ends_as_the_average_of_its_weights() -> None:
-    decoder = recipe.Decoder(tiny())
+    decoder = decoder_recipe.Decoder(tiny())
     decoder.train()
     assert decoder.codec.training and not decoder.codec.quantizer.training
     start = decoder.average.widen.weight.clone()
     with torch.no_grad():
         decoder.codec.widen.weight.add_(1.0)
     decoder(tone(6400), torch.tensor([4]))
-    torch.testing.assert_close(decoder.average.widen.weight, start + 1 - recipe.AVERAGED)
+    torch.testing.assert_close(decoder.average.widen.weight, start + 1 - decoder_recipe.AVERAGED)
 
 
 @pytest.mark.parametrize("change", [lambda w, d: (w.double(), d), lambda w, d: ((32768 * w).short(), d),

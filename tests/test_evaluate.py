@@ -269,7 +269,7 @@ def test_stages_speak_the_reference_again(tiny_bundle: Path, name: str) -> None:
 def test_codec_at_fewer_levels_is_another_sound(tiny_bundle: Path) -> None:
     sound = Sound(noise(3), reference=noise(2, seed=1))
     at = {name: systems.load(name, tiny_bundle, 1.0).go_on(example(), sound, 60.0) for name in ("codec", "codec+1")}
-    levels = SpeechSSM.load(tiny_bundle).voice.soundstorm.config.levels
+    levels = SpeechSSM.load(tiny_bundle).voice.codec.levels
     spoken = systems.load(f"codec+{levels}", tiny_bundle, 1.0).go_on(example(), sound, 60.0)
     assert np.array_equal(at["codec"], spoken) and not np.array_equal(at["codec"], at["codec+1"])
     with pytest.raises(LabError, match=r"codec\+9: the codec has no '9' levels; it has 1, 2"):

@@ -96,12 +96,12 @@ def test_decoding_answers_to_sliders(passes: list[Pass]) -> None:
 
 def test_codec_levels_costs_and_what_the_voice_speaks() -> None:
     scores = [{"STOI": 0.5 + level / 10, "log-mel L1": 1 / level} for level in (1, 2, 3)]
-    figure = view.codec_levels(scores, spoken=2, bits=500)
+    figure = view.codec_levels(scores, guessed=2, bits=500)
     mel, clear = figure.data
     assert mel.y == (1, 0.5, 0.3333) and clear.y == (0.6, 0.7, 0.8) and mel.x == (1, 2, 3)
     assert mel.marker.color == (style.CONTINUATION, style.CONTINUATION, style.TRUTH)
     assert figure.layout.xaxis.title.text == "levels, 0.5 kbit/s each"
-    assert "speaks 2 of 3" in figure.layout.title.text
+    assert "guesses 2 of 3" in figure.layout.title.text
 
 
 def pulses(pitch: float, seconds: float = 2.0) -> np.ndarray:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from lab.train.recipes import Plan
 
 Model = Literal[
-    "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "all",
+    "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
+    "refiner", "all",
     "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-durations", "gslm-language",
@@ -35,8 +36,9 @@ def train(
         Model,
         typer.Argument(
             help="A model of the bundle, or all of them. encoder and ctc-head: the tokenizer's parts before and "
-            "after its tokens; decoder: the codec's part after its codes; gslm, twist, spiritlm, audiolm: all models "
-            "of that system, others: of all systems, without those that are there"
+            "after its tokens; decoder: the codec's part after its codes; refiner: what tells the levels that "
+            "the voice does not guess; gslm, twist, spiritlm, audiolm: all models of that system, others: of all "
+            "systems, without those that are there"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(

@@ -88,6 +88,8 @@ def differences(entries: dict[str, Any]) -> str:
     size = {name: f"{parameters / 1e6:.1f} M parameters" for name, parameters, _ in cards.describe(entries)}
     codec, voice = config["codec"], config["soundstorm"]
     window, length = config["griffin"]["window"] / TOKEN_RATE, config["transformer"]["context"] / TOKEN_RATE
+    refined = ", the others estimated" if codec.get("refiner_layers") else ""
+    told = f"{voice['levels']} guessed by the voice{refined}"
     rows = {
         "semantic codes, 25 Hz": ("32k", str(config["tokenizer"]["codes"])),
         "tokenizer": (
@@ -103,7 +105,7 @@ def differences(entries: dict[str, Any]) -> str:
         "voice": ("SoundStorm, 24 layers, 600 M", f"SoundStorm, {voice['layers']} layers, {size['soundstorm']}"),
         "codec": (
             "SoundStream, 50 Hz, 12 levels of 1024 codes",
-            f"25 Hz, {codec['levels']} levels of {codec['codes']} codes, {voice['levels']} spoken; {size['codec']}",
+            f"25 Hz, {codec['levels']} levels of {codec['codes']} codes, {told}; {size['codec']}",
         ),
         "seams": ("a cut", "an equal-power cross-fade of 20 ms"),
         **{

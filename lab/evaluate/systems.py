@@ -9,8 +9,8 @@ gslm                the paper's other systems (`lab.others`): they refuse more t
 twist, spiritlm,    +window as above
 spiritlm-base,
 audiolm
-codec               the reference through the codec alone, at the levels that the voice fills in
-codec+1             or at the first of them, or 2, ...: what the levels above it are for
+codec               the reference through the codec alone, all its levels
+codec+1             or the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
 """
 

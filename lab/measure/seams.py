@@ -119,7 +119,7 @@ def renderings(
             temperature=temperature,
             noise=noise,
         )
-        spoken.append(voice.decode(codes, prompt.timbre))
+        spoken.append(voice.decode(codes, prompt.timbre, tokens[part.start : part.stop]))
     return spoken
 
 

@@ -92,6 +92,7 @@ class HubCodec:
     """
 
     kinds = {"encodec": EncodecModel, "dac": DacModel, "mimi": MimiModel}
+    guessed = None  # a voice guesses all the levels that it speaks
     receptive_field = SAMPLE_RATE  # samples; EnCodec's LSTM and Mimi's attention have none that is sharp
 
     def __init__(self, checkpoint: str, levels: int | None = None):
@@ -143,9 +144,9 @@ class HubCodec:
         return waveform.new_zeros(len(waveform), 0)
 
     @torch.inference_mode()
-    def decode(self, codes: Tensor, timbre: Tensor | None = None) -> Tensor:
-        """Codes (B, F, q), the first q levels -> (B, 640 F). Raises LabError for levels that are no whole one of its
-        own, and codes that it has not."""
+    def decode(self, codes: Tensor, timbre: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
+        """Codes (B, F, q), the first q levels -> (B, 640 F), whatever timbre and tokens. Raises LabError for levels
+        that are no whole one of its own, and codes that it has not."""
         codes = as_indices(codes, self.codes, "code").to(self.device)
         if codes.shape[-1] % self.fold:
             raise LabError(f"{codes.shape[-1]} levels are no whole ones of the codec: give a multiple of {self.fold}")

@@ -1,18 +1,13 @@
-"""Recipes of the codec: all of it by distances, then its decoder alone against discriminators.
+"""The codec's recipe: all of it but the refiner, by distances. Its decoder goes on against discriminators (`decoder`).
 
-All of it learns from crops of speakers, beside other speech of the same speaker. Three things beside the reconstruction
+It learns from crops of speakers, beside other speech of the same speaker. Three things beside the reconstruction
 make codes that can be predicted: the first level has to tell the tokenizer's vector of the frame (distillation, as in
 SpeechTokenizer, 2308.16692, and Mimi, 2410.00037); the latent of a sound must not change when the sound comes up to
 4 ms later; and the decoder reads the pitch off the codes.
-
-The decoder goes on alone against discriminators: distances are least where what cannot be known is blurred, which is
-heard as buzz and mumbling. Encoder and codebooks stay, and with them what codes stand for, so that SoundStorm may learn
-from the codes meanwhile. In the end the weights are an average over the last steps.
 """
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -29,14 +24,13 @@ from lab.errors import LabError
 from lab.tokens import TOKEN_HOP, Tokenizer
 from lab.train import pitch
 from lab.train.batches import positive, random_of, seed_of
-from lab.train.loop import Losses, Schedule, fit, learning, take_over
+from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import excitation
 from lab.voice.codec import FRAME_HOP, HALF, Codec, CodecConfig, Reconstruction
 from lab.voice.discriminators import Discriminators, adversary_loss, feature_distance, generator_loss
 from lab.voice.losses import Harmonics, MultiScaleMel
 
 SCHEDULE = Schedule(steps=5000, learning_rate=1.5e-3, warmup=200, weight_decay=0.01, betas=(0.8, 0.99), clip=1.0)
-DECODER_SCHEDULE = Schedule(4000, learning_rate=4e-4, warmup=100, weight_decay=0.01, betas=(0.8, 0.99), clip=20.0)
 GUIDED = 400  # steps; with wrong pulses at first the decoder learns to leave them out for noise
 FREE = 250  # steps before the quantizer; begun on an untrained encoder, 25 of 1024 codes lived at step 250
 START = 8  # batches in the one step that starts all levels by k-means: more vectors than codes
@@ -46,7 +40,6 @@ SHIFTED = 64  # samples, 4 ms, that a sound may come later or earlier
 ADVERSARIAL_DISTANCES, FEATURES = 4.0, 2.0  # weights of all distances and of the features, beside 1 for the scores
 ASKED = (2, 1)  # discriminators of periods and of resolutions that a step asks
 MARGIN = 2 * FRAME_HOP  # samples at each end of a crop that no discriminator sees: the decoder knew no neighbours
-AVERAGED = 0.998  # decay of the average of the decoder's weights, some 500 steps
 
 
 class Example(NamedTuple):
@@ -228,6 +221,7 @@ def train(
     folder: Path,
     *,
     preset: str = "lab",
+    vocabulary: int = 512,
     steps: int = SCHEDULE.steps,
     batch: int = 8,
     seed: int = 0,
@@ -236,11 +230,12 @@ def train(
 ) -> tuple[Codec, dict[str, float]]:
     """Train a codec on crops of 1 s of `corpus` in `folder`, or go on where the folder left off.
 
-    `begin` gives the weights to begin with. `options` are `fit`'s.
+    `vocabulary` is the tokenizer's. `begin` gives the weights to begin with. `options` are `fit`'s.
     """
     positive(batch=batch)
     torch.manual_seed(seed_of(seed))
-    codec = Codec(CodecConfig.preset(preset, semantic=corpus[0].semantic.shape[1] if corpus else 16))
+    semantic = corpus[0].semantic.shape[1] if corpus else 16
+    codec = Codec(CodecConfig.preset(preset, semantic=semantic, vocabulary=vocabulary))
     free = min(FREE, steps // 4)
     if begin is not None:
         take_over(codec, begin)
@@ -256,57 +251,3 @@ def train(
         **options,
     )
     return codec, figures
-
-
-# The decoder alone
-
-
-class Decoder(nn.Module):
-    """The codec, of which the decoder alone learns, and the average of its weights."""
-
-    def __init__(self, codec: Codec):
-        super().__init__()
-        self.codec = codec
-        self.average = copy.deepcopy(codec).requires_grad_(False)  # a run that goes on finds it in its checkpoint
-
-    def train(self, mode: bool = True) -> Decoder:
-        super().train(mode)
-        self.codec.quantizer.eval()  # codebooks stay
-        return self
-
-    def forward(self, waveform: Tensor, depth: Tensor, reference: Tensor | None = None) -> Reconstruction:
-        with torch.no_grad():
-            for average, now in zip(self.average.parameters(), self.codec.parameters(), strict=True):
-                average.lerp_(now, 1 - AVERAGED)
-        return self.codec(waveform, depth, reference)
-
-
-def train_decoder(
-    codec: Codec,
-    corpus: Sequence[Example],
-    folder: Path,
-    *,
-    steps: int = DECODER_SCHEDULE.steps,
-    batch: int = 8,
-    width: int = 16,
-    seed: int = 0,
-    **options: Any,
-) -> dict[str, float]:
-    """Train the decoder of `codec` in place against discriminators of some `width`. `options` are `fit`'s."""
-    torch.manual_seed(seed_of(seed))
-    decoder, game = Decoder(codec), Game(width)
-    assert game.adversary is not None
-    with learning(codec, Codec.DECODER):
-        figures = fit(
-            decoder,
-            game.loss_of,
-            crops(corpus, batch, 20 * FRAME_HOP, codec.config.levels, seed, free=-1),
-            schedule=DECODER_SCHEDULE.lasting(steps),
-            folder=folder,
-            adversary=(game.adversary, game.loss_of_adversary),
-            seed=seed,
-            mixed=True,
-            **options,
-        )
-    codec.load_state_dict(decoder.average.state_dict())
-    return figures

@@ -27,8 +27,10 @@ from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
 from lab.train import codec as codec_recipe
 from lab.train import data
+from lab.train import decoder as decoder_recipe
 from lab.train import language as language_recipe
 from lab.train import others as others_recipe
+from lab.train import refiner as refiner_recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.train import tokenizer as tokenizer_recipe
 from lab.train import units as units_recipe
@@ -180,9 +182,9 @@ def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def codec(plan: Plan, name: str) -> dict[str, Any]:
-    corpus = data.heard(plan)
-    options = plan.options(name) | {"begin": plan.begin(name)}
-    examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
+    corpus, tokenizer = data.heard(plan), plan.load("tokenizer")
+    options = plan.options(name) | {"begin": plan.begin(name), "vocabulary": tokenizer.config.codes}
+    examples = codec_recipe.examples(track(corpus, "listening", console=console), tokenizer)
     model, figures = codec_recipe.train(examples, plan.work / name, **options)
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
@@ -191,7 +193,16 @@ def decoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the decoder of the bundle's codec, now against discriminators; its codes stay."""
     model, corpus = plan.load("codec"), data.heard(plan)
     examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
-    figures = codec_recipe.train_decoder(model, examples, plan.work / name, **plan.options(name))
+    figures = decoder_recipe.train(model, examples, plan.work / name, **plan.options(name))
+    return _finish(plan, name, model, figures, data.seconds(corpus))
+
+
+def refiner(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the refiner of the bundle's codec, or gives it one; its codes stay, and how it decodes them."""
+    corpus, tokenizer = data.heard(plan), plan.load("tokenizer")
+    model = refiner_recipe.with_refiner(plan.load("codec"), tokenizer.config.codes)
+    spoken = soundstorm_recipe.spoken(track(corpus, "listening", console=console), tokenizer, model)
+    figures = refiner_recipe.train(model, spoken, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
@@ -263,7 +274,7 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
         spoken += shard.utterances()
         seconds[Path(plan.recorded).name] = shard.seconds
     begin = plan.begin(name) or soundstorm_recipe.Codebooks.of(tokenizer, codec)
-    options = plan.options(name) | {"begin": begin, "vocabulary": tokenizer.config.codes}
+    options = plan.options(name) | {"begin": begin, "vocabulary": tokenizer.config.codes, "levels": codec.guessed}
     model, figures = soundstorm_recipe.train(spoken, plan.work / name, **options)
     return _finish(plan, name, model, figures, seconds)
 
@@ -293,6 +304,7 @@ RECIPES = {
     "transformer": Recipe(language, "stories", ("tokenizer",)),
     "soundstorm": Recipe(soundstorm, "stories", ("tokenizer", "codec")),
     "decoder": Recipe(decoder, "stories", ("tokenizer",), part="codec", alone=True),
+    "refiner": Recipe(refiner, "stories", ("tokenizer",), part="codec"),
 }
 RECIPES |= {name: Recipe(language, "stories", ("tokenizer",)) for name in VARIANTS}
 RECIPES["griffin-text"] = Recipe(language, "stories", ("tokenizer", "text-griffin"))
@@ -302,14 +314,15 @@ SCHEDULES = {  # of all but the language models, which have one a preset; of the
     "encoder": tokenizer_recipe.ENCODER_SCHEDULE,
     "head": tokenizer_recipe.CTC_HEAD_SCHEDULE,
     "codec": codec_recipe.SCHEDULE,
-    "decoder": codec_recipe.DECODER_SCHEDULE,
+    "decoder": decoder_recipe.SCHEDULE,
+    "refiner": refiner_recipe.SCHEDULE,
     "soundstorm": soundstorm_recipe.SCHEDULE,
     "voice": soundstorm_recipe.SCHEDULE,
     "units": units_recipe.SCHEDULE,
     "durations": units_recipe.DURATION_SCHEDULE,
 }
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
-WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder")
+WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "refiner")
 
 
 def settings(name: str, plan: Plan) -> dict[str, Any]:

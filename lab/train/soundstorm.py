@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lab import windows
+from lab import audio, windows
 from lab.corpora import Utterance
 from lab.corpora.encoding import encode
 from lab.errors import LabError
-from lab.tokens import Tokenizer
+from lab.tokens import TOKEN_HOP, Tokenizer
 from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import Codec, SoundStorm, SoundStormConfig, VoicePrompt
@@ -59,6 +60,7 @@ def train(
     *,
     preset: str = "lab",
     vocabulary: int | None = None,
+    levels: int | None = None,
     steps: int = SCHEDULE.steps,
     batch: int = 5,
     seed: int = 0,
@@ -68,16 +70,16 @@ def train(
 ) -> tuple[SoundStorm, dict[str, float]]:
     """A voice that learnt from `utterances`: for each speaker two or more (`spoken`).
 
-    `vocabulary` is the tokenizer's. Those `held_out` are measured by cross-entropy as training goes. `begin` gives the
-    weights to begin with, or the codebooks. `options` are `fit`'s.
+    `vocabulary` is the tokenizer's, `levels` are those that the codec wants guessed. Those `held_out` are measured by
+    cross-entropy as training goes. `begin` gives the weights to begin with, or the codebooks. `options` are `fit`'s.
     """
     torch.manual_seed(seed_of(seed))
-    sizes = {} if vocabulary is None else {"tokens": vocabulary}
+    sizes = {name: size for name, size in (("tokens", vocabulary), ("levels", levels)) if size is not None}
     soundstorm = SoundStorm(SoundStormConfig.preset(preset, **sizes))
     if isinstance(begin, Codebooks):
         embed(soundstorm, begin)
     elif begin is not None:
-        take_over(soundstorm, begin)
+        take_over(soundstorm, first_levels(begin, soundstorm.config.levels))
     levels = soundstorm.config.levels
     test = batches(held_out, 32, levels, seed) if held_out else None
     figures = fit(
@@ -92,6 +94,18 @@ def train(
         **options,
     )
     return soundstorm, figures
+
+
+def first_levels(soundstorm: SoundStorm, levels: int) -> SoundStorm:
+    """The same model of the first levels alone; it answers as if those above were masked, in the prompt too."""
+    if soundstorm.config.levels <= levels:
+        return soundstorm
+    made, weights = SoundStorm(replace(soundstorm.config, levels=levels)), soundstorm.state_dict()
+    above = [table.weight[soundstorm.mask] for table in soundstorm.acoustic_embeddings[levels:]]  # type: ignore[index]
+    weights["semantic_embedding.weight"] = weights["semantic_embedding.weight"] + torch.stack(above).sum(0)
+    weights |= {name: weights[name][:levels] for name in ("output_weight", "output_bias")}
+    made.load_state_dict({name: weights[name] for name in made.state_dict()})
+    return made
 
 
 @torch.no_grad()
@@ -113,12 +127,15 @@ def turned(book: Tensor, width: int) -> Tensor:
 
 
 def spoken(utterances: Iterable[Utterance], tokenizer: Tokenizer, codec: Codec) -> list[list[VoicePrompt]]:
-    """For each speaker, by name, what was said in utterances of 3 s or more, as tokens and codes."""
+    """For each speaker, by name, what was said in utterances of 3 s or more: tokens, codes, the timbre of 3 s of it."""
     found: defaultdict[str, list[VoicePrompt]] = defaultdict(list)
     for utterance in utterances:
-        tokens, codes = (torch.from_numpy(part) for part in encode(utterance.samples(), tokenizer, codec))
+        samples = utterance.samples()
+        tokens, codes = (torch.from_numpy(part) for part in encode(samples, tokenizer, codec))
         if len(tokens) >= PROMPT:
-            found[utterance.narrator].append(VoicePrompt(tokens, codes))
+            first = audio.speech_span(samples, PROMPT / windows.TOKEN_RATE, TOKEN_HOP)
+            speaker = torch.from_numpy(samples[first : first + PROMPT * TOKEN_HOP])[None]
+            found[utterance.narrator].append(VoicePrompt(tokens, codes, codec.timbre(speaker)[0]))
     return [found[name] for name in sorted(found)]
 
 

@@ -19,14 +19,14 @@ from lab.view.style import axes, line, points, styled
 from lab.voice.soundstorm import Pass
 
 
-def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float) -> go.Figure:
+def codec_levels(scores: Sequence[Mapping[str, float]], guessed: int, bits: float) -> go.Figure:
     """`measure.audio.of_codec` with 1, 2, ... levels: each measure over the levels.
 
-    spoken: how many of the levels the voice speaks; bits: what a level costs, a second.
+    guessed: how many of the levels the voice guesses; bits: what a level costs, a second.
     """
     figure = make_subplots(1, 2, horizontal_spacing=0.12)
     depths = list(range(1, len(scores) + 1))
-    colours = [style.CONTINUATION if depth <= spoken else style.TRUTH for depth in depths]
+    colours = [style.CONTINUATION if depth <= guessed else style.TRUTH for depth in depths]
     titles = {"log-mel L1": "log-mel L1, nepers (less is nearer)", "STOI": "STOI, 0 to 1 (more is clearer)"}
     for column, (name, title) in enumerate(titles.items(), 1):
         figure.add_scatter(
@@ -36,7 +36,7 @@ def codec_levels(scores: Sequence[Mapping[str, float]], spoken: int, bits: float
         )  # fmt: skip
         axes(figure, y=title, row=1, col=column)
     axes(figure, {"title_text": f"levels, {bits / 1000:g} kbit/s each", "dtick": 1})
-    message = f"A recording through the codec, by levels kept; the voice speaks {spoken} of {len(scores)} (green)"
+    message = f"A recording through the codec, by levels kept; the voice guesses {guessed} of {len(scores)} (green)"
     return styled(figure, message, 320)
 
 

@@ -2,6 +2,7 @@
 
     log magnitudes 50 Hz -> blocks -> pairs joined, 25 Hz -> residual vector quantizer -> codes
     codes, timbre -> blocks 50 Hz -> pitch, and blocks 200 Hz -> filters of pulses and of noise -> waveform
+    tokens, codes of level 1, timbre -> refiner -> what codes of all levels would add up to, for a voice that guesses
 
 Codes cannot tell phase, since the encoder hears magnitudes alone: a sound and its negative have the same codes, and
 whoever predicts codes from tokens has no phase to guess. The decoder makes phase up: it filters pulses at the pitch
@@ -26,10 +27,12 @@ from lab.audio import SAMPLE_RATE
 from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer, RMSNorm
 from lab.nn.convnext import ConvNeXt
+from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 from lab.nn.stft import STFT
 from lab.presets import Presets
 from lab.voice import excitation
+from lab.voice.refiner import Refiner
 
 FRAME_HOP = 640  # samples of a frame, at 16 kHz: as many as a semantic token has
 HALF = FRAME_HOP // 2  # of what the layers between the codes and the fine ones see, 50 Hz
@@ -43,8 +46,10 @@ class CodecConfig(Presets):
     """Shapes: `width` of the layers at 50 Hz, `fine_width` of those at 200 Hz, `kernel` of all convolutions, odd.
 
     Quantizer: `levels` Q of `codes` vectors of `code_width`. `timbre`: size of the vector of who speaks.
-    `semantic`: of the tokenizer's vectors, which the first level is to tell. Presets: "lab" is trained here, "tiny" for
-    tests, "paper" AudioLM's 12 levels x 1024, and wider.
+    `semantic`: of the tokenizer's vectors, which the first level is to tell. `refiner_layers`, `refiner_kernel`: of the
+    refiner, with which a voice guesses one level alone, of `vocabulary` semantic tokens; 0 layers: there is none, and a
+    voice guesses as many levels as it likes. Presets: "lab" is trained here, "tiny" for tests, "paper" AudioLM's 12
+    levels x 1024, and wider.
     """
 
     width: int = 256
@@ -58,9 +63,12 @@ class CodecConfig(Presets):
     code_width: int = 64
     timbre: int = 64
     semantic: int = 16
+    refiner_layers: int = 0
+    refiner_kernel: int = 11
+    vocabulary: int = 512
 
     PRESETS = {
-        "lab": {},
+        "lab": dict(refiner_layers=4),
         "tiny": dict(width=32, fine_width=16, levels=4, codes=16, code_width=16, timbre=8, **dict.fromkeys(_LAYERS, 1)),
         "paper": dict(width=512, fine_width=256, levels=12, code_width=128, **dict.fromkeys(_LAYERS, 8)),
     }
@@ -147,6 +155,15 @@ class Codec(nn.Module):
             filters.bias.copy_(torch.tensor([-3.0, 0.0, -5.0]).repeat_interleave(bins))
         self.head = nn.Sequential(RMSNorm(fine), filters)
         self.spectrum = STFT(WINDOW, HALF // PATCH, centred=True)
+        self.refiner = None
+        if config.refiner_layers:
+            shape = config.refiner_layers, width, config.refiner_kernel, config.code_width
+            self.refiner = Refiner(*shape, config.vocabulary, timbre)
+
+    @property
+    def guessed(self) -> int | None:
+        """How many levels a voice has to guess, the refiner telling the others; None: as many as it likes."""
+        return 1 if self.refiner is not None else None
 
     def forward(
         self, waveform: Tensor, depth: Tensor, reference: Tensor | None = None, hertz: Tensor | None = None
@@ -211,16 +228,25 @@ class Codec(nn.Module):
         return self.speaker(self.magnitudes(F.pad(waveform, (0, -waveform.shape[-1] % HALF))))
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, timbre: Tensor) -> Tensor:
+    def decode(self, codes: Tensor, timbre: Tensor, tokens: Tensor | None = None) -> Tensor:
         """Codes (B, F, q), the first q <= Q levels, and who speaks (B, timbre) -> (B, 640 F).
 
-        The same codes give the same samples. Raises LabError for codes that it has not.
+        With the semantic tokens (B, F) that are spoken in them, codes are a guess of `guessed` levels, and the refiner
+        tells what all levels would add up to. The same codes give the same samples. Raises LabError for codes or tokens
+        that it has not.
         """
         vectors = self.quantizer.decode(codes)
         if vectors.ndim != 3 or timbre.shape != (len(vectors), self.config.timbre):
             found = f"codes {tuple(codes.shape)} and a timbre {tuple(timbre.shape)}"
             raise LabError(f"{found}: give (B, F, q) and (B, {self.config.timbre})")
-        return self.synthesize(vectors, timbre.to(vectors), generator_of(0, device=self.device))[0]
+        timbre = timbre.to(vectors)
+        if tokens is not None and self.refiner is not None:
+            tokens = as_indices(tokens, self.config.vocabulary, "semantic token").to(vectors.device)
+            if tokens.shape != vectors.shape[:2] or codes.shape[-1] != self.guessed:
+                found = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
+                raise LabError(f"{found} to refine: give (B, F) and (B, F, {self.guessed})")
+            vectors = self.refiner.estimate(tokens, vectors, timbre)
+        return self.synthesize(vectors, timbre, generator_of(0, device=self.device))[0]
 
     def _checked(self, waveform: Tensor) -> Tensor:
         if not isinstance(waveform, Tensor) or waveform.ndim != 2 or not waveform.numel():

@@ -44,11 +44,13 @@ class Synthesizer:
     """SoundStorm and a codec as one voice. Waveforms are float32 arrays (N,) at 16 kHz."""
 
     def __init__(self, soundstorm: SoundStorm, codec: Codec):
-        if soundstorm.config.codes != codec.codes or soundstorm.config.levels > codec.levels:
-            raise LabError(
-                f"a SoundStorm of {soundstorm.config.levels} levels x {soundstorm.config.codes} codes cannot "
-                f"drive a codec of {codec.levels} x {codec.codes}; train one for the other"
+        levels, codes = soundstorm.config.levels, soundstorm.config.codes
+        if codes != codec.codes or levels > codec.levels or levels != (codec.guessed or levels):
+            theirs = f"{codec.levels} x {codec.codes}" + (
+                f" that wants {codec.guessed} guessed" if codec.guessed else ""
             )
+            found = f"a SoundStorm of {levels} levels x {codes} codes cannot drive a codec of {theirs}"
+            raise LabError(f"{found}; train one for the other")
         self.soundstorm, self.codec = soundstorm, codec
 
     def prompt(self, waveform: np.ndarray, tokens: Tensor) -> VoicePrompt:
@@ -160,29 +162,33 @@ class Synthesizer:
             noise=noise,
             **options,
         )
-        return [
-            self.decode(found, prompts[part.sequence].timbre)[part.window.scaled(TOKEN_HOP).kept(fade // 2)]
+        spoken = [
+            self.decode(found, prompts[part.sequence].timbre, part.tokens)
             for part, found in zip(batch, codes, strict=True)
         ]
+        kept = (part.window.scaled(TOKEN_HOP).kept(fade // 2) for part in batch)
+        return [waveform[part] for waveform, part in zip(spoken, kept, strict=True)]
 
     def _check_fade(self, fade: int, windowing: windows.Windowing | windows.Growing) -> None:
         if not isinstance(fade, int) or fade % 2 or not 0 <= fade <= windowing[1] * TOKEN_HOP:
             most = f"the windows share {windowing[1] * TOKEN_HOP}"
             raise LabError(f"a cross-fade of {fade} samples: give an even number, 0 or more; {most}")
 
-    def decode(self, codes: Tensor, timbre: Tensor | None) -> np.ndarray:
-        """Codes (T, q) and a timbre (C,) -> waveform (640 T,). Not the prompt's: its end is no neighbour of the first
-        frame. Raises LabError without a timbre."""
+    def decode(self, codes: Tensor, timbre: Tensor | None, tokens: Tensor | Sequence[int] | None = None) -> np.ndarray:
+        """Codes (T, q) and a timbre (C,) -> waveform (640 T,); with the tokens (T,) of which the codes are a guess, as
+        the codec refines it. Not the prompt's: its end is no neighbour of the first frame. Raises LabError without a
+        timbre."""
         if timbre is None:
             raise LabError("this voice prompt has no timbre to decode with; make it by Synthesizer.prompt")
         indices = as_indices(codes, self.codec.codes, "code").to(self.device)
-        return self.codec.decode(indices[None], timbre[None])[0].clamp(-1, 1).cpu().numpy()
+        spoken = None if tokens is None else as_indices(tokens, self.soundstorm.config.tokens, "semantic token")[None]
+        return self.codec.decode(indices[None], timbre[None], spoken)[0].clamp(-1, 1).cpu().numpy()
 
     def through_codec(self, waveform: np.ndarray, levels: int | None = None) -> np.ndarray:
-        """Waveform (N,) -> (N,): the same through the codec alone, at its first `levels`, by default those that the
-        voice fills in. Raises LabError as `Codec.encode` does."""
+        """Waveform (N,) -> (N,): the same through the codec alone, at its first `levels`, by default all. Raises
+        LabError as `Codec.encode` does."""
         whole = torch.from_numpy(waveform)[None].to(self.device)
-        codes = self.codec.encode(whole)[0, :, : levels or self.soundstorm.config.levels]
+        codes = self.codec.encode(whole)[0, :, : levels or self.codec.levels]
         return self.decode(codes, self.codec.timbre(whole)[0])[: len(waveform)]
 
     def seams(self, total: int, windowing: windows.Windowing | windows.Growing = windows.SYNTHESIS) -> list[float]:

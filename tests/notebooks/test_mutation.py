@@ -31,8 +31,8 @@ class Fault(NamedTuple):
 SILENT = Fault(
     "silence for speech",
     "voice/synthesis.py",
-    "return self.codec.decode(indices[None], timbre[None])[0].clamp(-1, 1)",
-    "return self.codec.decode(indices[None], timbre[None])[0].mul(0)",
+    "return self.codec.decode(indices[None], timbre[None], spoken)[0].clamp(-1, 1)",
+    "return self.codec.decode(indices[None], timbre[None], spoken)[0].mul(0)",
 )
 RANDOM = Fault(
     "random tokens",
