@@ -116,7 +116,7 @@ def test_the_voice_learns_from_utterances_of_one_speaker(
     def train(utterances: list[list[VoicePrompt]], *_: Any, **options: Any) -> Any:
         assert options["inputs"].keys() == {"stories", "hours", "readers", "tokenizer", "codec"}
         assert options["vocabulary"] == 32
-        assert [len(group) for group in utterances] == [2, 1]  # of Ada and of Bruno
+        assert [len(group) for group in utterances] == [2, 2, 1, 1, 2]  # of Ada, slow and fast, and of Bruno, slow
         assert all(each.codes.shape == (len(each.tokens), 4) for group in utterances for each in group)
         return bundle.load(tiny_bundle, "soundstorm"), {"steps": 1.0, "minutes": 0.0}
 

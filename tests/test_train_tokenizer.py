@@ -16,7 +16,7 @@ from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
 from lab.train import tokenizer
-from lab.train.augment import augmented
+from lab.train.augment import augmented, in_voices
 from lab.train.loop import Compute, Losses, Schedule, fit
 
 
@@ -174,6 +174,17 @@ def test_augmented_speech_is_as_loud_and_another() -> None:
     pitch = [len(each) and np.abs(np.fft.rfft(each, 32_000)).argmax() / 2 for each in made]
     np.testing.assert_allclose(np.array(pitch) * lengths, 440, rtol=0.01)  # pitch and tempo together
     assert np.array_equal(made[3], augmented(speech, np.random.default_rng(3)))
+
+
+def test_an_utterance_is_heard_in_other_voices() -> None:
+    time = np.arange(32000) / 16000
+    hum = Utterance((8000 * np.sin(2 * np.pi * 200 * time)).astype(np.int16), "hm", "anna", "kokoro")
+    as_is, slow, fast = in_voices([hum])
+    assert as_is is hum and len({each.narrator for each in (as_is, slow, fast)}) == 3
+    for each, speed in ((slow, 0.88), (fast, 1.13)):
+        assert abs(len(each.waveform) - 32000 / speed) < 2 and each.text == "hm" and each.source == "kokoro"
+        middle = each.samples()[4000:20000]  # 1 s
+        assert abs(np.abs(np.fft.rfft(middle)).argmax() - 200 * speed) <= 1 and abs(middle.max() - 8000 / 32768) < 0.01
 
 
 def test_tokenizer_recipe(tmp_path: Path) -> None:

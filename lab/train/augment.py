@@ -1,15 +1,20 @@
-"""The same words by another speaker, in another room, at another tempo: waveforms for the tokenizer to learn from."""
+"""The same words by another speaker, in another room, at another tempo: what tokenizer and voice learn from as well."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import scipy.signal
 
-from lab.audio import SAMPLE_RATE
+from lab.audio import SAMPLE_RATE, resample
+from lab.corpora import Utterance
 
 SPEEDS = (0.88, 1.14)  # played so much faster, pitch and formants with it
 REVERBERATION = (0.1, 0.5)  # seconds until the tail has fallen by 60 dB
 TAIL = (0.02, 0.12)  # of the direct sound, each sample of the tail at its beginning
+VOICES = (1.0, 0.88, 1.13)  # speeds at which the voice hears each utterance
 NOISE = (-75.0, -42.0)  # dBFS; speech has -23
 
 
@@ -30,3 +35,15 @@ def augmented(waveform: np.ndarray, random: np.random.Generator) -> np.ndarray:
         noise = scipy.signal.lfilter([1.0], colour, random.standard_normal(len(x)))
         x = x + noise * 10 ** (random.uniform(*NOISE) / 20) / noise.std()
     return x.astype(np.float32)
+
+
+def in_voices(utterances: Iterable[Utterance], speeds: tuple[float, ...] = VOICES) -> Iterator[Utterance]:
+    """Each utterance at each of the speeds, with its pitch and formants: elsewhere than at 1 by another speaker."""
+    for utterance in utterances:
+        for speed in speeds:
+            if speed == 1:
+                yield utterance
+            else:
+                waveform = resample(utterance.samples(), speed * SAMPLE_RATE, SAMPLE_RATE)
+                heard = (32767 * waveform.clip(-1, 1)).astype(np.int16)
+                yield replace(utterance, waveform=heard, narrator=f"{utterance.narrator} at {speed:g}")

@@ -25,8 +25,8 @@ from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
+from lab.train import augment, data
 from lab.train import codec as codec_recipe
-from lab.train import data
 from lab.train import decoder as decoder_recipe
 from lab.train import language as language_recipe
 from lab.train import others as others_recipe
@@ -267,7 +267,8 @@ def other(plan: Plan, name: str) -> dict[str, Any]:
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), data.heard(replace(plan, corpus="stories"))
-    spoken = soundstorm_recipe.spoken(track(corpus, "listening", console=console), tokenizer, codec)
+    voices = track(augment.in_voices(corpus), "listening", len(corpus) * len(augment.VOICES), console=console)
+    spoken = soundstorm_recipe.spoken(voices, tokenizer, codec)
     seconds = data.seconds(corpus)
     if plan.recorded:  # which may be larger than the memory
         shard = data.shard(plan, plan.recorded, codes=True)
