@@ -23,7 +23,7 @@ import torch
 from lab import audio
 from lab.errors import LabError
 from lab.speech import Chunk
-from lab.view import Curve, Marks, Player, Ribbon, Words, listen
+from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Words, listen
 from lab.view import player as room
 from lab.view.player import Live, interval, loudness_gains
 from lab.view.sound import poster
@@ -88,6 +88,14 @@ def test_tracks_become_lanes() -> None:
     assert marks["times"] == [1.0, 2.0]
     assert np.frombuffer(ribbon["values"], np.uint16).tolist() == [3, 500] and ribbon["rate"] == 25
     assert words["spans"] == [[0.123, 1.0, "owl"]]
+
+
+def test_maps_are_sent_as_shades() -> None:
+    shares = np.array([[1, 0.5, 2], [0, 0.5, -1]])
+    heat, causes = Player(tone(1), [Heat("held", shares, 3, ("1 s", "9 s")), Causes("whence", shares, 3)])._lanes
+    for lane in (heat, causes):
+        assert (lane["rows"], lane["rate"]) == (2, 3) and list(lane["values"]) == [255, 128, 255, 0, 128, 0]
+    assert (heat["ends"], causes["colour"]) == (["1 s", "9 s"], "#E69F00")
 
 
 WHOLE = tone(1)
@@ -158,6 +166,11 @@ def shown(*tracks: Any, **options: Any) -> Callable[[], Player]:
         (shown(Ribbon("tokens", [70_000])), "holds 70000"),
         (shown(Ribbon("tokens", [0.5])), "give whole numbers"),
         (shown(Ribbon("tokens", [1], rate=0)), "positive rate"),
+        (shown(Heat("held", np.ones(3))), r"'held' is of shape \(3,\); give \(rows, n\)"),
+        (shown(Heat("held", np.ones((0, 3)))), r"is of shape \(0, 3\)"),
+        (shown(Heat("held", [[np.nan]])), "'held' holds nan"),
+        (shown(Causes("whence", [[True]])), "give numbers"),
+        (shown(Causes("whence", [[1.0]], rate=0)), "positive rate"),
         (shown(Words("words", [(0, 1)])), "not .start, stop, text. each"),
         (shown(Words("words", [(1, 2, "owl"), (0, 1, "the")])), "goes back"),
         (shown(Words("words", [(1, 0.5, "owl")])), "'owl' stops before it starts"),
@@ -207,7 +220,9 @@ def test_a_poster_and_clips_stand_for_the_player() -> None:
 def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
     step = np.concatenate([tone(10), tone(10, hertz=880)])
     curve, words = Curve("c", [1.0, 9.5, 15.0], [1.0, 2.0, 3.0]), Words("w", [(1, 2, "no"), (9.0, 9.5, "yes")])
-    lanes = (curve, words, Marks("m", [10.0, 19.0]), Ribbon("r", np.arange(500)))
+    shares = np.tile(np.arange(20) / 255, (20, 5)) + np.arange(20)[:, None] / 255  # 5 columns a second
+    maps = Heat("h", shares, 5), Causes("c", shares, 5)
+    lanes = (curve, words, Marks("m", [10.0, 19.0]), Ribbon("r", np.arange(500)), *maps)
     player = Player({"quiet": 0.1 * step, "loud": step}, tracks=lanes, seams=[10.0, 19.0], clip=(8.0, 4.0))
     data, _ = player._repr_mimebundle_()
     quiet, loud = (
@@ -221,11 +236,14 @@ def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
         assert [p.argmax() for p in power] == [0, 1]  # it begins before the step and ends after it
     assert abs(audio.level(np.float32(quiet)) - audio.level(np.float32(loud))) < 0.5  # matched, as the player has them
     page = json.loads(json.dumps(data[room.PAGE]))
-    lines, spoken, marks, ribbon = page["lanes"]
+    lines, spoken, marks, ribbon, heat, causes = page["lanes"]
     (line,) = lines["lines"]
     assert np.frombuffer(base64.b64decode(line["times"]), np.float32).tolist() == [1.5]
     assert spoken["spans"] == [[1.0, 1.5, "yes"]] and marks["times"] == page["seams"] == [2.0]
     assert np.frombuffer(base64.b64decode(ribbon["values"]), np.uint16).tolist() == list(range(200, 300))
+    for lane, rows in ((heat, 20), (causes, 4)):  # of the causes only those in the clip
+        shades = np.frombuffer(base64.b64decode(lane["values"]), np.uint8).reshape(rows, 20)
+        np.testing.assert_array_equal(shades, np.round(255 * shares[slice(8, 12) if rows == 4 else slice(20), 40:60]))
     with pytest.raises(LabError, match="behind the end"):
         Player(step, clip=(30.0, 4.0))
 

@@ -11,7 +11,7 @@ const FADE = 80; // samples, 5 ms, at both ends of a loop
 const LEAD = 0.25; // seconds that must be there before a live story starts; doubled at each underrun
 const RATES = [0.5, 0.75, 1, 1.25, 1.5, 2]; // times the speed of the speech, at its pitch
 const GRAIN = 240, SLACK = 120; // samples: half a window of `stretched`, and how far it may move to fit
-const HEIGHTS = { map: 18, wave: 52, spectrogram: 96, curve: 60, ribbon: 18, words: 20, marks: 16, axis: 22 }; // pixels
+const HEIGHTS = { map: 18, wave: 52, spectrogram: 96, curve: 60, ribbon: 18, heat: 60, causes: 22, words: 20, marks: 16, axis: 22 }; // pixels
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // of the axis
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // player.py refuses a blind comparison of more
 const SILENT = 6000; // milliseconds without a word from the kernel, which sends one a second
@@ -562,6 +562,7 @@ function unpackLine(line) {
 function unpack(lane) {
   if (lane.kind === "curve") return { ...lane, lines: lane.lines.map(unpackLine) };
   if (lane.kind === "ribbon") return { ...lane, values: array(lane.values, Uint16Array) };
+  if (lane.rows) return { ...lane, values: array(lane.values, Uint8Array) };
   return lane;
 }
 
@@ -592,6 +593,12 @@ function cividis(share) {
   const at = share * (CIVIDIS.length - 1), low = Math.floor(at), part = at - low;
   const channel = (stop, i) => parseInt(CIVIDIS[stop].slice(i, i + 2), 16);
   return `rgb(${[1, 3, 5].map((i) => Math.round(channel(low, i) * (1 - part) + channel(low + 1, i) * part))})`;
+}
+
+// What each second put into a moment, as shares.
+function causes(lane, seconds) {
+  const count = lane.values.length / lane.rows, column = clamp(Math.floor(seconds * lane.rate), 0, count - 1);
+  return Array.from({ length: lane.rows }, (_, row) => lane.values[row * count + column] / 255);
 }
 
 // Wilson's 95 % interval of a share.
@@ -880,6 +887,7 @@ class View {
     const share = (seconds - start) / (stop - start);
     if (this.zoomed && engine.playing && (share < 0 || share > 1)) this.pan(share - 0.1);
     if (this.dirty) this.draw();
+    else this.rows.filter(({ lane }) => lane.kind === "causes").forEach((row) => this.paint(row)); // they follow the moment
     const x = (t) => (100 * (t - this.span[0])) / (this.span[1] - this.span[0]);
     this.cursor.style.left = `${x(seconds)}%`;
     const marked = this.drag?.moved ? [this.drag.from, this.hover].sort((a, b) => a - b) : engine.loop;
@@ -908,6 +916,10 @@ class View {
     for (const lane of this.engine.lanes) {
       const token = lane.kind === "ribbon" && lane.values[Math.floor(seconds * lane.rate)];
       if (Number.isFinite(token)) parts.push(`${lane.name} ${token}`);
+      if (lane.kind === "causes") {
+        const shares = causes(lane, seconds), most = Math.max(...shares), from = shares.indexOf(most);
+        parts.push(`${lane.name} ${Math.round(100 * most)} % from ${from} to ${from + 1} s`);
+      }
       for (const one of lane.lines ?? []) {
         const value = one.values[one.times.findLastIndex((time) => time <= seconds)];
         if (Number.isFinite(value)) parts.push(`${one.name} ${value.toPrecision(3)} ${lane.unit}`);
@@ -929,22 +941,23 @@ class View {
   draw() {
     this.dirty = false;
     if (!this.map.hidden) this.overview();
-    const font = `11px ${getComputedStyle(this.root).fontFamily}`, [start, stop] = this.span;
-    for (const { lane, element, canvas, ends } of this.rows) {
-      if (element.hidden) continue;
-      const width = canvas.clientWidth, height = canvas.clientHeight, g = canvas.getContext("2d");
-      canvas.width = Math.round(width * devicePixelRatio);
-      canvas.height = Math.round(height * devicePixelRatio);
-      g.scale(devicePixelRatio, devicePixelRatio);
-      g.font = font;
-      const x = (t) => ((t - start) / (stop - start)) * width;
-      const shown = this[lane.kind](g, lane, { width, height, x, start, stop }) ?? lane.ends ?? [];
-      ends.replaceChildren(...shown.map((end) => h("span", {}, end)));
-      if (lane.kind === "axis" || lane.kind === "words") continue;
-      g.strokeStyle = this.tint(this.engine.colours.seam);
-      g.setLineDash([2, 3]);
-      for (const seam of this.engine.seams) line(g, x(seam), 0, x(seam), height);
-    }
+    this.font = `11px ${getComputedStyle(this.root).fontFamily}`;
+    for (const row of this.rows) if (!row.element.hidden) this.paint(row);
+  }
+
+  paint({ lane, canvas, ends }) {
+    const width = canvas.clientWidth, height = canvas.clientHeight, g = canvas.getContext("2d"), [start, stop] = this.span;
+    canvas.width = Math.round(width * devicePixelRatio);
+    canvas.height = Math.round(height * devicePixelRatio);
+    g.scale(devicePixelRatio, devicePixelRatio);
+    g.font = this.font;
+    const x = (t) => ((t - start) / (stop - start)) * width;
+    const shown = this[lane.kind](g, lane, { width, height, x, start, stop }) ?? lane.ends ?? [];
+    ends.replaceChildren(...shown.map((end) => h("span", {}, end)));
+    if (lane.kind === "axis" || lane.kind === "words") return;
+    g.strokeStyle = this.tint(this.engine.colours.seam);
+    g.setLineDash([2, 3]);
+    for (const seam of this.engine.seams) line(g, x(seam), 0, x(seam), height);
   }
 
   // The whole sound, and which part of it is in view.
@@ -1043,6 +1056,32 @@ class View {
       g.fillStyle = cividis((lane.values[i] * 0.618034) % 1); // neighbours in number are far apart in colour
       g.fillRect(x(i / lane.rate), 0, (step * width) / shown + 0.5, height);
     }
+  }
+
+  heat(g, lane, { width, height, start, stop }) {
+    const count = lane.values.length / lane.rows, columns = Math.max(1, width), ink = this.dark ? 255 : 0;
+    const image = new ImageData(columns, lane.rows);
+    for (let i = 0; i < columns; i++) {
+      const column = Math.floor((start + ((stop - start) * i) / columns) * lane.rate);
+      for (let row = 0; row < lane.rows && column < count; row++) {
+        const at = 4 * (row * columns + i);
+        image.data.fill(ink, at, at + 3);
+        image.data[at + 3] = lane.values[row * count + column];
+      }
+    }
+    const small = new OffscreenCanvas(columns, lane.rows);
+    small.getContext("2d").putImageData(image, 0, 0);
+    g.imageSmoothingEnabled = false;
+    g.drawImage(small, 0, 0, width, height);
+  }
+
+  causes(g, lane, { height, x }) {
+    g.fillStyle = this.tint(lane.colour);
+    causes(lane, this.hover ?? this.engine.seconds).forEach((share, second) => {
+      g.globalAlpha = Math.sqrt(share); // a hundredth is seen, too
+      g.fillRect(x(second), 0, x(second + 1) - x(second), height);
+    });
+    g.globalAlpha = 1;
   }
 
   words(g, lane, { height, x, start, stop }) {

@@ -1,8 +1,9 @@
-"""What `Player` shows below a spectrogram, on the same time axis: curves, marks, tokens and words."""
+"""What `Player` shows below a spectrogram, on the same time axis: curves, marks, tokens, words and maps."""
 
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,10 +89,8 @@ class Ribbon:
         values = numbers(f"the ribbon {self.name!r}", self.values, kinds="iu")
         if values.size and not 0 <= values.min() <= values.max() < 2**16:
             raise LabError(f"the ribbon {self.name!r} holds {values.min()} to {values.max()}; give tokens, 0 to 65535")
-        if not 0 < self.rate < np.inf:
-            raise LabError(f"the ribbon {self.name!r} has {self.rate} tokens a second; give a positive rate")
-        pcm = values.astype(np.uint16).tobytes()
-        return {"kind": "ribbon", "name": self.name, "rate": float(self.rate), "values": pcm}
+        rate = _rate(f"the ribbon {self.name!r}", self.rate)
+        return {"kind": "ribbon", "name": self.name, "rate": rate, "values": values.astype(np.uint16).tobytes()}
 
 
 @dataclass(frozen=True)
@@ -114,16 +113,69 @@ class Words:
         return {"kind": "words", "name": self.name, "spans": [list(span) for span in spans]}
 
 
-Track = Curve | Marks | Ribbon | Words
+@dataclass(frozen=True)
+class Heat:
+    """A map: values (rows, n), 0 to 1, `rate` columns a second; the ink of the page at 1.
+
+    ends: what stands beside the top row and the bottom row.
+    """
+
+    name: str
+    values: np.ndarray | torch.Tensor
+    rate: float = TOKEN_RATE
+    ends: tuple[str, str] = ("", "")
+
+    def lane(self) -> dict[str, Any]:
+        return {"kind": "heat", "name": self.name, "ends": list(self.ends), **_map(self)}
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What each second put into the moment under the pointer, or else under the cursor.
+
+    values: shares (seconds, n) of what is there at n moments, `rate` a second; one below 0 is drawn as none.
+    """
+
+    name: str
+    values: np.ndarray | torch.Tensor
+    rate: float = TOKEN_RATE
+    colour: str = style.STATE
+
+    def lane(self) -> dict[str, Any]:
+        return {"kind": "causes", "name": self.name, "colour": _colour(self.colour), **_map(self)}
+
+
+def _map(track: Heat | Causes) -> dict[str, Any]:
+    """Values as bytes, a row after the other, with their rate. Raises LabError for anything but (rows, n) finite."""
+    name = f"the map {track.name!r}"
+    values = np.asarray(track.values)
+    if values.ndim != 2 or not values.size:
+        raise LabError(f"{name} is of shape {values.shape}; give (rows, n)")
+    flat = numbers(name, values.ravel())
+    if not np.isfinite(flat).all():
+        raise LabError(f"{name} holds {flat[~np.isfinite(flat)][0]}; give finite numbers")
+    shades = np.round(255 * flat.clip(0, 1)).astype(np.uint8).tobytes()
+    return {"rate": _rate(name, track.rate), "rows": len(values), "values": shades}
+
+
+def _rate(name: str, rate: float) -> float:
+    if not 0 < rate < np.inf:
+        raise LabError(f"{name} has {rate} values a second; give a positive rate")
+    return float(rate)
+
+
+Track = Curve | Marks | Ribbon | Words | Heat | Causes
 
 
 def lane(track: Track | Sequence[Curve]) -> dict[str, Any]:
     """A track as the page wants it. Curves in a tuple share one lane, scale and unit. LabError for anything else."""
-    if isinstance(track, Marks | Ribbon | Words):
+    if isinstance(track, Marks | Ribbon | Words | Heat | Causes):
         return track.lane()
     curves = [track] if isinstance(track, Curve) else list(track) if isinstance(track, list | tuple) else []
     if not curves or not all(isinstance(curve, Curve) for curve in curves):
-        raise LabError(f"{track!r:.80} is no track; give Curve, Marks, Ribbon, Words, or a tuple of Curve")
+        raise LabError(
+            f"{track!r:.80} is no track; give Curve, Marks, Ribbon, Words, Heat, Causes, or a tuple of Curve"
+        )
     name = curves[0].name if len(curves) == 1 else ""
     return {"kind": "curve", "name": name, "unit": curves[0].unit, "lines": [curve.line() for curve in curves]}
 
@@ -136,6 +188,12 @@ def stretch(lane: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
         values = np.frombuffer(lane["values"], np.uint16)
         part = values[round(start * lane["rate"]) : round(stop * lane["rate"])]
         return {**lane, "values": base64.b64encode(part.tobytes()).decode()}
+    if lane["kind"] in ("heat", "causes"):
+        shades = np.frombuffer(lane["values"], np.uint8).reshape(lane["rows"], -1)
+        shades = shades[:, round(start * lane["rate"]) : round(stop * lane["rate"])]
+        if lane["kind"] == "causes":  # its rows are seconds: those of a clip begin with it
+            shades = shades[round(start) : math.ceil(stop)]
+        return {**lane, "rows": len(shades), "values": base64.b64encode(shades.tobytes()).decode()}
     if lane["kind"] == "marks":
         return {**lane, "times": [time - start for time in lane["times"] if start <= time <= stop]}
     spans = [[begin - start, end - start, text] for begin, end, text in lane["spans"] if start <= begin < stop]

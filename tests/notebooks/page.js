@@ -51,7 +51,7 @@ async function playable(place) {
   const names = JSON.parse(new TextDecoder().decode(bytes(stored.names)));
   const lanes = stored.lanes.map((lane) => ({
     ...lane,
-    ...(lane.kind === "ribbon" && { values: bytes(lane.values) }),
+    ...(lane.values && { values: bytes(lane.values) }),
     ...(lane.kind === "curve" && {
       lines: lane.lines.map((one) => ({ ...one, times: bytes(one.times), values: bytes(one.values) })),
     }),
