@@ -26,7 +26,7 @@ def timeline(story: Story) -> go.Figure:
         )  # fmt: skip
     picture = (255 * spectrogram(story.waveform, 900)).astype(np.uint8)  # small in a notebook
     figure.add_heatmap(
-        z=picture, x0=0, dx=story.seconds / 900, y0=1 / 16, dy=1 / 8, colorscale="Greys", row=2, col=1,
+        z=picture, x0=0, dx=story.seconds / 900, y0=1 / 16, dy=1 / 8, colorscale=style.fading(style.INK), row=2, col=1,
         colorbar=style.scale("dB", len=0.5, y=0.53, tickvals=[0, 127.5, 255], ticktext=["−70", "−35", "0"]),
         hovertemplate="%{x:.1f} s, %{y:.1f} kHz<extra></extra>",
     )  # fmt: skip

@@ -71,6 +71,12 @@ def points(figure: go.Figure, x: Any, y: Any, name: str, colour: str, hover: str
     figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker, hovertemplate=hover, **options)
 
 
+def fading(colour: str) -> list[tuple[float, str]]:
+    """A colour scale for maps, from nothing to #rrggbb: no white box on a dark page."""
+    parts = ",".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))
+    return [(share, f"rgba({parts},{share})") for share in (0, 1)]
+
+
 Axis = str | dict[str, Any]  # its title, or that and more
 
 
