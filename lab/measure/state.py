@@ -63,6 +63,15 @@ class Trace:
         x, i, r = (each[:, only] for each in (self.x, self.input_gate, self.recurrence_gate))
         return _from_a_beginning(x, i, r, times * self.decay[only])[:, 0]
 
+    def left_by(self, start: int, stop: int) -> Tensor:
+        """What the inputs of tokens [start, stop) left in h at each token, (T, L).
+
+        Exact, as RG-LRU is linear in x once the gates are given, and no gate sees h: what all left adds up to h.
+        """
+        here = torch.arange(len(self.x))
+        x = self.x * ((start <= here) & (here < stop))[:, None]
+        return _from_a_beginning(x, self.input_gate, self.recurrence_gate, self.decay)
+
 
 def _from_a_beginning(x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor) -> Tensor:
     """h of RG-LRU (T, L); the first token begins a document, so that its input enters whole."""

@@ -17,6 +17,7 @@ from lab.measure.state import Probe, Trace, half_life, initial_half_lives
 from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.style import axes, digits, line, points, styled
+from lab.view.tracks import Causes, Heat
 
 Words = Sequence[tuple[float, float, str]]  # start and stop, in seconds, and the word
 DURATIONS = {"a phone": 0.08, "a word": 0.3, "a sentence": 2.5, "a minute": 60.0}  # seconds, in the story world
@@ -81,16 +82,13 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64) -> go.
     """
     figure = make_subplots(len(traces), 1, shared_xaxes=True, vertical_spacing=0.05)
     for panel, trace in enumerate(traces, 1):
-        size = trace.hidden.square().mean(0).sqrt().clamp(min=1e-9)  # (L,)
-        share = (trace.hidden.abs() / size)[:, trace.order].numpy()  # (T, L)
-        share = share[: len(share) // 2 * 2].reshape(len(share) // 2, 2, -1).mean(1)
-        share = np.stack([part.mean(1) for part in np.array_split(share, min(rows, share.shape[1]), 1)])
+        share = _held(trace, rows)
         ordered, wanted = trace.half_lives[trace.order].numpy(), np.array([0.1, 1, 10])
         at = np.searchsorted(ordered, wanted) / len(ordered) * len(share)
         shown = (at > 0) & (at < len(share))
         figure.add_heatmap(
-            z=(np.minimum(share / LOUDEST, 1) * 255).astype(np.uint8), x0=1 / TOKEN_RATE, dx=2 / TOKEN_RATE, y0=0.5,
-            dy=1, colorscale="Cividis", reversescale=True, row=panel, col=1, showscale=panel == 1,
+            z=(share * 255).astype(np.uint8), x0=1 / TOKEN_RATE, dx=2 / TOKEN_RATE, y0=0.5,
+            dy=1, colorscale=style.fading(style.SLOW), row=panel, col=1, showscale=panel == 1,
             colorbar=style.scale("|h|, times its usual", tickvals=[0, 127.5, 255], ticktext=["0", "1", "2"]),
             hovertemplate="%{x:.1f} s<extra>" + _name(trace.layer) + "</extra>",
         )  # fmt: skip
@@ -107,6 +105,27 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64) -> go.
     axes(figure, {**top, "title_text": "seconds of speech"}, row=1, col=1)
     styled(figure, "The state over time, channels by half-life: dark where one holds more than usual", 560)
     return figure.update_layout(title={"y": 0.98, "yanchor": "top"}, margin={"t": 90, "b": 70 if words else 20})
+
+
+def _held(trace: Trace, rows: int) -> np.ndarray:
+    """What channels hold, 1 where it is LOUDEST times their root mean square and more: (rows, T / 2), by half-life."""
+    size = trace.hidden.square().mean(0).sqrt().clamp(min=1e-9)  # (L,)
+    share = (trace.hidden.abs() / size)[:, trace.order].numpy()  # (T, L)
+    share = share[: len(share) // 2 * 2].reshape(len(share) // 2, 2, -1).mean(1)
+    share = np.stack([part.mean(1) for part in np.array_split(share, min(rows, share.shape[1]), 1)])
+    return np.minimum(share / LOUDEST, 1)
+
+
+def state_lane(trace: Trace, rows: int = 24) -> Heat:
+    """A panel of `state_map`, on the clock of a `Player`."""
+    shortest, *_, longest = trace.half_lives[trace.order].tolist()
+    ends = f"{shortest:.1g} s", f"{longest:.0f} s"
+    return Heat(f"{_name(trace.layer)}, by half-life", _held(trace, rows), TOKEN_RATE / 2, ends)
+
+
+def seconds_lane(trace: Trace, shares: np.ndarray) -> Causes:
+    """`measure.causes.seconds_in` (seconds, T) of a layer on the clock of a `Player`, 5 times a second."""
+    return Causes(f"{_name(trace.layer)}, from when", shares[:, ::5], TOKEN_RATE / 5)
 
 
 def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0) -> go.Figure:
