@@ -116,7 +116,9 @@ def test_the_map_is_what_the_model_makes_of_each_exchange(model, told):
             nats = []
             for sentence in mention.said:
                 logits = model(torch.cat([mention.heard[0][-1:], sentence[:-1]])[None], state)[0][0]
-                nats.append(logits.log_softmax(-1).gather(1, sentence[:, None]).sum())
+                alone = model(torch.cat([mention.heard[0][-1:], sentence[:-1]])[None])[0][0]
+                each = (logits.log_softmax(-1) - alone.log_softmax(-1)).gather(1, sentence[:, None])
+                nats.append(each.sum())
             shares.append(torch.stack(nats).softmax(0)[1].item())
     assert found.before.value == pytest.approx(np.mean(before), rel=1e-4)
     gained = found.gained["layer 2", PATIENT]

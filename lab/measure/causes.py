@@ -136,17 +136,23 @@ def _shifted(ring: Sequence[Tensor], length: int, other: int) -> AttentionState:
 def other_name(model: Griffin, mention: Mention, states: Sequence[GriffinState]) -> np.ndarray:
     """The probability of the sentence with the other hero's name, where it is that or the one with the hero's: (N,).
 
-    states: N of the story but its newest token.
+    states: N of the story but its newest token. A sentence counts by how much likelier they make it than no story does,
+    as in `recall.answered`, so that no name is favoured for being short.
     """
     rows = (torch.cat(parts) for parts in zip(*(_tensors(state) for state in states), strict=True))
     together = GriffinState(next(rows), tuple(type(layer)(*(next(rows) for _ in layer)) for layer in states[0].layers))
     found = []
     for sentence in mention.said:
-        read = torch.cat([mention.heard[0][-1:], sentence[:-1]]).expand(len(states), -1)
-        logits = model(read, together)[0].float()  # (N, T_s, V)
-        wanted = sentence.expand(len(states), -1)
-        found.append(-F.cross_entropy(logits.mT, wanted, reduction="none").sum(1))  # (N,) nats
+        read = torch.cat([mention.heard[0][-1:], sentence[:-1]])
+        told = _nats(model, read.expand(len(states), -1), sentence, together)
+        found.append(told - _nats(model, read[None], sentence, None))  # (N,)
     return torch.stack(found).softmax(0)[1].numpy()
+
+
+def _nats(model: Griffin, read: Tensor, said: Tensor, state: GriffinState | None) -> Tensor:
+    """Log-likelihood (N,) of said (T,), each token after the one of read (N, T) at its place."""
+    logits = model(read, state)[0].float()  # (N, T, V)
+    return -F.cross_entropy(logits.mT, said.expand(len(read), -1), reduction="none").sum(1)
 
 
 def _tensors(state: GriffinState) -> Iterator[Tensor]:

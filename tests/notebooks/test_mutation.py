@@ -62,6 +62,18 @@ SEAMLESS = Fault(
 STATELESS = Fault(
     "no state", "measure/state.py", "exchanged = (torch.where(mask, b, a)", "exchanged = (torch.where(mask, a, a)"
 )
+SMEARED = Fault(
+    "seconds that put in what others did",
+    "measure/state.py",
+    "x = self.x * ((start <= here) & (here < stop))[:, None]",
+    "x = self.x * (start <= here)[:, None]",
+)
+UNMOVED = Fault(
+    "nothing exchanged",
+    "measure/causes.py",
+    "found.append(changed if number in wanted else mine)",
+    "found.append(mine)",
+)
 IDLE = Fault(
     "nothing learnt",
     "train/loop.py",
@@ -80,6 +92,8 @@ SWIFT = [
     (STRIDE, "02", ("c01", "c13"), "seams in 4 minutes"),
     (CONSTANT, "05", ("thread-01", "thread-05-contract"), "SC-L from"),
 ]
+CAUSES = "state-04-contract", "state-13-player", "state-13-figure", "state-13-contract"
+PATCHED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-contract"
 SLOW = [
     (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
     (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
@@ -87,6 +101,8 @@ SLOW = [
     (STATELESS, "01", ("state-01", "state-03", "state-27", "state-30"), "predicts otherwise"),
     (SILENT, "01", ("state-01", "state-03", "state-04-contract"), "the story: level"),
     (EMPTY, "01", ("state-01", "state-03", "state-04-contract"), "the map:"),
+    (SMEARED, "01", ("state-01", "state-03", *CAUSES), "off h by"),
+    (UNMOVED, "01", ("state-01", "state-03", *PATCHED), "the other name gains"),
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
