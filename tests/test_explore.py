@@ -17,7 +17,7 @@ from IPython.core.formatters import DisplayFormatter
 from ipywidgets import Checkbox, Dropdown, FloatSlider, IntSlider
 
 from lab.errors import LabError
-from lab.view import explore, pick, start
+from lab.view import Player, explore, pick, start
 from lab.view.style import styled
 
 PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
@@ -175,6 +175,42 @@ def test_another_profile_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LAB_PROFILE", "gpu")
     with pytest.raises(LabError, match="LAB_PROFILE is 'gpu'; it can be smoke or laptop"):
         pick(1, 2)
+
+
+# --- what is heard
+
+
+def beep(hertz: int) -> Player:
+    if hertz > 40:
+        raise LabError("nobody hears that")
+    return Player(np.full(16_000, hertz / 100, np.float32), caption=f"{hertz} Hz", play=True)
+
+
+def test_a_button_makes_what_the_controls_say_heard() -> None:
+    hertz = slider()
+    explorer = explore(tone, hear=beep, price="about 1 s", hertz=hertz)
+    (button,) = explorer.children[1].children
+    assert button.description == "Hear it (about 1 s)" and explorer.children[-1] is explorer.figure
+    hertz.value = 7
+    button.click()
+    first = explorer.children[-1]
+    assert first.caption == "7 Hz" and first._plays and explorer.children[-2] is explorer.figure
+    hertz.value = 8
+    button.click()
+    assert explorer.children[-1].caption == "8 Hz" and explorer.children[-2] is explorer.figure
+    assert first.comm is None  # closed, and its samples are gone
+    hertz.value = 50
+    button.click()
+    assert explorer.children[-1] is explorer.figure and "nobody hears that" in explorer.children[0].children[-1].value
+    assert not button.disabled
+
+
+def test_a_page_without_a_kernel_has_the_sound_of_each_setting() -> None:
+    settings = {"low": {"hertz": 3}, "high": {"hertz": 30}}
+    moves = explore(tone, hear=beep, settings=settings, hertz=slider()).moves()
+    assert [name for name, _ in moves["settings"]] == ["low", "high"]
+    assert ["3 Hz" in moves["sounds"][0], "30 Hz" in moves["sounds"][1]] == [True, True]
+    assert all("<audio" in sound for sound in moves["sounds"]) and "sounds" not in explore(tone, hertz=slider()).moves()
 
 
 # --- what a page without a kernel shows

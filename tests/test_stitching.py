@@ -115,6 +115,24 @@ def test_joined_windows_are_what_the_voice_says(voice: Synthesizer, prompt: Voic
     assert np.array_equal(seams.joined(parts, spoken, fade), whole)
 
 
+def test_a_seam_is_heard_as_the_voice_would_say_it(voice: Synthesizer, prompt: VoicePrompt) -> None:
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 32, 130))
+    whole = voice.speak(tokens, prompt, seed=7, iterations=FAST, windowing=SHORT, fade=320)
+    heard, second = seams.at_first(voice, tokens, prompt, SHORT, 320, 0.8, seed=7, iterations=FAST)
+    assert second == 2.0  # 60 tokens a window, 20 shared
+    np.testing.assert_allclose(heard, whole[round(16_000 * 1.6) : round(16_000 * 2.4)], atol=1e-5)
+    with pytest.raises(LabError, match="2.4 s fit into one window"):
+        seams.at_first(voice, tokens[:60], prompt, SHORT)
+
+    player = stitching.hear_seam(voice, tokens, prompt, seed=7, iterations=FAST)(5.2, 2.4, 0.8, 20)
+    pcm = np.frombuffer(player._sounds[0]["pcm"], "<i2") / 32767
+    assert len(pcm) == 4 * 16_000
+    until = round(16_000 * 3.5)  # the next seam, at 3.6 s, is another's
+    np.testing.assert_allclose(pcm[:until], whole.clip(-1, 1)[:until], atol=1e-4)
+    assert player._seams == [2.0] and player.caption.endswith("windows of 2.4 s, 0.8 s shared, cross-fade of 20 ms")
+    assert stitching.hear_seam(voice, tokens, prompt, iterations=FAST)(5.2, 2.4, 0, 20).caption.endswith("plain cut")
+
+
 def test_what_cannot_be_joined(voice: Synthesizer) -> None:
     parts = plan(100, *SHORT)
     spoken = [np.zeros(TOKEN_HOP * len(part), np.float32) for part in parts]

@@ -7,7 +7,7 @@ neighbour after it; what it is filled with takes the neighbour's place (paper se
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -132,6 +132,29 @@ def joined(parts: Sequence[Window], spoken: Sequence[np.ndarray], fade: int = FA
         raise LabError(f"a cross-fade of {fade} samples has no middle; give an even number")
     pieces = (whole[part.scaled(TOKEN_HOP).kept(fade // 2)] for part, whole in zip(parts, spoken, strict=True))
     return np.concatenate(list(audio.stitch(pieces, fade)))
+
+
+def at_first(
+    voice: Synthesizer,
+    tokens: Tensor,
+    prompt: VoicePrompt,
+    windowing: Windowing,
+    fade: int = FADE,
+    seconds: float = 4.0,
+    **how: Any,
+) -> tuple[np.ndarray, float]:
+    """`seconds` of speech (N,) around the first seam of tokens (T,), were the voice's windows these; and its second.
+
+    fade: samples, no longer than the overlap. how: of `renderings`. The first two windows are spoken, nothing else.
+    Raises LabError where one window is enough, and as `windows.plan` and `joined`.
+    """
+    parts = windows.plan(len(tokens), *windowing)[:2]
+    if len(parts) < 2:
+        raise LabError(f"{len(tokens) / TOKEN_RATE:g} s fit into one window: there is no seam; take shorter windows")
+    parts = windows.plan(parts[1].stop, *windowing)
+    sound = joined(parts, renderings(voice, tokens, prompt, parts, **how), fade)
+    seam, half = parts[1].keep_start * TOKEN_HOP, round(seconds * SAMPLE_RATE / 2)
+    return sound[max(0, seam - half) : seam + half], seam / SAMPLE_RATE
 
 
 @torch.inference_mode()

@@ -37,6 +37,9 @@ class Explorer(ipywidgets.VBox):
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
     settings: what the prose speaks of, by name, as a dict of values each: a button that sets the controls so.
+    hear: makes a `Player` of the controls' values when its button is pressed; it stands below the figure, in place of
+        the one before. price: what the button says it costs, such as "about 5 s". A page without a kernel has the
+        sounds of the settings.
 
     `figure` is the live figure; it is updated in place and keeps the reader's zoom. One a notebook: plotly's live
     figure brings 5 MB of code into the page, each time.
@@ -49,9 +52,11 @@ class Explorer(ipywidgets.VBox):
         *,
         player: Seeks | None = None,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        hear: Callable[..., Any] | None = None,
+        price: str = "",
         **controls: Any,
     ):
-        self.draw, self.controls, self.player = draw, controls, player
+        self.draw, self.controls, self.player, self.hear = draw, controls, player, hear
         for name, control in controls.items():
             if not isinstance(control, ipywidgets.ValueWidget):
                 kind = type(control).__name__
@@ -65,7 +70,7 @@ class Explorer(ipywidgets.VBox):
         for name, values in (settings or {}).items():
             if unknown := values.keys() - controls.keys():
                 raise LabError(f"the setting {name!r} sets {', '.join(unknown)}; there are {', '.join(controls)}")
-        self.settings = dict(settings or {})
+        self.settings, self._sound = dict(settings or {}), None
         self.drawn = self._draw(**self.values)
         self._fitted = False  # since a move: a cell that is out of sight when it is drawn has no width
         figure = go.Figure(self.drawn)
@@ -81,13 +86,12 @@ class Explorer(ipywidgets.VBox):
             if hasattr(control, "readout"):  # 160 pixels of slider and 80 of number, beside the description
                 control.layout.min_width = f"calc({len(control.description)}ch + 240px)"
             control.observe(self._moved, "value")
-        buttons = [ipywidgets.Button(description=name, layout={"width": "auto"}) for name in self.settings]
-        for button, values in zip(buttons, self.settings.values(), strict=True):
-            button.on_click(partial(self._set, values))
-        bars = [
-            ipywidgets.Box(row, layout={"flex_flow": "row wrap"}) for row in ([*controls.values(), self._said], buttons)
-        ]
-        super().__init__([*bars[: 1 + bool(buttons)], self.figure])
+        buttons = [_button(name, partial(self._set, values)) for name, values in self.settings.items()]
+        hears = [_button(f"Hear it{price and f' ({price})'}", self._heard)] if hear else []
+        rows = [row for row in ([*controls.values(), self._said], buttons, hears) if row]
+        bars = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows]
+        self._shown = *bars, self.figure
+        super().__init__(self._shown)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -102,6 +106,18 @@ class Explorer(ipywidgets.VBox):
                 self.controls[name].value = value
         self._moved(None)
 
+    def _heard(self, button: ipywidgets.Button) -> None:
+        if self._sound is not None:
+            self._sound.close()
+        self._sound, button.disabled = None, True
+        try:
+            self._sound = self.hear and self.hear(**self.values)
+            self._say("")
+        except Exception as error:
+            self._say(_told(error))
+        self.children = (*self._shown, *filter(None, [self._sound]))
+        button.disabled = False
+
     def _draw(self, **values: Any) -> go.Figure:
         figure = self.draw(**values)
         if not isinstance(figure, go.Figure):
@@ -111,10 +127,12 @@ class Explorer(ipywidgets.VBox):
     def _moved(self, _change: Any) -> None:
         try:
             self._show(self._draw(**self.values))
-            said = ""
+            self._say("")
         except Exception as error:  # what a callback raises is not seen in a notebook
-            said = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
-        self._said.value = f'<span role="status">{html.escape(said)}</span>'
+            self._say(_told(error))
+
+    def _say(self, text: str) -> None:
+        self._said.value = f'<span role="status">{html.escape(text)}</span>'
 
     def _show(self, figure: go.Figure) -> None:
         before, self.drawn = self.drawn, figure
@@ -171,7 +189,21 @@ class Explorer(ipywidgets.VBox):
             controls.append({"name": control.description or name, "texts": texts, "drawings": numbers, "at": at})
         settings = [(name, drawn(values)) for name, values in self.settings.items()]  # a notebook sorts what is a dict
         packed = zlib.compress(json.dumps(drawings, separators=(",", ":")).encode(), 9)
-        return {"controls": controls, "settings": settings, "drawings": base64.b64encode(packed).decode()}
+        drawn_ahead = {"controls": controls, "settings": settings, "drawings": base64.b64encode(packed).decode()}
+        if self.hear is None:
+            return drawn_ahead
+        heard = (self.hear(**{**now, **values}) for values in self.settings.values())
+        return {**drawn_ahead, "sounds": [widget._repr_mimebundle_()[0]["text/html"] for widget in heard]}
+
+
+def _button(name: str, pressed: Callable[[Any], None]) -> ipywidgets.Button:
+    button = ipywidgets.Button(description=name, layout={"width": "auto"})
+    button.on_click(pressed)
+    return button
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 
 def differences(base: dict[str, Any], figure: dict[str, Any]) -> dict[str, Any]:

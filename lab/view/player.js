@@ -223,6 +223,7 @@ class Engine extends EventTarget {
     this.voting = this.blind = model.get("_blind");
     if (this.blind) this.shuffle();
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
+    if (model.get("_plays") && navigator.userActivation?.hasBeenActive) this.play();
     if (this.live) {
       this.sounds[0].growing = true;
       this.gauges = { made: 0, speed: 0, memory: [] };

@@ -52,7 +52,7 @@ class Player(anywidget.AnyWidget):
     seams: seconds drawn through all tracks. Drag to loop, wheel to zoom after a click; keys: space, arrows, Home, End,
     1 to 9, A to Z in a blind comparison and of ten sounds or more, [ and ] for a loop, + and -. In a notebook that was
     never run, a poster and clips stand for it: `clip`, a first second and how many, of each sound, or as much from the
-    start as CLIP allows.
+    start as CLIP allows. play: at once, where a reader has touched the page before.
     Raises LabError for no sound, one that is not (N,) of finite floats, a blind comparison of one or of more than 26,
     and tracks that do not fit.
     """
@@ -66,6 +66,7 @@ class Player(anywidget.AnyWidget):
     _lanes: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     _seams: traitlets.List[float] = traitlets.List().tag(sync=True)
     _blind = traitlets.Bool(False).tag(sync=True)
+    _plays = traitlets.Bool(False).tag(sync=True)  # at once
     _live = traitlets.Dict().tag(sync=True)  # empty where the sound is complete
     _colours = traitlets.Dict({"wave": style.WAVE, "seam": style.SEAM}).tag(sync=True)
 
@@ -77,6 +78,7 @@ class Player(anywidget.AnyWidget):
         seams: Iterable[float] = (),
         blind: bool = False,
         clip: tuple[float, float] | None = None,
+        play: bool = False,
         **traits: Any,
     ) -> None:
         given = sound if isinstance(sound, Mapping) else {"": sound}
@@ -103,6 +105,7 @@ class Player(anywidget.AnyWidget):
             _lanes=lanes,
             _seams=moments("seams", list(seams)).tolist(),
             _blind=blind,
+            _plays=play,
             **traits,
         )
         start, length = clip or (0.0, max(LEAST, CLIP / max(1, len(sounds))))

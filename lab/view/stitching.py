@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch import Tensor
 
 from lab import windows
 from lab.audio import SAMPLE_RATE, crossfade
-from lab.tokens import TOKEN_RATE
+from lab.measure.seams import at_first
+from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.view import style
+from lab.view.player import Player
 from lab.view.style import axes, line, styled
+from lab.voice import Synthesizer, VoicePrompt
 
 _ENDINGS = {  # what the tokenizer heard after a cut: colour, dash
     "what follows": (style.TRUTH, "solid"),
@@ -63,6 +66,24 @@ def window_plan(total: float, window: float, overlap: float, fade: float = 20, r
         message += f"{beyond / TOKEN_RATE:.2f} s heard beyond a seam"
         message += f": {'enough' if beyond >= reach else 'TOO LITTLE'} for the tokenizer" if reach else ""
     return styled(figure, message, 480).update_layout(barmode="overlay", bargap=0.35, hovermode="closest")
+
+
+def hear_seam(voice: Synthesizer, tokens: Tensor, prompt: VoicePrompt, **how: Any) -> Callable[..., Player]:
+    """For `explore(hear=...)`: 4 s around the first seam of `window_plan`'s settings, spoken anew; how: of
+    `measure.seams.renderings`. Plays at once."""
+
+    def hear(total: float, window: float, overlap: float, fade: float) -> Player:
+        shared = round(overlap * TOKEN_RATE) // 2 * 2
+        windowing = windows.Windowing(round(window * TOKEN_RATE), shared)
+        samples = min(round(fade / 1000 * SAMPLE_RATE) // 2 * 2, shared * TOKEN_HOP)
+        sound, seam = at_first(voice, tokens[: round(total * TOKEN_RATE)], prompt, windowing, samples, **how)
+        join = f"cross-fade of {1000 * samples / SAMPLE_RATE:.0f} ms" if samples else "plain cut"
+        caption = (
+            f"4 s around the seam at {seam:.0f} s: windows of {window:g} s, {shared / TOKEN_RATE:g} s shared, {join}"
+        )
+        return Player(sound, caption=caption, seams=[min(2.0, seam)], play=True)
+
+    return hear
 
 
 def two_versions(earlier: Tensor, later: Tensor, seam: float, reach: int) -> go.Figure:

@@ -15,7 +15,7 @@ async function controls(place) {
     Plotly.react(plot, figure.data, Object.assign(figure.layout, structuredClone(layout)));
   };
   const rest = (but) => stored.controls.forEach(({ at }, i) => selects[i] !== but && (selects[i].move(at)));
-  const bar = h("div", { class: "lab-controls" });
+  const bar = h("div", { class: "lab-controls" }), heard = h("div");
   for (const { name, texts, drawings: numbers, at } of stored.controls) {
     const read = h("output"), input = h("input", { type: "range", min: 0, max: texts.length - 1, "aria-label": name });
     input.move = (place) => {
@@ -32,14 +32,16 @@ async function controls(place) {
     selects.push(input);
     bar.append(h("label", {}, `${name} `, input, read));
   }
-  for (const [name, number] of stored.settings) {
+  stored.settings.forEach(([name, number], i) => {
     bar.append(button(name, "what the text speaks of", () => {
       rest(null);
       draw(number);
+      heard.innerHTML = stored.sounds?.[i] ?? "";
     }));
-  }
+  });
   bar.append(h("small", {}, "Drawn ahead, one control at a time; with a kernel all move together."));
   plot.before(bar);
+  plot.after(heard);
 }
 
 // A player in place of the poster and its clips, when these are decoded.
