@@ -55,6 +55,12 @@ def test_spectrogram_is_dark_at_the_tone(story: Story):
     assert picture.dtype == np.uint8  # a quarter of the notebook's size
 
 
+def test_maps_are_clear_where_nothing_is(story: Story):
+    assert style.fading("#102030") == [(0, "rgba(16,32,48,0)"), (1, "rgba(16,32,48,1)")]
+    heatmap = next(trace for trace in view.timeline(story).data if trace.type == "heatmap")
+    assert heatmap.colorscale[0][1].endswith(",0)")  # no white box on a dark page
+
+
 def test_the_road_lights_the_part_that_it_is_asked_for():
     drawn = {name: view.road(name).data for name in (*PARTS, *BESIDES)}
     pictures = {name: base64.b64decode(page.split("base64,")[1].split('"')[0]).decode() for name, page in drawn.items()}

@@ -18,6 +18,7 @@ from IPython.display import HTML
 
 from lab.audio import SAMPLE_RATE, as_waveform
 from lab.errors import LabError
+from lab.view import style
 
 COLUMNS = 640  # pixels of a poster
 
@@ -45,14 +46,17 @@ def listen(waveform: np.ndarray, caption: str = "", seconds: float | None = None
 
 
 def poster(waveform: np.ndarray) -> bytes:
-    """Waveform (N,) over its spectrogram up to 8 kHz, 640 x 112 pixels: a PNG of 10 to 30 kB. LabError as `listen`."""
+    """Waveform (N,) over its spectrogram up to 8 kHz, 640 x 112 pixels: a PNG of 10 to 30 kB, clear where it is silent.
+
+    LabError as `listen`.
+    """
     waveform = as_waveform(waveform, "the sound")
-    shades = spectrogram(waveform, COLUMNS)[::-1] ** 1.5  # dark is loud
+    shades = spectrogram(waveform, COLUMNS)[::-1] ** 1.5
     frames, padded = _frames(waveform, COLUMNS)
     width = max(1, len(waveform) // COLUMNS)
     reach = np.abs(padded[frames[:, None] + np.arange(min(width, 512))]).max(1)
     rows = np.abs(np.linspace(-1, 1, 48))[:, None]
-    wave = np.where(rows <= np.maximum(reach / max(reach.max(), 1e-6), 0.03), 0.6, 0.0)  # a line through silence
+    wave = np.where(rows <= np.maximum(reach / max(reach.max(), 1e-6), 0.03), 0.8, 0.0)  # a line through silence
     return _png((15.99 * (1 - np.concatenate([wave, shades]))).astype(np.uint8))
 
 
@@ -72,13 +76,14 @@ def _frames(waveform: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _png(shades: np.ndarray) -> bytes:
-    """Grey values 0 to 15 (H, W), W even, as a PNG of four bits a pixel."""
+    """Shades 0 to 15 (H, W), W even, as a PNG of four bits a pixel: from ink to clear, for light and dark pages."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = shades.shape
     rows = np.pad(shades[:, ::2] << 4 | shades[:, 1::2], ((0, 0), (1, 0)))  # each row begins with its filter, none
-    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)  # 3: by a palette
+    palette = chunk(b"PLTE", bytes.fromhex(style.INK[1:]) * 16) + chunk(b"tRNS", bytes(range(255, -1, -17)))
+    body = chunk(b"IHDR", header) + palette + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
