@@ -393,6 +393,29 @@ def test_a_curve_with_its_interval_and_its_decay() -> None:
         pictures.coherence_decay(reported(), "beauty")
 
 
+def test_every_story_has_a_row_of_the_map() -> None:
+    drawn = pictures.coherence_map(reported())
+    rows = dict(zip(drawn.data[0].y, np.asarray(drawn.data[0].z), strict=True))
+    assert len(rows) == 6 + 3 and all(len(row) == 32 for row in rows.values())
+    falling = [0.3 + 0.3 * 0.5**k for k in range(6)]  # above 0.1, what is like the openings of others
+    np.testing.assert_allclose(rows["Griffin: story 1, leo"][:6], falling, atol=1e-3)
+    assert all(np.isnan(rows["Griffin: story 1, leo"][6:])) and all(np.isnan(rows[" "]))
+    assert (
+        drawn.layout.yaxis.ticktext[1] == f"Griffin<br>{np.mean(falling):.2f}" and drawn.layout.yaxis.tickvals[1] == 4.5
+    )
+    silent = Report(16, "", {"griffin": (StoryScores(0, "leo", (), ()),)})
+    assert pictures.coherence_map(silent).layout.yaxis.ticktext == ("Griffin<br>nothing said",)
+
+
+def test_what_is_heard_has_a_row_on_the_clock() -> None:
+    near, far = (Span(0.0, 4.0, 0.5, 0.1), Span(2.0, 6.0, 0.3, 0.1)), (Span(1.0, 2.0, 0.0, 0.1),)
+    lane = pictures.coherence_lane({"near": near, "far": far}, 17.5)
+    assert lane.values.shape == (2, 18) and lane.rate == 1 and lane.ends == ("near", "far")
+    np.testing.assert_allclose(lane.values[0, 9:17], [0, 1, 1, 0.75, 0.75, 0.5, 0.5, 0])
+    np.testing.assert_allclose(lane.values[1, 9:17], [0, 0, -0.25, 0, 0, 0, 0, 0])
+    assert pictures.coherence_lane({"near": near}, 17.5).ends == ("near", "")
+
+
 def test_fits_as_a_table() -> None:
     rows = pictures.coherence_fits(reported(), "SC-L", draws=20).splitlines()
     assert rows[0].endswith("| half of the way in, words |")

@@ -5,7 +5,7 @@ from lab.extras import require
 require("notebooks")
 
 from lab.view.architecture import road
-from lab.view.coherence import coherence_decay, coherence_fits, coherence_published
+from lab.view.coherence import coherence_decay, coherence_fits, coherence_map, coherence_published
 from lab.view.explore import explore
 from lab.view.figures import timeline
 from lab.view.player import Player
@@ -25,6 +25,7 @@ __all__ = [
     "codec_levels",
     "coherence_decay",
     "coherence_fits",
+    "coherence_map",
     "coherence_published",
     "confidence_map",
     "decoding",

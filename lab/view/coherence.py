@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,12 @@ from plotly.subplots import make_subplots
 
 from lab.errors import LabError
 from lab.measure import coherence
-from lab.measure.coherence import SERIES, TRUTH, Report
+from lab.measure.coherence import PROMPT_SECONDS, SERIES, TRUTH, Report, Span
 from lab.view import style
 from lab.view.style import axes, line, styled
+from lab.view.tracks import Heat
+
+CLOSE = 0.4  # of a cosine above another: the dark end of maps
 
 # what continued the prompts: name, colour
 SYSTEMS = {
@@ -58,6 +63,51 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -
     what = SERIES[series].label.split(",")[0]
     message = f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}"
     return style.legend_below(styled(figure, message, 460), 90).update_layout(title_font_size=14)  # it is long
+
+
+def coherence_map(report: Report, seconds: float = 30) -> go.Figure:
+    """How much closer every 100 words are to their prompt than to the openings of other stories, a row a story.
+
+    Clear at 0 and below, where they could be out of any story, and where nothing is said. seconds: of a column. Beside
+    the name of a system stands its mean.
+    """
+    columns = math.ceil(60 * report.minutes / seconds)
+    rows: dict[str, np.ndarray] = {}
+    ticks = {}
+    for number, (system, scores) in enumerate(report.scores.items()):
+        rows[" " * number] = np.full(columns, np.nan)  # a line between systems
+        first = len(rows)
+        for told in scores:
+            row = rows[f"{SYSTEMS[system][0]}: story {told.story}, {told.hero}"] = np.full(columns, np.nan)
+            for span in told.spans:
+                row[int(span.start / seconds) : math.ceil(span.stop / seconds)] = span.likeness - span.elsewhere
+        found = np.concatenate(list(rows.values())[first:])
+        mean = f"{found[np.isfinite(found)].mean():.2f}" if np.isfinite(found).any() else "nothing said"
+        ticks[first + (len(scores) - 1) / 2] = f"{SYSTEMS[system][0].replace(', ', '<br>')}<br>{mean}"
+    figure = go.Figure()
+    figure.add_heatmap(
+        z=np.round(list(rows.values()), 3), x0=seconds / 120, dx=seconds / 60, y=list(rows), zmin=0, zmax=CLOSE,
+        hoverongaps=False, colorscale=style.fading(style.CONTINUATION), ygap=1,
+        colorbar=style.scale("closer to its own prompt, cosine"),
+        hovertemplate="minute %{x:.1f}: %{z:.2f}<extra>%{y}</extra>",
+    )  # fmt: skip
+    names = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "autorange": "reversed", "automargin": True}
+    axes(figure, "minutes after the prompt", {**names, "showgrid": False})
+    return styled(figure, "How much closer 100 words are to their own prompt than to the openings of others", 480)
+
+
+def coherence_lane(spans: Mapping[str, Sequence[Span]], seconds: float, after: float = PROMPT_SECONDS) -> Heat:
+    """The same of stories that are heard, on the clock of a `Player`: a row each, a column a second, `after` a prompt.
+
+    Where spans overlap, their mean.
+    """
+    rows = np.zeros((len(spans), math.ceil(seconds)))
+    for row, told in zip(rows, spans.values(), strict=True):
+        for second in range(len(row)):
+            over = [s.likeness - s.elsewhere for s in told if s.start <= second - after < s.stop]
+            row[second] = np.mean(over) / CLOSE if over else 0
+    first, *_, last = [*spans, ""] if len(spans) == 1 else spans
+    return Heat("closer to its prompt", rows, 1, (first, last))
 
 
 def coherence_published(report: Report) -> go.Figure:
