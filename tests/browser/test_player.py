@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from playwright.sync_api import Locator
 
 from lab import audio
 from lab.view import Player
@@ -24,7 +25,9 @@ import time
 from pathlib import Path
 import numpy as np
 from lab.speech import Chunk
-from lab.view import Curve, Marks, Player, Ribbon, Words
+from ipywidgets import IntSlider
+import plotly.graph_objects as go
+from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Words, explore
 
 def tone(hertz, seconds, level=0.3):
     return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16000)) / 16000)).astype(np.float32)
@@ -43,6 +46,8 @@ tracks = [
     Words("words", [(4 * k, 4 * k + 3.5, word) for k, word in enumerate(words)]),
     Curve("norm of the state", times, np.abs(np.sin(times / 6))),
     Marks("changes", [24.0, 65.5]),
+    Heat("held", np.repeat(np.eye(4), 20, 1), 1, ("first", "last")),
+    Causes("from when", np.eye(80), 1),
 ]
 steps = Player(np.concatenate([tone(hertz, 20) for hertz in {STEPS}]), tracks, "four tones", seams=[20, 40, 60])
 steps
@@ -73,16 +78,31 @@ tones = {f"{200 + 20 * k} Hz": tone(200 + 20 * k, 2) for k in range(12)}
 twelve = Player(tones, blind=True, caption="twelve tones, unseen")
 twelve
 """,
+    """
+explore(
+    lambda hertz: go.Figure().add_scatter(y=[hertz]),
+    hear=lambda hertz: Player(tone(hertz, 60), caption=f"{hertz} Hz", play=True),
+    hertz=IntSlider(300, 200, 400, 100, description="frequency, Hz"),
 )
-SETUP, TRANSPORT, PAIR, BLIND, LIVE, LONG, BUSY, TWELVE = range(len(CELLS))
+""",
+)
+SETUP, TRANSPORT, PAIR, BLIND, LIVE, LONG, BUSY, TWELVE, EXPLORED = range(len(CELLS))
 
 
 class Shown:
     """A player in the page."""
 
     def __init__(self, notebook: Notebook, index: int):
-        self.page = notebook.page
-        self.root = notebook.run(index).locator(".lab-player")
+        self.show(notebook, notebook.run(index).locator(".lab-player"))
+
+    @classmethod
+    def of(cls, notebook: Notebook, root: Locator) -> Shown:
+        shown = cls.__new__(cls)
+        shown.show(notebook, root)
+        return shown
+
+    def show(self, notebook: Notebook, root: Locator) -> None:
+        self.page, self.root = notebook.page, root
         self.root.locator(".plot").wait_for()
         self.root.scroll_into_view_if_needed()
         self.handle = self.root.element_handle()
@@ -135,6 +155,30 @@ def test_a_click_plays_that_moment(steps: Shown):
         steps.hears(hertz)
         assert 0 <= steps["position"] - 80 * share < 15
     assert steps["jump"] < 2 * 0.3 * 2 * np.pi * max(STEPS) / 16_000  # no click: twice the slope of the tones
+
+
+def test_the_seconds_that_caused_what_is_pointed_at_light_up(steps: Shown):
+    lit = """([root, name]) => {
+        const lane = [...root.querySelectorAll(".lane")].find(each => each.querySelector(".name").textContent === name);
+        const { width, height } = lane.lastChild, at = lane.lastChild.getContext("2d");
+        return [0.13, 0.38, 0.63, 0.88].map(x => at.getImageData(x * width, height / 8, 1, 1).data[3]);
+    }"""
+    for share, expected in ((0.1325, [255, 0, 0, 0]), (0.8825, [0, 0, 0, 255])):
+        steps.page.mouse.move(*steps.at(share))
+        causes = f"args => {{ const found = ({lit})(args); return {expected}.every((x, i) => x === found[i]); }}"
+        steps.page.wait_for_function(causes, arg=[steps.handle, "from when"])
+    assert steps.page.evaluate(lit, [steps.handle, "held"]) == [255, 0, 0, 0]  # the first row alone, and only there
+    assert "from when 100 % from 70 to 71 s" in steps.root.locator(".footer").inner_text()
+
+
+def test_an_explorer_plays_what_its_controls_say(notebook: Notebook):
+    explorer = notebook.run(EXPLORED)
+    for hertz in (300, 400):
+        if hertz == 400:
+            explorer.locator(".noUi-handle").press("ArrowRight")
+        explorer.get_by_role("button", name="Hear it").click()
+        Shown.of(notebook, explorer.locator(f".lab-player[aria-label='{hertz} Hz']")).hears(hertz)
+    assert explorer.locator(".lab-player").count() == 1
 
 
 def test_a_click_is_heard_while_the_kernel_works(notebook: Notebook, server: Server, steps: Shown):
