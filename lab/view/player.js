@@ -550,6 +550,8 @@ class Engine extends EventTarget {
 
   close() {
     this.silence();
+    this.playing = false; // nobody has to pause it, and tell a kernel that has let go of it
+    if (page.sounding === this) page.sounding = null;
     clearInterval(this.timer);
     clearInterval(this.watch);
   }
