@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from lab.train import language
 from lab.train.loop import Compute, whole
@@ -67,5 +68,12 @@ def troubled(batches: Callable[[int], Batch], signalled: int | None, full: int |
     return batch
 
 
+def left() -> None:
+    """Threads of a group that outlives Python abort the process now and then."""
+    if distributed.is_initialized():
+        os._exit(3)
+
+
 if __name__ == "__main__":
+    atexit.register(left)  # the last to be called
     main(sys.argv[1:])

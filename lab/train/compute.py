@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -90,7 +91,15 @@ class Compute:
         precision: Any = "bf16-mixed" if mixed and machine.fast_bf16() else None
         fabric = Fabric(devices=self.devices, num_nodes=self.nodes, strategy=strategy, precision=precision)
         fabric.launch()
+        atexit.unregister(_leave)
+        atexit.register(_leave)
         return fabric
+
+
+def _leave() -> None:
+    """Ends gloo's threads while Python still runs: one that asks for Python's lock at its end aborts the process."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh, weights: Weights | None = None) -> nn.Module:
