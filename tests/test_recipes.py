@@ -6,7 +6,6 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +134,6 @@ def test_a_recipe_puts_its_model_and_card_into_the_bundle(
 ) -> None:
     monkeypatch.setattr(TokenizerConfig, "preset", classmethod(lambda cls, name: cls(width=16, kernel=3, blocks=1)))
     monkeypatch.setattr(narration, "development_story", lambda number: said("good night.", number))
-    short = partial(recipes.tokenizer_recipe.train, encoder_steps=3, ctc_head_steps=3)
-    monkeypatch.setattr(recipes.tokenizer_recipe, "train", short)
     plan = Plan(tmp_path / "runs", tmp_path / "bundle", None, None, steps=5, hours=0.03, seed=0)
     card = recipes.train("tokenizer", plan)
     assert narrated == [12, 0, 6, 0]

@@ -12,6 +12,7 @@ them needs little more. The CTC head goes on alone with tokens as they are.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -245,8 +246,6 @@ def train(
     *,
     preset: str = "lab",
     steps: int = SCHEDULE.steps,
-    encoder_steps: int = ENCODER_SCHEDULE.steps,
-    ctc_head_steps: int = CTC_HEAD_SCHEDULE.steps,
     size: int = 10,
     seed: int = 0,
     evaluate: Callable[[Tokenizer], dict[str, float]] | None = None,
@@ -256,9 +255,12 @@ def train(
     """A tokenizer that learnt from `pairs`, two readings of a text each: of narrators, and of people beside a narrator.
 
     After that the encoder alone, on `references`, pairs of a reading and the reference narrator's, and the CTC head
-    alone. `begin` gives the weights to begin with. `options` are `fit`'s.
+    alone: each for as large a share of its own schedule as `steps` are of the first. `begin` gives the weights to begin
+    with. `options` are `fit`'s.
     """
     torch.manual_seed(seed_of(seed))
+    share = steps / SCHEDULE.steps
+    encoder_steps, ctc_head_steps = (math.ceil(share * each.steps) for each in (ENCODER_SCHEDULE, CTC_HEAD_SCHEDULE))
     tokenizer = Tokenizer(TokenizerConfig.preset(preset))
     if begin is not None:
         take_over(tokenizer, begin)
