@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lab.corpora.utterance import Utterance, int16
+from lab.errors import LabError
 
 
 def spoken(number: int) -> tuple[Utterance, ...]:
@@ -30,6 +34,18 @@ def gated(number: int) -> tuple[Utterance, ...]:
 
 def deadly(number: int) -> tuple[Utterance, ...]:
     os._exit(1)
+
+
+def killed_once(note: Path, number: int, item: int) -> tuple[Utterance, ...]:
+    """The same, but the first process that comes to item `number` leaves its id in a note and is killed."""
+    if item == number and not note.exists():
+        note.write_text(f"{os.getpid()}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return spoken(item)
+
+
+def refusing(job: Any) -> None:
+    raise LabError(f"{job} is refused; mend it")
 
 
 def voiced(seconds: float, level: float = 0.1) -> np.ndarray:

@@ -429,26 +429,6 @@ def test_a_corpus_grows_and_what_was_made_stays(
         make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
 
 
-def test_ray_makes_the_same_bytes(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setattr("lab.corpora.source.PART", 2.0)
-    (tmp_path / "tapes").mkdir()
-    for number in range(6):
-        audio.save(tmp_path / "tapes" / f"{number}.wav", spoken(number)[0].samples())
-    source = Source.of(str(tmp_path / "tapes"))
-    make(tmp_path / "local", source, tiny_bundle, codes=True, workers=1)
-    make(tmp_path / "ray", source, tiny_bundle, codes=True, workers=2, engine="ray")
-    assert files(tmp_path / "ray") == files(tmp_path / "local")
-
-
-def test_ray_that_is_not_there_is_an_error(tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(LabError, match="noise have no end, and Ray asks for it"):
-        make(tmp_path, SOURCE, tiny_bundle, engine="ray")
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(LabError, match=r"ray.* not installed; this needs `pip install speechssm-lab\[cluster\]`"):
-        make(tmp_path, replace(SOURCE, hours=None), tiny_bundle, engine="ray")
-
-
 def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> None:
     for reader, chapter in (("7", "10"), ("8", librispeech.HELD_OUT_CHAPTER)):
         folder = tmp_path / reader / chapter

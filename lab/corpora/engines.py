@@ -7,10 +7,13 @@ nothing of each other, and what one that dies had begun is made by another.
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
+import pickle
 import re
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -51,25 +54,27 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> 
     """`work` of each job, as it is done, by actors of Ray Data: of the cluster at RAY_ADDRESS, or of this machine.
 
     Each holds the models while it lives, and with `gpu` has one for itself; the jobs of one that dies are done by
-    another. Raises LabError where Ray is
-    not installed or there is no such cluster.
+    another. Raises LabError where Ray is not installed or there is no such cluster.
     """
     require("cluster")
     import ray
 
-    listed = list(jobs)
-    if not listed:
+    rows = [{"job": pickle.dumps(job)} for job in jobs]
+    if not rows:
         return
     try:
         if not ray.is_initialized():
-            ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers}))
+            _answers(address := os.environ.get("RAY_ADDRESS"))
+            here = {} if address else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     except Exception as error:  # of an address, of a network, of a machine that is too slow: Ray has one for each
         where, said = os.environ.get("RAY_ADDRESS", "this machine"), " ".join(str(error).split())[:200]
         raise LabError(f"there is no Ray cluster at {where} ({said}); start one, or unset RAY_ADDRESS") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    numbers = ray.data.range(len(listed), override_num_blocks=len(listed))  # a part is lost and made again by itself
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers)
-    done = numbers.map(_Actor, fn_constructor_args=(work, listed), compute=pool, num_cpus=1, num_gpus=int(gpu))
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    table = ray.data.from_items(rows, override_num_blocks=len(rows))  # a part is lost and made again by itself
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=min(workers, len(rows)))
+    done = table.map(_Actor, fn_constructor_args=(work,), compute=pool, num_cpus=1, num_gpus=int(gpu))
     try:
         for row in done.iter_rows():
             yield json.loads(row["made"])
@@ -78,13 +83,20 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> 
         raise LabError(f"Ray gave up ({causes[0]}); when that is mended, the same command goes on") from error
 
 
+def _answers(address: str | None, seconds: float = 10.0) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray would ask for minutes and end the process."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+
+
 class _Actor:
-    def __init__(self, work: Work, jobs: list[Any]):
+    def __init__(self, work: Work):
         torch.set_num_threads(1)
-        self.work, self.jobs = work, jobs
+        self.work = work
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        return {"made": json.dumps(self.work(self.jobs[row["id"]]))}
+        return {"made": json.dumps(self.work(pickle.loads(row["job"])))}
 
 
 def _begin_worker() -> None:
