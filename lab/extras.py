@@ -15,7 +15,7 @@ MODULES = {
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),
     "wandb": ("wandb",),
-    "cluster": ("ray", "pyarrow", "pandas"),  # ray alone has no Ray Data
+    "cluster": ("ray", "pyarrow"),  # ray alone has no Ray Data
     "cuda": ("mamba_ssm", "causal_conv1d"),
 }
 

@@ -70,6 +70,15 @@ def test_a_value_that_cannot_be_trained_with_is_an_error(tmp_path: Path) -> None
         fit(model(), loss_of, batches, schedule=Schedule(2), folder=tmp_path, settings={"log_every": 0})
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("lr=-1", "cannot train with a learning_rate of -1"), ("keep=2", "keep cannot be set for tokenizer")],
+)
+def test_a_bad_setting_is_told_before_anything_is_made(desk: Path, change: str, message: str) -> None:
+    refused(message, "train", "all", "--set", change)
+    assert not Path("runs").exists()
+
+
 def test_blocks_that_are_computed_again_learn_the_same(tmp_path: Path) -> None:
     learnt: list[dict[str, torch.Tensor]] = []
     for again in (False, True):

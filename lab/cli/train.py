@@ -111,8 +111,8 @@ def train(
     plan = recipes.Plan(work, into, speech, narration, *given)
     several = {"all": recipes.WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
+    tables = {name: recipes.settings(name, plan) for name in names}
     if show:
-        tables = {name: recipes.settings(name, plan) for name in names}
         answer(tables, *(f"# {name}\n{run_settings.text(table)}".rstrip() for name, table in tables.items()))
         return
     fabric = compute.fabric()

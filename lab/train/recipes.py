@@ -115,8 +115,6 @@ class Plan:
 
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
-        if RECIPES[name].make is not language and (odd := {"batch", "checkpointing", "keep"} & set(self.settings)):
-            raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
         steps = {"steps": self.steps} if self.steps else {}
         own = {"seed": self.seed, "inputs": inputs(name, self), "compute": self.compute, "settings": self.settings}
         return own | steps
@@ -330,6 +328,8 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
     """All settings that a run of `train` would have, of a tokenizer those of its first phase. Raises LabError as it
     does."""
     _known(name)
+    if RECIPES[name].make is not language and (odd := {"batch", "checkpointing", "keep"} & set(plan.settings)):
+        raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
     found: dict[str, Any] = {"log_every": plan.compute.log_every, "evaluate_every": EVALUATE_EVERY}
     found |= {"checkpointing": False, "compile": False, "precision": "mixed"}
     schedule = SCHEDULES.get(name) or SCHEDULES.get(name.rpartition("-")[2])
@@ -338,7 +338,8 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
         length = LENGTHS.get(variant.length or plan.length or "")
         _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
         found |= {"batch": size, "keep": language_recipe.KEPT} if RECIPES[name].make is language else {}
-    return found | asdict(schedule.lasting(plan.steps or schedule.steps)) | plan.settings
+    given = {key: value for key, value in plan.settings.items() if key in asdict(schedule)}
+    return found | asdict(replace(schedule.lasting(plan.steps or schedule.steps), **given)) | plan.settings
 
 
 def _known(name: str) -> None:
@@ -348,7 +349,7 @@ def _known(name: str) -> None:
 
 def train(name: str, plan: Plan) -> dict[str, Any]:
     """Train one model into the bundle and return its card. Raises LabError for a name without a recipe."""
-    _known(name)
+    settings(name, plan)  # what is wrong with them is told before hours go into data
     recipe, fabric = RECIPES[name], plan.compute.fabric()
     plan = replace(plan, warm=plan.warm or recipe.part is not None)
     if not recipe.alone:
