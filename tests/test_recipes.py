@@ -326,7 +326,7 @@ def test_what_is_complete_is_not_trained_again(
 @pytest.mark.parametrize(
     "changes",
     [{}, {"steps": 7, "hours": 0.5}, {"seed": -3, "warm": True}, {"preset": "gpu", "length": "4min", "corpus": "a b"},
-     {"speech": Path("my speech")}, {"init": "other", "settings": {"learning_rate": 3e-4, "checkpointing": True}}],
+     {"speech": Path("my speech")}, {"init": "other", "settings": {"learning_rate": 3e-4, "compile": True}}],
 )  # fmt: skip
 def test_the_command_on_a_card_makes_the_same_plan(
     name: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -331,13 +331,14 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
     if RECIPES[name].make is not language and (odd := {"batch", "checkpointing", "keep"} & set(plan.settings)):
         raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
     found: dict[str, Any] = {"log_every": plan.compute.log_every, "evaluate_every": EVALUATE_EVERY}
-    found |= {"checkpointing": False, "compile": False, "precision": "mixed"}
+    found |= {"compile": False, "precision": "mixed"}
     schedule = SCHEDULES.get(name) or SCHEDULES.get(name.rpartition("-")[2])
     if schedule is None:
         variant, batch = VARIANTS.get(name, Variant(name)), plan.settings.get("batch")
         length = LENGTHS.get(variant.length or plan.length or "")
         _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
-        found |= {"batch": size, "keep": language_recipe.KEPT} if RECIPES[name].make is language else {}
+        if RECIPES[name].make is language:
+            found |= {"batch": size, "checkpointing": False, "keep": language_recipe.KEPT}
     given = {key: value for key, value in plan.settings.items() if key in asdict(schedule)}
     return found | asdict(replace(schedule.lasting(plan.steps or schedule.steps), **given)) | plan.settings
 
