@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,21 @@ def test_what_the_paper_took_is_planned_without_memory() -> None:
     assert one.weights == 8 * eight.weights == 16 * estimate.parameters("paper-2b")[0]
     assert eight.whole < one.whole and eight.activations == one.activations
     assert estimate.days("paper-2b", 8, "h100", 0.4) == 8 * estimate.days("paper-2b", 64, "h100", 0.4)
+
+
+def test_a_worker_is_measured_with_the_one_thread_that_it_has(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def encode(waveform: np.ndarray, *models: Any) -> tuple[np.ndarray, np.ndarray]:
+        threads.append(torch.get_num_threads())
+        return np.zeros(25, np.uint16), np.zeros((25, 4), np.uint16)
+
+    monkeypatch.setattr(estimate.encoding, "encode", encode)
+    torch.set_num_threads(2)
+    speed, size = estimate.tokenization(tiny_bundle, True, 1.0)
+    assert threads == [1, 1] and torch.get_num_threads() == 2 and speed > 0 and size == 250
 
 
 def test_a_plan_is_told(desk: Path) -> None:

@@ -39,14 +39,19 @@ class Memory:
 
 
 def tokenization(models: Path, codes: bool, seconds: float = 60.0) -> tuple[float, float]:
-    """Measured on noise: seconds of speech per second that one process of this machine tokenizes, and bytes of a shard
-    a second of speech."""
+    """Measured on noise: seconds of speech per second that one worker of this machine tokenizes, which has one thread,
+    and bytes of a shard a second of speech."""
     waveform = 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16_000)).astype(np.float32)
     tokenizer, codec = encoding.models_of(models, codes)
-    encoding.encode(waveform[:16_000], tokenizer, codec)
-    began = time.perf_counter()
-    made = encoding.encode(waveform, tokenizer, codec)
-    return seconds / (time.perf_counter() - began), sum(array.nbytes for array in made) / seconds
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        encoding.encode(waveform[:16_000], tokenizer, codec)
+        began = time.perf_counter()
+        made = encoding.encode(waveform, tokenizer, codec)
+        return seconds / (time.perf_counter() - began), sum(array.nbytes for array in made) / seconds
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache
