@@ -42,6 +42,14 @@ def _dot(row, x):
 
 
 @jit(**SUMS)
+def _sum(x):
+    total = ZERO
+    for k in range(x.size):
+        total += x[k]
+    return total
+
+
+@jit(**SUMS)
 def _norm(x, scale, y):
     for b in range(len(x)):
         x_b, y_b, total = x[b], y[b], ZERO
@@ -133,37 +141,50 @@ def _rotate(part, length, rates):
 
 
 @jit(**KERNEL)
+def _score(query, keys, scale, scores):
+    """scores (slots,) of query (d,) with the first of keys (d, window). Slots lie beside each other, so that as many as
+    a vector holds are scored at once, and none is summed over."""
+    for slot in range(scores.size):
+        scores[slot] = ZERO
+    for d in range(query.size):
+        q, row = query[d] * scale, keys[d]
+        for slot in range(scores.size):
+            scores[slot] += q * row[slot]
+
+
+@jit(**KERNEL)
+def _softmax(scores):
+    """In place, not yet divided by the sum, which is returned."""
+    top = scores[0]
+    for slot in range(scores.size):
+        top = max(top, scores[slot])
+    for slot in range(scores.size):
+        scores[slot], _ = decay_and_norm(scores[slot] - top)
+    return _sum(scores)
+
+
+@jit(**KERNEL)
 def _attend(length, rates, qkv, keys, values, y):
-    """Multi-query attention of one query to itself and to the ring buffer (B, window, head_dim), which takes it in.
+    """Multi-query attention of one query to itself and to the ring buffer (B, head_dim, window), which takes it in.
 
     qkv (B, (H + 2) head_dim), y (B, H head_dim).
     """
-    B, window, size = keys.shape
+    B, size, window = keys.shape
     shares, scale, inner = np.empty(window + 1, np.float32), ONE / sqrt(np.float32(size)), y.shape[1]
     for b in range(B):
         seen = min(length[b], window)
-        key, value = qkv[b, inner : inner + size], qkv[b, inner + size :]
+        key, value, before = qkv[b, inner : inner + size], qkv[b, inner + size :], shares[:seen]
         _rotate(key, length[b], rates)
         for first in range(0, inner, size):
             query, out = qkv[b, first : first + size], y[b, first : first + size]
             _rotate(query, length[b], rates)
-            top = shares[seen] = _dot(key, query) * scale
-            for slot in range(seen):
-                shares[slot] = _dot(keys[b, slot], query) * scale
-                top = max(top, shares[slot])
-            total = ZERO
-            for slot in range(seen + 1):
-                shares[slot], _ = decay_and_norm(shares[slot] - top)
-                total += shares[slot]
-            share = shares[seen] / total
+            _score(query, keys[b], scale, before)
+            shares[seen] = _dot(key, query) * scale
+            total = _softmax(shares[: seen + 1])
             for d in range(size):
-                out[d] = share * value[d]
-            for slot in range(seen):
-                share, before = shares[slot] / total, values[b, slot]
-                for d in range(size):
-                    out[d] += share * before[d]
+                out[d] = (_dot(values[b, d], before) + shares[seen] * value[d]) / total
         for d in range(size):
-            keys[b, length[b] % window, d], values[b, length[b] % window, d] = key[d], value[d]
+            keys[b, d, length[b] % window], values[b, d, length[b] % window] = key[d], value[d]
 
 
 @jit(**KERNEL)
@@ -174,7 +195,7 @@ def _step(weights, heads, rates, tokens, length, state):
     """
     recurrent, embedding, norm, norms, up, down, enter, taps, gates, decay, leave, qkv, out = weights
     hidden, conv, keys, values = state
-    B, (_, V, D), wide, size = len(tokens), embedding.weight.shape, down.weight.shape[2], keys.shape[3]
+    B, (_, V, D), wide, size = len(tokens), embedding.weight.shape, down.weight.shape[2], keys.shape[2]
     x, normed, branch, mixed = _new(B, D), _new(B, D), _new(B, D), _new(B, D)
     entered, gated, asked, attended = _new(B, 2 * D), _new(B, 2 * D), _new(B, (heads + 2) * size), _new(B, heads * size)
     both, inner, logits = _new(B, 2 * wide), _new(B, wide), _new(B, V)
@@ -220,12 +241,12 @@ class Stepper:
         self._length = state.length.numpy().copy()
         recurrent = [layer for layer in state.layers if isinstance(layer, RecurrentState)]
         local = [layer for layer in state.layers if isinstance(layer, AttentionState)]
-        ring = (B, config.window, config.head_dim)
+        ring = (B, config.head_dim, config.window)
         self._state = (
             stacked([layer.hidden for layer in recurrent]),
             stacked([layer.conv for layer in recurrent]),
-            stacked([layer.keys for layer in local], ring),
-            stacked([layer.values for layer in local], ring),
+            stacked([layer.keys.mT.contiguous() for layer in local], ring),
+            stacked([layer.values.mT.contiguous() for layer in local], ring),
         )
         self._rates = rotation_rates(config.head_dim // 4).numpy() if config.rope else np.zeros(0, np.float32)
         self._begun = False
@@ -253,6 +274,7 @@ class Stepper:
     def state(self) -> GriffinState:
         """A copy, as `Griffin.forward` returns it."""
         hidden, conv, keys, values = ([torch.from_numpy(nth.copy()) for nth in part] for part in self._state)
-        recurrent, local = map(RecurrentState, conv, hidden), map(AttentionState, keys, values)
+        rings = ([nth.mT.contiguous() for nth in part] for part in (keys, values))
+        recurrent, local = map(RecurrentState, conv, hidden), map(AttentionState, *rings)
         layers = (next(recurrent) if kind else next(local) for kind in self.packed.recurrent)
         return GriffinState(torch.from_numpy(self._length.copy()), tuple(layers))
