@@ -10,20 +10,24 @@ from __future__ import annotations
 from contextlib import nullcontext
 from math import cos, sin, sqrt
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import torch
-from numba import njit, typeof
+from numba import njit, typeof, types
+from numba.extending import overload
 from torch import Tensor
 
+from lab.language import integers
 from lab.language.fused import gelu, sigmoid
 from lab.language.griffin import GriffinState
+from lab.language.integers import LANES, ROWS
 from lab.language.layers import AttentionState, RecurrentState
 from lab.language.packed import Packed, stacked
 from lab.language.tokens import check_tokens
 from lab.nn.rotary import rotation_rates
 from lab.recurrence.compiled import KERNEL, SUMS, compiling, jit
-from lab.recurrence.cpu import ONE, POWER, ZERO, decay_and_norm
+from lab.recurrence.cpu import ONE, POWER, TWO, ZERO, decay_and_norm
 
 EPS = np.float32(1e-6)
 
@@ -61,25 +65,35 @@ def _norm(x, scale, y):
 
 
 @jit(**KERNEL)
-def _product(matrices, nth, x, y, add):
-    """y (B, N) = W x + bias for x (B, K), or y + W x + bias to add."""
-    weight, scale, bias = matrices.weight[nth], matrices.scale[nth], matrices.bias[nth]
-    for n in range(len(weight)):
-        row = weight[n]
-        for b in range(len(x)):
-            found = _dot(row, x[b]) * scale[n] + bias[n]
+def _by_floats(weight, scale, bias, x, y, add):
+    (N, block), (B, K) = weight.shape, x.shape
+    for n in range(N):
+        row, first = weight[n], 0 if block == K else n % K // block * block
+        for b in range(B):
+            found = _dot(row, x[b, first : first + block]) * scale[n] + bias[n]
             y[b, n] = y[b, n] + found if add else found
 
 
-@jit(**KERNEL)
-def _block_product(matrices, nth, x, y):
-    """The logits of both gates, y (B, 2 L), by block-diagonal matrices with rows (2 L, L / H), for x (B, L)."""
-    weight, scale, bias = matrices.weight[nth], matrices.scale[nth], matrices.bias[nth]
-    (N, block), L = weight.shape, x.shape[1]
-    for n in range(N):
-        first = n % L // block * block
-        for b in range(len(x)):
-            y[b, n] = _dot(weight[n], x[b, first : first + block]) * scale[n] + bias[n]
+def _product(matrices, nth, x, y, add):
+    """y (B, N) = W x + bias for x (B, K), or y + W x + bias to add.
+
+    W is (N, K), or block-diagonal of rows (N, block), each of its blocks on its part of x.
+    """
+
+
+@overload(_product, jit_options=KERNEL)  # type: ignore[arg-type]
+def _product_of(matrices, nth, x, y, add):
+    def by_floats(matrices, nth, x, y, add):
+        _by_floats(matrices.weight[nth], matrices.scale[nth], matrices.bias[nth], x, y, add)
+
+    def by_integers(matrices, nth, x, y, add):
+        weight, scale, bias = matrices.weight[nth], matrices.scale[nth], matrices.bias[nth]
+        if weight.shape[0] % ROWS == 0 and weight.shape[1] % LANES == 0:
+            integers.product(weight, scale, bias, x, y, add)
+        else:
+            _by_floats(weight, scale, bias, x, y, add)
+
+    return by_integers if matrices[0].dtype == types.int8 and integers.has_vnni() else by_floats
 
 
 @jit(**KERNEL)
@@ -188,8 +202,17 @@ def _attend(length, rates, qkv, keys, values, y):
 
 
 @jit(**KERNEL)
-def _step(weights, heads, rates, tokens, length, state):
-    """Tokens (B,) -> logits (B, V), not soft-capped; the state is updated in place.
+def _cap(logits, most):
+    """most tanh(logits / most), (B, V), in place."""
+    for b in range(len(logits)):
+        row = logits[b]
+        for v in range(row.size):
+            row[v] = most * (TWO * sigmoid(TWO * row[v] / most) - ONE)
+
+
+@jit(**KERNEL)
+def _step(weights, heads, soft_cap, rates, tokens, length, state):
+    """Tokens (B,) -> logits (B, V); the state is updated in place.
 
     weights: as `Packed`. state: hidden, conv, keys and values of all layers that have them.
     """
@@ -210,7 +233,7 @@ def _step(weights, heads, rates, tokens, length, state):
             nth = recurrences
             _product(enter, nth, normed, entered, False)
             _convolve(length, entered, taps[nth], conv[nth], branch)
-            _block_product(gates, nth, branch, gated)
+            _product(gates, nth, branch, gated, False)
             _recur(length, gated, decay[nth], entered, branch, hidden[nth], mixed)
             _product(leave, nth, mixed, x, True)
             recurrences += 1
@@ -226,6 +249,7 @@ def _step(weights, heads, rates, tokens, length, state):
         _product(down, layer, inner, x, True)
     _norm(x, norm, normed)
     _product(embedding, 0, normed, logits, False)
+    _cap(logits, soft_cap)
     return logits
 
 
@@ -253,19 +277,22 @@ class Stepper:
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B,) int64 -> logits of the next token (B, V), soft-capped."""
-        config = self.packed.config
-        check_tokens(tokens[:, None], None, len(self._length), config.vocabulary)
+        check_tokens(tokens[:, None], None, len(self._length), self.packed.config.vocabulary)
         with nullcontext() if self._begun else compiling("the decode step"):
-            logits = _step(self.packed[1:], config.heads, self._rates, tokens.numpy(), self._length, self._state)
+            logits = _step(*self._arguments(tokens.numpy()))
         self._begun = True
         self._length += 1
-        return config.soft_cap * torch.tanh(torch.from_numpy(logits) / config.soft_cap)
+        return torch.from_numpy(logits)
+
+    def _arguments(self, tokens: np.ndarray) -> tuple[Any, ...]:
+        config = self.packed.config
+        numbers = config.heads, np.float32(config.soft_cap)
+        return self.packed[1:], *numbers, self._rates, tokens, self._length, self._state
 
     def compiler(self) -> Thread:
         """A thread, already started, that compiles the step or loads it from disk. A process waits for it to end: one
         that exits while LLVM is at work may crash."""
-        tokens = np.zeros(len(self._length), np.int64)
-        arguments = self.packed[1:], self.packed.config.heads, self._rates, tokens, self._length, self._state
+        arguments = self._arguments(np.zeros(len(self._length), np.int64))
         thread = Thread(target=_step.compile, args=(tuple(map(typeof, arguments)),))
         thread.start()
         return thread

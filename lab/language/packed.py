@@ -1,6 +1,7 @@
 """The weights of a Griffin as arrays of all layers of a kind, for `lab.language.lean`.
 
-Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read.
+Matrices may be rounded to int8 with one scale a row: a quarter of the bytes to read. `lab.language.integers` multiplies
+by them where the processor can.
 """
 
 from __future__ import annotations
