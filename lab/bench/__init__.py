@@ -33,7 +33,7 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "latency": (throughput.latency, dict(preset="tiny", tokens=200)),
     "learn": (learn.rows, dict(preset="tiny", lengths=(32,), rounds=2, steps=4)),
     "shard": (shard.rows, dict(minutes=0.1, workers=(1,), ray=False)),
-    "story": (story.rows, dict(seconds=2, rounds=1, processes=1, longest=8)),
+    "story": (story.rows, dict(seconds=2, rounds=1, processes=1, tokens=200)),
     "gpu": (gpu.rows, gpu.DRY),
 }
 
@@ -41,13 +41,13 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
 def run(what: str, *, quick: bool = False, tokens: int | None = None, dry_run: bool = False) -> Iterator[Report]:
     """The benches called `what`, or all but gpu, one after the other.
 
-    quick: small enough for seconds; the figures mean nothing. tokens: how far `flat` and `latency` go. dry_run: of gpu,
-    on the CPU. Raises LabError for an unknown bench, and for options it does not have.
+    quick: small enough for seconds; the figures mean nothing. tokens: how far `flat`, `latency` and `story` go.
+    dry_run: of gpu, on the CPU. Raises LabError for an unknown bench, and for options it does not have.
     """
     if what != "all" and what not in BENCHES:
         raise LabError(f"there is no bench {what!r}; there are {', '.join(BENCHES)} and all")
-    if tokens is not None and what not in ("flat", "latency"):
-        raise LabError(f"{what} has no --tokens; flat and latency have")
+    if tokens is not None and what not in ("flat", "latency", "story"):
+        raise LabError(f"{what} has no --tokens; flat, latency and story have")
     if tokens is not None and tokens < 20:
         raise LabError(f"{tokens} tokens are too few to see anything; give 20 or more")
     if what != "gpu" and dry_run:

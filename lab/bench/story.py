@@ -22,13 +22,14 @@ FIRST_PIECE, ON_DISK, SPEED = Asked("at most", 1.0, 0.4), Asked("at most", 3.0, 
 IMPORT, GROWTH = Asked("at most", 2.0, 1.0), Asked("at most", 10, 2)
 
 
-def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3, longest: float = 3600.0) -> list[Row]:
-    """The bundle goes on from the first prompt by `seconds`; by `longest` for its memory. processes: new ones, to the
-    import and to the first audio on disk."""
+def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3, tokens: int = 90_000) -> list[Row]:
+    """The bundle goes on from the first prompt by `seconds`; by `tokens`, an hour, for its memory. processes: new ones,
+    to the import and to the first audio on disk."""
     from lab.corpora.prompts import prompts  # here, as no other bench needs audio: a bare GPU machine may lack that
     from lab.speech import SpeechSSM
+    from lab.windows import TOKEN_RATE
 
-    ssm, prompt = SpeechSSM.load(), prompts()[0].path
+    ssm, prompt, longest = SpeechSSM.load(), prompts()[0].path, tokens / TOKEN_RATE
     firsts = []
     for seed in range(1 + rounds):
         began = time.perf_counter()

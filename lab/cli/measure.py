@@ -65,7 +65,7 @@ def measure(
 def bench(
     what: Annotated[Bench, typer.Argument(help="all is all but gpu; card prints what was saved.")] = "all",
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: whether it runs, not how fast.")] = False,
-    tokens: Annotated[int | None, typer.Option(help="How far flat and latency go; 1,000,000 and 16,384.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="How far flat, latency and story go; 1e6, 16,384, 90,000.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="For gpu: tiny sizes on the CPU.")] = False,
     save: Annotated[bool, typer.Option(help="Write JSON; after --quick and --dry-run only where -o says.")] = True,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The folder for it, data/bench.")] = None,
