@@ -69,6 +69,8 @@ ASKED = {
     ],
     "gpu": [
         ("rg_lru forward (2, 16, 32) float32, auto", "copy", Asked("at least", 0.5, 0.8)),
+        ("rg_lru forward and backward (2, 16, 32) float32, numba", "copy", Asked("at least", 0.5, 0.8)),
+        ("latency, 40 tokens", "SpeechTransformer", None),
         ("decode, tiny in bfloat16", "its weights read once", Asked("at most", 1.6, 1.2)),
         ("throughput, 32 tokens", "SpeechTransformer", None),
     ],
@@ -393,7 +395,7 @@ def test_gpu_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(LabError, match="--dry-run"):
         next(bench.run("gpu"))
-    assert gpu.FULL.keys() == gpu.DRY.keys() and gpu.FULL["shape"] == (8, 16384, 2560)
+    assert gpu.FULL.keys() == gpu.DRY.keys() and gpu.FULL["shapes"] == ((8, 2048, 2560), (1, 16384, 2560))
 
 
 def test_all_is_everything_but_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,50 +15,71 @@ from lab.recurrence import backends, rg_lru
 
 OF_COPY, OF_READING = Asked("at least", 0.5, 0.8), Asked("at most", 1.6, 1.2)
 FULL: dict[str, Any] = dict(
-    device="cuda", shape=(8, 16384, 2560), preset="2b", lengths=(2048, 16384), budget=16e9, rounds=9, product=8192
+    device="cuda",
+    shapes=((8, 2048, 2560), (1, 16384, 2560)),
+    preset="2b",
+    lengths=(2048, 16384),
+    budget=16e9,
+    tokens=4096,
+    rounds=9,
+    product=8192,
 )
 DRY: dict[str, Any] = dict(
-    device="cpu", shape=(2, 16, 32), preset="tiny", lengths=(32,), budget=4e4, rounds=3, product=64
+    device="cpu", shapes=((2, 16, 32),), preset="tiny", lengths=(32,), budget=4e4, tokens=40, rounds=3, product=64
 )
 
 
 def rows(
     device: str,
-    shape: tuple[int, int, int],
+    shapes: tuple[tuple[int, int, int], ...],
     preset: str,
     lengths: tuple[int, ...],
     budget: float,
+    tokens: int,
     rounds: int,
     product: int,
 ) -> list[Row]:
-    """budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e. product: the size of the matrix product."""
+    """shapes: (B, T, L) of the recurrence. budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e.
+
+    tokens: of `latency`. product: the size of the matrix product.
+    """
     return [
-        *_scans(device, shape, rounds),
+        *(row for shape in shapes for row in _scans(device, shape, rounds)),
         *_decode(device, preset, rounds),
+        *throughput.latency(preset, tokens, device, torch.bfloat16)[:-1],  # the limit is that of decoding
         *throughput.rows(preset, lengths, budget, 4, rounds, device, torch.bfloat16, product),
     ]
 
 
-@torch.inference_mode()
+@torch.enable_grad()
 def _scans(device: str, shape: tuple[int, int, int], rounds: int) -> list[Row]:
-    """All in float32."""
+    """Each backend forward, and forward and backward, all in float32."""
     given = scan.inputs(*shape, device)
-    copy = limits.copy(given[0])
-    works, reasons = {"auto": partial(rg_lru, *given)}, {"auto": ""}
+    copy, grad = limits.copy(given[0]), torch.randn_like(given[0])
+    leaves = [tensor.clone().requires_grad_() for tensor in given]
+    reasons, usable = {"auto": ""}, ["auto"]
     for backend in backends(given[0]):
         if backend.op == "rg_lru" and backend.name != "reference":  # that one is a Python loop over T
             reasons[backend.name] = backend.reason
-            if backend.usable:
-                works[backend.name] = partial(rg_lru, *given, backend=backend.name)
-    timers = {name: timer(work, device) for name, work in works.items()}
-    seconds = in_turn(timers | {"copy": copy.timer}, rounds)
+            usable += [backend.name] * backend.usable
 
-    peak, moved = rate(seconds["copy"], copy.work / 1e9), scan.FORWARD * given[0].nbytes
-    rows = []
-    for name, reason in reasons.items():
-        found = rate(seconds[name], moved / 1e9) if name in works else None
-        title = f"rg_lru forward {shape} float32, {name}"
-        rows.append(Row(title, "GB/s", found, "copy", peak, OF_COPY, predicted=peak.median, note=reason))
+    def both(name: str) -> None:
+        x, i, r, decay = leaves
+        torch.autograd.grad(rg_lru(x, i, r, decay, backend=name)[0], leaves, grad)
+
+    timers = {"copy": copy.timer}
+    for name in usable:
+        timers[f"forward {name}"] = timer(partial(rg_lru, *given, backend=name), device)
+        timers[f"forward and backward {name}"] = timer(partial(both, name), device)
+    seconds = in_turn(timers, rounds)
+
+    peak, rows = rate(seconds["copy"], copy.work / 1e9), []
+    for part, arrays in (("forward", scan.FORWARD), ("forward and backward", scan.FORWARD + scan.BACKWARD)):
+        for name, reason in reasons.items():
+            which, moved = f"{part} {name}", arrays * given[0].nbytes / 1e9
+            found = rate(seconds[which], moved) if which in seconds else None
+            title = f"rg_lru {part} {shape} float32, {name}"
+            rows.append(Row(title, "GB/s", found, "copy", peak, OF_COPY, predicted=peak.median, note=reason))
     return rows
 
 

@@ -188,14 +188,16 @@ class ByTorch(nn.Module):
 
 
 @torch.inference_mode()
-def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
+def latency(
+    preset: str = "lab", tokens: int = LENGTHS[-1], device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> list[Row]:
     """Seconds to the end of one sample, by `generate`, at every power of two from 128; once, as it takes minutes.
 
-    Griffin twice: as it is stepped, by numba, and by torch, as SpeechTransformer is.
+    Griffin twice: as it is stepped, by numba or a CUDA graph, and by torch, as SpeechTransformer is.
     """
-    pair: tuple[Model, Model] = models(preset)
+    pair: tuple[Model, Model] = models(preset, device, dtype)
     contenders = *pair, ByTorch(pair[0])
-    start = torch.zeros(1, dtype=torch.int64)
+    start = torch.zeros(1, dtype=torch.int64, device=device)
     stories = [generate(model, start, generator=torch.Generator().manual_seed(0)) for model in contenders]
     for model in contenders:  # compiles
         list(generate(model, start, generator=torch.Generator().manual_seed(0), max_tokens=3))
@@ -208,7 +210,7 @@ def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
                 next(story)
             elapsed[who] += time.perf_counter() - began
         found.append(tuple(elapsed))
-    read = limits.reading(limits.weight_bytes(pair[0]))
+    read = limits.reading(limits.weight_bytes(pair[0]), device)
     seconds = in_turn({"read": read.timer}, 5)["read"]
     rows = []
     for end, (ours, theirs, torchs) in zip(ends, found, strict=True):
@@ -221,6 +223,6 @@ def latency(preset: str = "lab", tokens: int = LENGTHS[-1]) -> list[Row]:
         rows += [
             Row(name, "s", exactly(ours), peer, exactly(theirs), predicted=at[0]),
             Row(f"{name}, both by torch", "s", exactly(torchs), peer, exactly(theirs), predicted=at[0]),
-            Row(f"{peer}, {end} tokens", "s", exactly(theirs), predicted=at[1]),
+            Row(f"latency of {peer}, {end} tokens", "s", exactly(theirs), predicted=at[1]),
         ]
     return [*rows, read.row(seconds)]
