@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,21 +38,33 @@ def run(program: str, **env: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_have_no_threads_beside_torchs(threads: int) -> None:
+MAKEFILE = (ROOT / "Makefile").read_text()
+ONE = dict(word.split("=") for word in re.findall(r"^ONE := (.*?) *#", MAKEFILE, re.M)[0].split())
+
+
+def test_notebooks_have_one_thread_each() -> None:
+    """Under `make lab`, as where they are run and tested: ONE is what the next test runs with."""
+    commands = re.findall(
+        r"^\t(?!\t).*(?:jupyter lab|nbval|tests\.notebooks\.execute|tests/browser).*$", MAKEFILE, re.M
+    )
+    assert len(commands) >= 4 and all("$(ONE) " in command for command in commands if "--ignore" not in command)
+
+
+@pytest.mark.parametrize(("threads", "given"), [(1, ONE), (2, {"OMP_NUM_THREADS": "2"})])
+def test_kernels_have_no_threads_beside_torchs(threads: int, given: dict[str, str]) -> None:
     """In a fresh process: torch has as many as before, and all together work at most so many times as long as one.
 
     CPU time over CPU time: other processes, which take wall time, change nothing.
     """
     program = f"""{SCAN}
 import time
-torch.set_num_threads({threads}); scan(); print(torch.get_num_threads())
+scan(); print(torch.get_num_threads())
 one, every = time.thread_time(), time.process_time()
 for _ in range(30):
     scan()
 print((time.process_time() - every) / (time.thread_time() - one), torch.get_num_threads())
 """
-    before, busy, after = run(program).split()
+    before, busy, after = run(program, **given).split()
     assert (before, after) == (str(threads), str(threads)) and float(busy) < {1: 1.1, 2: 2.4}[threads]
 
 
