@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -44,9 +45,8 @@ ONE = dict(word.split("=") for word in re.findall(r"^ONE := (.*?) *#", MAKEFILE,
 
 def test_notebooks_have_one_thread_each() -> None:
     """Under `make lab`, as where they are run and tested: ONE is what the next test runs with."""
-    commands = re.findall(
-        r"^\t(?!\t).*(?:jupyter lab|nbval|tests\.notebooks\.execute|tests/browser).*$", MAKEFILE, re.M
-    )
+    started = r"^\t(?!\t).*(?:jupyter lab|nbval|tests\.notebooks\.execute|tests/browser).*$"
+    commands = re.findall(started, MAKEFILE, re.M)
     assert len(commands) >= 4 and all("$(ONE) " in command for command in commands if "--ignore" not in command)
 
 
@@ -131,6 +131,24 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     )
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip() == str(tmp_path / "lab" / "__init__.py")
+
+
+def test_a_kept_kernel_is_not_taken_when_another_source_has_changed(tmp_path: Path, monkeypatch) -> None:
+    source = tmp_path / "kernel.py"
+    source.write_text("from lab.recurrence.compiled import jit\n\n\n@jit()\ndef one_more(x):\n    return x + 1\n")
+
+    def compiled_anew() -> bool:
+        spec = importlib.util.spec_from_file_location("kernel", source)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.one_more(1) == 2
+        return not module.one_more.stats.cache_hits
+
+    assert {"lean.py", "integers.py", "cpu.py", "fused.py"} < {name for name, *_ in compiled._STAMP}
+    assert compiled_anew() and not compiled_anew()
+    monkeypatch.setattr(compiled, "_STAMP", (*compiled._STAMP[1:], ("cpu.py", 0.0, 0)))
+    assert compiled_anew() and not compiled_anew()
 
 
 @pytest.mark.parametrize("op", ["rg_lru", "causal_conv1d"])

@@ -27,7 +27,7 @@ def rows(seconds: float = 120.0, rounds: int = 5, processes: int = 3, tokens: in
     to the import and to the first audio on disk."""
     from lab.corpora.prompts import prompts  # here, as no other bench needs audio: a bare GPU machine may lack that
     from lab.speech import SpeechSSM
-    from lab.windows import TOKEN_RATE
+    from lab.tokens import TOKEN_RATE
 
     ssm, prompt, longest = SpeechSSM.load(), prompts()[0].path, tokens / TOKEN_RATE
     firsts = []

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ SUMS: dict[str, Any] = KERNEL | {"fastmath": FAST | {"reassoc"}}  # a sum in lan
 PATIENCE = 2.0  # seconds of compiling until something is said
 
 _kept = True  # whether numba found a place for what it compiles
+# numba asks of a kept function whether its own file is older, not those of the kernels that it calls.
+_SOURCES = [*Path(__file__).parent.glob("*.py"), *Path(__file__).parents[1].glob("language/*.py")]
+_STAMP = tuple(sorted((path.name, path.stat().st_mtime, path.stat().st_size) for path in _SOURCES))
 
 
 def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -33,10 +37,12 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         global _kept
         try:
-            return njit(cache=True, **options)(function)
+            compiled = njit(cache=True, **options)(function)
         except RuntimeError:  # beside the source, in the home, or where NUMBA_CACHE_DIR says
             _kept = False
             return njit(**options)(function)
+        compiled._cache._cache_file._source_stamp = _STAMP
+        return compiled
 
     return decorate
 
