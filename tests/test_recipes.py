@@ -366,7 +366,7 @@ def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypa
     monkeypatch.setattr(Plan, "load", lambda plan, name: made[name])
     monkeypatch.setattr(recipes, "inputs", lambda *_: {})
     for recipe, train in (("language", "train"), ("tokenizer", "train")):
-        monkeypatch.setattr(getattr(recipes, f"{recipe}_recipe"), train, lambda *_, **__: ({}, {}))
+        monkeypatch.setattr(getattr(recipes, f"{recipe}_recipe"), train, lambda *_, **__: (made["tokenizer"], {}))
     made = {"tokenizer": Tokenizer(TokenizerConfig.preset("tiny"))}
     plan = Plan(tmp_path, tmp_path, None, None)
     for number, name in enumerate(("griffin", "tokenizer"), 1):

@@ -204,7 +204,9 @@ def test_variants_of_the_language_model(
     monkeypatch.setattr(shards, "digest", lambda name: "short")
     monkeypatch.setattr(language, "train", train)
     monkeypatch.setattr(
-        recipes.data, "shard", lambda plan, name: corpora.append(name) or Shard(*[np.zeros(9, int)] * 3, [], [])
+        recipes.data,
+        "shard",
+        lambda plan, name: corpora.append(name) or Shard(*[np.zeros(9, int)] * 2, np.zeros(1, int), [], []),
     )
     monkeypatch.setattr(
         narration, "development_story", lambda number, sentences: Utterance(int16(voiced(1)), "", "", "")

@@ -20,6 +20,7 @@ from lab.language.fused import gated
 from lab.nn.attention import attend
 from lab.nn.rotary import rotate
 from lab.recurrence import causal_conv1d, rg_lru
+from lab.recurrence.reference import DECAY_POWER
 
 BLOCK = 128  # queries that share one span of keys: window + BLOCK, of which a query needs window + 1
 
@@ -91,17 +92,35 @@ class BlockDiagonal(nn.Module):
         return input_gate, recurrence_gate
 
 
+SLOW = 4  # one channel in so many is slow with "minutes"; its half-life at half-open gates, in tokens, is
+MINUTES = (250.0, 6000.0)  # 10 s to 4 min, the longest piece that a language model learns from
+
+
+def lambda_of(radius: Tensor) -> Tensor:
+    """Lambda with exp(-softplus(Lambda)) the radius."""
+    return torch.log(torch.expm1(-torch.log(radius)))  # the inverse of softplus
+
+
+def slow_lambda(count: int) -> Tensor:
+    """Lambda (count,) of slow channels: log half-life uniform within MINUTES (as Tallec & Ollivier, arXiv 1804.11188,
+    have gates begin with the time scales of the data)."""
+    low, high = (math.log(tokens) for tokens in MINUTES)
+    half_life = torch.empty(count, dtype=torch.float64).uniform_(low, high).exp()
+    return lambda_of(torch.exp(-math.log(2) / (DECAY_POWER / 2 * half_life))).float()
+
+
 def initial_lambda(width: int, kind: str) -> Tensor:
     """Lambda (L,), with exp(-softplus(Lambda)) the radius a.
 
     "paper": a^8 uniform in [0.9, 0.999] (Griffin, section 2.4). "recurrentgemma": a^2 uniform in [0.9^2,
-    0.999^2].
+    0.999^2]. "minutes": as "paper", and every fourth as `slow_lambda`.
     """
-    if kind == "paper":
-        radius = torch.empty(width).uniform_(0.9, 0.999) ** (1 / 8)
-    else:
-        radius = torch.empty(width).uniform_(0.9**2, 0.999**2).sqrt()
-    return torch.log(torch.expm1(-torch.log(radius)))  # the inverse of softplus
+    if kind == "recurrentgemma":
+        return lambda_of(torch.empty(width).uniform_(0.9**2, 0.999**2).sqrt())
+    found = lambda_of(torch.empty(width).uniform_(0.9, 0.999) ** (1 / DECAY_POWER))
+    if kind == "minutes":
+        found[::SLOW] = slow_lambda(len(found[::SLOW]))
+    return found
 
 
 class RecurrentBlock(nn.Module):
