@@ -84,6 +84,11 @@ def test_every_token_is_learnt_from_and_a_step_is_always_the_same() -> None:
     assert language.batches(stream(), 1, 16, seed=1)(0)[1][0, -1] == 16
 
 
+def test_a_piece_begins_with_the_document_that_it_can_hold() -> None:
+    firsts = [int(first) for step in range(60) for first in language.batches(stream(), 2, 6, seed=1)(step)[0][:, 0]]
+    assert set(firsts) == {0, 5, 8, 9, 10}  # of 5, 3 and 9 tokens: the last is longer than a piece
+
+
 def test_too_few_tokens_are_an_error() -> None:
     with pytest.raises(LabError, match="17 tokens are too few for pieces of 17"):
         language.batches(stream(), 1, 17, seed=0)
