@@ -1,6 +1,10 @@
 """Recipe of the language models: next-token prediction over long pieces of tokenized stories (paper section 3.1).
 
-Pieces are cut anywhere from one flat stream of documents; where a document begins inside a piece, the state is reset.
+Pieces are cut from one flat stream of documents; where a document begins inside a piece, the state is reset.
+
+Not of the paper, so that a model of 3 M parameters remembers a name for minutes: slow channels to begin with
+(`lambda_init`; the time scales of the data at init, after Tallec & Ollivier 2018, arXiv 1804.11188), local attention
+that is narrowed (`narrowing`), and names that weigh more where they were long unsaid (`weights`).
 """
 
 from __future__ import annotations
@@ -31,7 +35,13 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 END = 250
 MINUTE = 1500  # tokens
 KEPT = 5  # checkpoints to choose from, as the paper did
-EMPHASIS, LEAD = 5.0, 3  # weight of a naming word, and tokens before its first letter is read: a CTC head is late
+LEAD = 3  # tokens before the first letter of a word is read: a CTC head is late
+EMPHASIS = 5.0  # weight of a naming word that was said before, and of one
+FAR, LONG_AGO = 10.0, 20.0  # that was last said longer ago than so many seconds, which is what attention sees
+TAUGHT = (  # for a Griffin's card
+    "one channel in four began with a half-life of 10 s to 4 min (after Tallec & Ollivier 2018, arXiv 1804.11188); "
+    f"names weigh {EMPHASIS:g}, and {FAR:g} when last said more than {LONG_AGO:g} s before"
+)
 Batch = tuple[Tensor, ...]  # tokens (B, T), targets (B, T), reset (B, T), and weights (B, T) of the targets if any
 
 
@@ -98,16 +108,24 @@ class TokenStream:
         return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
 
 
-def weights(tokenizer: Tokenizer, tokens: np.ndarray) -> np.ndarray:
-    """`EMPHASIS` for the tokens of each word, as the tokenizer reads it, that tells casts apart, and 1 for all others.
+def weights(tokenizer: Tokenizer, tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Weights (N,) of tokens (N,), documents end to end that begin at `starts`, by the words that tell casts apart, as
+    the tokenizer reads them: `EMPHASIS` for the tokens of each, `FAR` where its document last said it `LONG_AGO`, and 1
+    where for the first time, which nobody can know. 1 for all others.
 
     Of a story's tokens one in a few hundred is the beginning of a name after a minute without it: as such it would be
     next to nothing in a mean, and a model learns to speak long before it learns to remember.
     """
     weights = np.ones(len(tokens), np.float32)
-    for first, last, word in tokenizer.words(torch.from_numpy(tokens.astype(np.int64))):
-        if word in storyworld.NAMING:
-            weights[max(0, round(first * TOKEN_RATE) - LEAD) : round(last * TOKEN_RATE)] = EMPHASIS
+    for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+        said: dict[str, float] = {}  # word -> second at which it last ended
+        for first, last, word in tokenizer.words(torch.from_numpy(tokens[start:end].astype(np.int64))):
+            if word in storyworld.NAMING:
+                if word in said:
+                    at = start + max(0, round(first * TOKEN_RATE) - LEAD)
+                    far = first - said[word] > LONG_AGO
+                    weights[at : start + round(last * TOKEN_RATE)] = FAR if far else EMPHASIS
+                said[word] = last
     return weights
 
 

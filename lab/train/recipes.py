@@ -212,7 +212,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     shard = data.shard(plan, corpus)
     begin = plan.begin(name)
     if corpus in data.NARRATED:
-        weights = language_recipe.weights(tokenizer, shard.tokens)
+        weights = language_recipe.weights(tokenizer, shard.tokens, shard.starts)
         stream = language_recipe.TokenStream(shard.tokens, shard.starts, weights)
         stories = [narration.development_story(number, sentences=_LONG if number < 2 else 20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
@@ -238,7 +238,9 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
     source = "narrated" if corpus in data.NARRATED else Path(corpus).name
-    return _finish(plan, name, model, figures, {source: shard.seconds})
+    slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
+    about = {"taught": language_recipe.TAUGHT} if slow else {}
+    return _finish(plan, name, model, figures, {source: shard.seconds}, **about)
 
 
 @dataclass(frozen=True)
@@ -408,9 +410,9 @@ def card(learnt: str, figures: dict[str, float], **more: Any) -> dict[str, Any]:
 
 
 def _finish(
-    plan: Plan, name: str, model: nn.Module, figures: dict[str, float], seconds: dict[str, float]
+    plan: Plan, name: str, model: nn.Module, figures: dict[str, float], seconds: dict[str, float], **about: Any
 ) -> dict[str, Any]:
-    """Puts the model into the bundle with its card, which it returns."""
+    """Puts the model into the bundle with its card, which says what it is `about`, and returns that."""
     names = {
         "narrated": "stories narrated by espeak-ng",
         "kokoro": "speech by Kokoro-82M",
@@ -429,7 +431,7 @@ def _finish(
     if plan.warm:
         former = bundle.index(plan.bundle)[entry]["card"]
         more["before"] = {key: former[key] for key in _HISTORY if key in former}
-    made = card(learnt, figures, **more)
+    made = card(learnt, figures, **more, **about)
     first = not distributed.is_initialized() or distributed.get_rank() == 0
     weights = whole(model.state_dict(), first)  # of all processes, where they share the model
     if first:
