@@ -22,7 +22,7 @@ from lab.protocols import Codec
 from lab.voice.soundstorm import Pass, SoundStorm, VoicePrompt
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
-TEMPERATURE, NOISE = 0.7, 1.0  # lower than MaskGIT's 1 and 4.5, with which this small voice speaks less clearly
+TEMPERATURE, NOISE = 0.4, 1.0  # lower than MaskGIT's 1 and 4.5, with which this small voice speaks less clearly
 ROWS = 2  # windows side by side: two threads share their work better than that of one
 FADE = 320  # samples, 20 ms: two renderings differ in phase, and a plain cut between them may click
 
