@@ -122,6 +122,7 @@ class Shown:
         self.until(f"data.level > 0.05 && Math.abs(data.pitch / {hertz} - 1) < 0.08")
 
     def at(self, share: float) -> tuple[float, float]:
+        self.root.locator(".plot").scroll_into_view_if_needed()  # a cell that ran since may be in its place
         box = self.root.locator(".plot").bounding_box()
         assert box is not None
         return box["x"] + share * box["width"], box["y"] + 20
