@@ -150,7 +150,8 @@ class Player(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         data, metadata = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
-        return {**data, "text/html": self._fallback(), PAGE: self._page()}, metadata
+        page = {PAGE: self._page()} if any(map(len, self._clips.values())) else {}  # a live one has said nothing yet
+        return {**data, "text/html": self._fallback(), **page}, metadata
 
     def _page(self) -> dict[str, Any]:
         """What a page without a kernel needs beside the clips, to be this player of them."""
