@@ -38,8 +38,9 @@ story = Story(tone(12, 220), None, 0, [6.0])
 joins = ListeningTest(seams({"owl": story}, seconds=0.7), "joins.csv", rater="Ada", seed=1)
 joins
 """,
+    "from lab.view import Player\nPlayer(tone(30, 300))",
 )
-SETUP, TEST, JOINS = range(len(CELLS))
+SETUP, TEST, JOINS, PLAYER = range(len(CELLS))
 SYSTEMS = {"0.500": "brief", "0.800": "lasting"}
 TRIALS = 6
 
@@ -188,6 +189,12 @@ def test_an_answer_that_is_not_kept_is_not_passed_over(notebook: Notebook, serve
     joins.press("Enter")
     joins.until("data.trial === '2'")
     assert [answer.score for answer in listening.read(file)] == [3.0, 5.0]
+
+
+def test_a_player_that_is_opened_after_it_is_heard(notebook: Notebook):
+    root = notebook.run(PLAYER).locator(".lab-player")
+    root.get_by_role("button", name="Play", exact=True).click()
+    notebook.page.wait_for_function("root => root.dataset.level > 0.05", arg=root.element_handle(), timeout=20_000)
 
 
 def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
