@@ -168,3 +168,11 @@ def test_int16_limits_rather_than_wraps() -> None:
     assert limited.tolist() == [-32767, -32767, 0, 16383, 32767, 32767]
     utterance = Utterance(np.tile(limited, 8000), "", "", "narrated")
     assert utterance.seconds == 3 and np.abs(utterance.samples()).max() <= 1
+
+
+def test_each_clear_narrator_tells_every_other_story_with_dense_gaps() -> None:
+    clear = len(narrators.CLEAR)
+    for number in (0, clear - 1, clear, 2 * clear):
+        dense = number // clear % 2 == 0
+        assert narration.told(number, 40) == storyworld.story(narration.training_seed(number), 40, dense)
+        assert narration.told(number, 40) != storyworld.story(narration.training_seed(number), 40, not dense)

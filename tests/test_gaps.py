@@ -64,6 +64,18 @@ def test_two_in_three_stories_have_gaps_and_ask_for_every_fact() -> None:
         assert (ago <= 24).sum() > 10 and (ago > 24).mean() > 0.6 and (ago > 60).sum() > 20, fact
 
 
+def test_dense_gaps_ask_for_each_fact_more_often_after_any_time() -> None:
+    told, dense = ([storyworld.story(seed, 96, dense) for seed in range(40)] for dense in (False, True))
+    for fact in ("hero", "companion", "promise", "house"):
+        some, more = ([r for s in each for r in s.recalls if r.fact == fact and r.ago > 8] for each in (told, dense))
+        assert len(more) > 1.15 * len(some), fact
+    ago = np.array([r.ago for s in dense for r in s.recalls if r.fact == "hero" and r.asked])
+    assert len(ago) > 100 and (ago <= 8).mean() > 0.15 and (ago > 24).mean() > 0.2
+    for story in dense:  # each is told as any other is: read back whole
+        heard = storyworld.check(storyworld.normalize(story.text))
+        assert heard.sentences_that_parse == 1 and not heard.broken()
+
+
 @few
 @given(SEEDS)
 def test_a_question_is_answered_at_once_with_what_was_unsaid(seed: int) -> None:

@@ -19,9 +19,9 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[int]]:
     """The seeds of the stories that are told; their sound is noise, of another kind for each text."""
     seeds: set[int] = set()
 
-    def story(seed: int, sentences: int, tell: Callable = storyworld.story) -> storyworld.Story:
+    def story(seed: int, *args: Any, tell: Callable = storyworld.story, **options: Any) -> storyworld.Story:
         seeds.add(seed)
-        return tell(seed, sentences)
+        return tell(seed, *args, **options)
 
     def read(narrator: Any, text: str) -> np.ndarray:
         return np.random.default_rng(len(text)).normal(0, 0.1, 200 * len(text)).astype(np.float32)

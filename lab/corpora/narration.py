@@ -90,15 +90,22 @@ def voice_samples(number: int) -> tuple[Utterance, Utterance]:
     return utterance(first, narrator), utterance(second, narrator)
 
 
+def told(number: int, sentences: int = 96) -> storyworld.Story:
+    """Training story `number` as language models learn it: each narrator tells every other one with dense gaps.
+
+    Of 96 sentences, 2.75 say the hero after 20 s and more without the name, and else .83.
+    """
+    return storyworld.story(training_seed(number), sentences, dense=number // len(narrators.CLEAR) % 2 == 0)
+
+
 def training_story(number: int, sentences: int = 96) -> Utterance:
     """Story `number` by one of the clear narrators, each in turn: a language model is to learn what is said."""
-    return story(training_seed(number), _clear(number), sentences)
+    return utterance(told(number, sentences).text, _clear(number), training_seed(number))
 
 
 def training_text(number: int, sentences: int = 96) -> str:
     """Who reads it and what, as a line, without its being read."""
-    told = storyworld.story(training_seed(number), sentences)
-    return f"{_clear(number).name}: {storyworld.normalize(told.text)}"
+    return f"{_clear(number).name}: {storyworld.normalize(told(number, sentences).text)}"
 
 
 def _clear(number: int) -> Narrator:

@@ -141,7 +141,7 @@ def _spirit(plan: Plan, name: str) -> Made:
 def _text(plan: Plan, name: str) -> Made:
     """Letters of the stories that the others hear."""
     count = math.ceil(_hours(plan, "language") * 3600 / _STORY)
-    texts = (storyworld.story(narration.training_seed(number), SENTENCES).text for number in range(count))
+    texts = (narration.told(number, SENTENCES).text for number in range(count))
     documents = [np.array(ctc.labels(storyworld.normalize(text))) - 1 for text in texts]
     return _trained(plan, name, len(ctc.CHARACTERS), documents, {}, model=name.removeprefix("text-"))
 
@@ -233,7 +233,7 @@ def _coded(utterance: Utterance, units: Any, codec: Any) -> VoicePrompt:
 def worded_story(number: int) -> tuple[Utterance, list[Word]]:
     """`narration.training_story`, and its words with when they begin and end."""
     seed, narrator = narration.training_seed(number), narrators.CLEAR[number % len(narrators.CLEAR)]
-    waveform, starts = narrator.read_words(storyworld.story(seed, SENTENCES).text)
+    waveform, starts = narrator.read_words(narration.told(number, SENTENCES).text)
     ends = [time for time, _ in starts[1:]] + [len(waveform) / 16_000]
     words = [(start, end, storyworld.normalize(word)) for (start, word), end in zip(starts, ends, strict=True)]
     text = " ".join(word for _, _, word in words)

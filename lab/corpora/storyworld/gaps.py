@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ PAUSE = (10, 33)  # sentences between two gaps of a fact, and before the first, 
 LONG = (SENTENCES_A_MINUTE, 3 * SENTENCES_A_MINUTE + 1)  # sentences of a gap, from and below; of one in four
 SHORT = (2, 13)
 ASKED = 3 / 4  # of gaps end with a question and its answer; the others with the next sentence that says the fact
+DENSE_PAUSE, DENSE_ASKED = (1, 7), 0.95  # of a story with dense gaps, whose lengths are log-uniform from SHORT to LONG
 
 FACTS = {  # what is left unsaid together: the variables of the cast
     "hero": ("hero",),
@@ -49,20 +51,29 @@ class Recall(NamedTuple):
 
 
 class Gaps:
-    """The gaps of one story as it is told, drawn apart from what it says; none by default."""
+    """The gaps of one story as it is told, drawn apart from what it says; none by default.
 
-    def __init__(self, rng: np.random.Generator, facts: Iterable[str] = ()) -> None:
-        self._rng = rng
+    `dense`: each fact is in a gap nearly always, so that it is asked for three times as often.
+    """
+
+    def __init__(self, rng: np.random.Generator, facts: Iterable[str] = (), dense: bool = False) -> None:
+        self._rng, self._dense = rng, dense
         self._gaps = {fact: self._next(0) for fact in facts}
 
     @classmethod
-    def of(cls, seed: int) -> Gaps:
+    def of(cls, seed: int, dense: bool = False) -> Gaps:
         rng = np.random.default_rng((0x57083, seed))
+        if dense:
+            return cls(rng, FACTS, dense)
         has, *drawn = rng.random(1 + len(FACTS))
         facts = (fact for fact, share in zip(FACTS, drawn, strict=True) if fact == "hero" or share < OTHERS)
         return cls(rng, facts if has < SHARE else ())
 
     def _next(self, after: int) -> Gap:
+        if self._dense:
+            start = max(PAUSE[0], after + int(self._rng.integers(*DENSE_PAUSE)))  # an opening says the whole cast
+            length = round(math.exp(self._rng.uniform(math.log(SHORT[0]), math.log(LONG[1]))))
+            return Gap(start, start + length, self._rng.random() < DENSE_ASKED)
         start = after + int(self._rng.integers(*PAUSE))
         length = int(self._rng.integers(*(SHORT if self._rng.random() < 1 / 4 else LONG)))
         return Gap(start, start + length, self._rng.random() < ASKED)

@@ -245,9 +245,9 @@ class _Generator:
         return said + [self.say(item) for item in after]
 
 
-def _begin(seed: int) -> _Generator:
+def _begin(seed: int, dense: bool = False) -> _Generator:
     rng = np.random.default_rng((0x57081, seed))
-    generator = _Generator(rng, Cast(*[NONE] * len(CAST)), {}, {}, Gaps.of(seed))
+    generator = _Generator(rng, Cast(*[NONE] * len(CAST)), {}, {}, Gaps.of(seed, dense))
     hero = generator.pick(list(world.HEROES))
     drawn = {name: generator.pick(list(SLOTS[name][1])) for name in CAST if name not in ("hero", "pronoun")}
     generator.cast = Cast(hero=hero, pronoun=world.HEROES[hero], **drawn)
@@ -264,12 +264,13 @@ def sentences(seed: int) -> Iterator[str]:
             yield sentence.form.fill(sentence.bindings)
 
 
-def story(seed: int, sentences: int) -> Story:
+def story(seed: int, sentences: int, dense: bool = False) -> Story:
     """The story of this seed in so many sentences; of 3 or more, the last ones are its ending.
 
-    A longer story begins as a shorter one does, up to the shorter one's ending.
+    A longer story begins as a shorter one does, up to the shorter one's ending. `dense`: told with gaps all the time,
+    for models to learn from.
     """
-    generator = _begin(seed)
+    generator = _begin(seed, dense)
     body: list[Sentence] = []
     endings: list[tuple[int, _Generator]] = []
     for sentence in generator.body():
