@@ -146,6 +146,7 @@ def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
     minutes = coherence.by_minute(times, cast, len(texts), prompt_seconds=0)
     return [
         {
+            "words that exist": minute.existing / max(1, minute.words),
             "words that parse": minute.parsed / max(1, minute.words),
             "mentions": float(minute.hero_named),
             "hero right": kept,
