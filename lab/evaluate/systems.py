@@ -9,6 +9,7 @@ gslm                the paper's other systems (`lab.others`): they refuse more t
 twist, spiritlm,    +window as above
 spiritlm-base,
 audiolm
+audiolm-refined     the codec's refiner in place of AudioLM's fine stage
 codec               the reference through the codec alone, all its levels
 codec+1             or the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
     "spiritlm": lambda load: SpiritLM.of(load, "spiritlm", "twist"),  # the same units and voice
     "spiritlm-base": lambda load: SpiritLM.of(load, "spiritlm-base", "twist"),
     "audiolm": AudioLM.of,
+    "audiolm-refined": partial(AudioLM.of, refined=True),
 }
 _RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
 

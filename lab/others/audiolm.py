@@ -9,6 +9,9 @@ coarse stage sees AHEAD tokens more, where in AudioLM it sees all that come.
 
     coarse   s(t + AHEAD) c1 c2 | ...    for each token; learns c1 c2
     fine     c1 c2 f3 f4 f5 f6 | ...     for each frame of the codec; learns f3 to f6
+
+Fine codes that are drawn blur the words of so small a model. `refined` has the codec's refiner in place of the fine
+stage, from c1: what SpeechSSM's voice has here, so that the two differ by who guesses the coarse codes.
 """
 
 from __future__ import annotations
@@ -93,17 +96,18 @@ def fill(
 class AudioLM:
     """Three stages between a tokenizer and a codec."""
 
-    name, temperature = "audiolm", 0.6
+    temperature = 0.6
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         semantic: LanguageModel,
         coarse: LanguageModel,
-        fine: LanguageModel,
+        fine: LanguageModel | None,
         codec: Codec,
     ):
-        """Raises LabError for models that were not trained for each other."""
+        """fine: None for `refined`. Raises LabError for models that were not trained for each other."""
+        self.name = "audiolm" if fine else "audiolm-refined"
         self.tokenizer, self.semantic, self.coarse, self.fine, self.codec = tokenizer, semantic, coarse, fine, codec
         wanted = tokenizer.vocabulary + COARSE * codec.codes
         if semantic.vocabulary != tokenizer.vocabulary or coarse.vocabulary != wanted:
@@ -112,7 +116,12 @@ class AudioLM:
                 f"{tokenizer.vocabulary} semantic tokens and {codec.codes} codes make {wanted}: "
                 "they were not trained for each other"
             )
-        self.levels, rest = divmod(fine.vocabulary, codec.codes)
+        self.levels, rest = divmod(fine.vocabulary, codec.codes) if fine else (codec.levels, 0)
+        if fine is None and codec.guessed not in range(1, COARSE + 1):
+            raise LabError(
+                f"the codec has no refiner of {COARSE} coarse levels, which audiolm-refined wants; "
+                "make one by `lab train refiner`, or ask for audiolm"
+            )
         if rest or not COARSE < self.levels <= codec.levels:
             raise LabError(
                 f"AudioLM's fine stage knows {fine.vocabulary} tokens, and the codec has {codec.levels} levels of "
@@ -120,10 +129,10 @@ class AudioLM:
             )
 
     @classmethod
-    def of(cls, load: Callable[[str], Any]) -> AudioLM:
+    def of(cls, load: Callable[[str], Any], refined: bool = False) -> AudioLM:
         """From a bundle that has audiolm-semantic, audiolm-coarse, audiolm-fine, tokenizer and codec."""
-        semantic, coarse, fine = (load(f"audiolm-{stage}") for stage in ("semantic", "coarse", "fine"))
-        return cls(load("tokenizer"), semantic, coarse, fine, load("codec"))
+        semantic, coarse = load("audiolm-semantic"), load("audiolm-coarse")
+        return cls(load("tokenizer"), semantic, coarse, None if refined else load("audiolm-fine"), load("codec"))
 
     @property
     def longest(self) -> float:
@@ -139,7 +148,7 @@ class AudioLM:
         slide: float | None = None,
     ) -> Continued:
         """As `Continues.go_on`; `temperature` is of the semantic stage."""
-        check_length("audiolm", prompt, seconds, self.longest, slide)
+        check_length(self.name, prompt, seconds, self.longest, slide)
         heard = self.tokenizer.encode(prompt).cpu()
         stream = generate(
             self.semantic,
@@ -166,9 +175,16 @@ class AudioLM:
         generators = [generator_of(seed, stage) for stage in (1, 2)]
         coarse = fill(self.coarse, frames[:known], frames[known:, :1], starts, size, generators[0], ACOUSTIC[0])
         blank[len(codes) :, :COARSE] = (coarse - torch.tensor(starts)).reshape(-1, COARSE)
+        timbre = self.codec.timbre(samples)
+        if self.fine is None:
+            guess = blank[None, :, : self.codec.guessed].to(self.codec.device)
+            return self._sound(self.codec.decode(guess, timbre, tokens[None].to(self.codec.device)), known)
         rows, starts = fine_frames(blank, size), [size * level for level in range(COARSE, self.levels)]
         ahead = len(codes)
         fine = fill(self.fine, rows[:ahead], rows[ahead:, :COARSE], starts, size, generators[1], ACOUSTIC[1])
         blank[ahead:, COARSE:] = fine - torch.tensor(starts)
-        whole = self.codec.decode(blank[None].to(self.codec.device), self.codec.timbre(samples))[0]
-        return whole.clamp(-1, 1).cpu().numpy()[known * TOKEN_HOP :]
+        return self._sound(self.codec.decode(blank[None].to(self.codec.device), timbre), known)
+
+    def _sound(self, whole: Tensor, known: int) -> Waveform:
+        """(1, N) -> what follows the prompt's tokens."""
+        return whole[0].clamp(-1, 1).cpu().numpy()[known * TOKEN_HOP :]
