@@ -41,7 +41,7 @@ KINDS: dict[str, tuple[Callable[..., nn.Module], Callable[..., Any]]] = {
     "soundstorm": (SoundStorm, SoundStormConfig),
     "codec": (Codec, CodecConfig),
     "units": (Units, UnitsConfig),
-    "durations": (OneVoice, OneVoiceConfig),
+    "one-voice": (OneVoice, OneVoiceConfig),
 }
 # Running averages of codebooks: training needs them, a bundle does not.
 _TRAINING_ONLY = ("usage", "sums", "started")

@@ -23,7 +23,7 @@ from lab.others.gslm import GSLM
 from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.spiritlm import Layout, SpiritLM
 from lab.others.units import Units, UnitsConfig, without_repeats
-from lab.voice import SoundStorm, SoundStormConfig
+from lab.voice import Codec, CodecConfig
 from tests.spoken import voiced
 
 UNITS = 12
@@ -37,20 +37,18 @@ def transformer(vocabulary: int, context: int = 64) -> SpeechTransformer:
 def others(models: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """The models of all systems, tiny and untrained, by their names in a bundle."""
     torch.manual_seed(0)
-    codec: Any = models["codec"]
-    made = {name: models[name] for name in ("tokenizer", "codec")}
-    speaker = torch.from_numpy(voiced(3))[None]
-    codes = codec.encode(speaker)[0]
-    timbre = codec.timbre(speaker).shape[1] if hasattr(codec, "timbre") else 0
+    codec = Codec(CodecConfig.preset("tiny", refiner_layers=1, vocabulary=32)).eval()
+    codec.load_state_dict(models["codec"].state_dict(), strict=False)
+    made: dict[str, nn.Module] = {"tokenizer": models["tokenizer"], "codec": codec}
     for name, stack in (("gslm", 1), ("twist", 2)):
         units = Units(UnitsConfig.preset("tiny", units=UNITS, stack=stack)).eval()
         heard = units.stacked(torch.from_numpy(voiced(8))[None])[0]
         units.centres.copy_(heard[torch.linspace(0, len(heard) - 1, UNITS).long()].detach())
-        shape = dict(units=UNITS, rate=units.rate, frames=len(codes), levels=codes.shape[1], timbre=timbre, pace=10.0)
-        one_voice = OneVoice(OneVoiceConfig.preset("tiny", **shape)).eval()
-        one_voice.speaker_codes.copy_(codes)
-        made |= {f"{name}-units": units, f"{name}-durations": one_voice}
-        made[f"{name}-voice"] = SoundStorm(SoundStormConfig.preset("tiny", tokens=UNITS)).eval()
+        shape = dict(units=UNITS, rate=units.rate, code_width=codec.config.code_width, timbre=codec.config.timbre)
+        made |= {
+            f"{name}-units": units,
+            f"{name}-voice": OneVoice(OneVoiceConfig.preset("tiny", pace=10.0, **shape)).eval(),
+        }
         made[f"{name}-language"] = transformer(UNITS)
     made["spiritlm-language"] = transformer(Layout(UNITS, True).size, 96)
     made["spiritlm-base-language"] = transformer(Layout(UNITS, False).size)
@@ -105,7 +103,9 @@ def test_beyond_its_length_only_by_restarts(
         system.go_on(prompt, 4.0)
     assert len(system.go_on(prompt, 4.0, slide=1.0).waveform) == 4 * SAMPLE_RATE
     (stream,) = streams
-    assert stream.restarts and stream.slide == {"audiolm": 25, "spiritlm": 17}.get(name, 10)  # tokens a second
+    assert stream.restarts and stream.slide == {"audiolm": 25, "audiolm-refined": 25, "spiritlm": 17}.get(
+        name, 10
+    )  # tokens a second
 
 
 @pytest.mark.parametrize(
@@ -136,23 +136,39 @@ def test_repeats_are_removed_and_counted() -> None:
     assert kept.tolist() == [4, 2, 4] and lasts.tolist() == [2, 1, 3]
 
 
-def test_units_speak_as_long_as_the_predictor_says(others: dict[str, nn.Module], prompt: np.ndarray) -> None:
-    one_voice: Any = others["gslm-durations"]
+def test_units_last_as_long_as_the_predictor_says(
+    others: dict[str, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_voice: Any = others["gslm-voice"]
     logarithms = torch.tensor([[0.0, np.log(4.0), 9.0]])
-    held = one_voice.forward
-    one_voice.forward = lambda units: logarithms
-    try:
-        assert one_voice.durations(torch.tensor([1, 2, 3])).tolist() == [1, 3, 50]  # at least 1, a second at most
-    finally:
-        one_voice.forward = held
+    monkeypatch.setattr(OneVoice, "logarithms", lambda self, units: logarithms)
+    assert one_voice.durations(torch.tensor([1, 2, 3])).tolist() == [1, 3, 50]  # at least 1, a second at most
+
+
+def test_the_one_voice_speaks_a_frame_for_40_ms_and_joins_windows(others: dict[str, nn.Module]) -> None:
+    codec: Any = others["codec"]
+    for name, rate in (("gslm", 50), ("twist", 25)):
+        one_voice: Any = others[f"{name}-voice"]
+        units = torch.arange(40 * rate + 1) // 3 % UNITS
+        waveform = one_voice.speak(units, codec)
+        assert waveform.shape == (640 * (40 * 25 + 1),) and np.abs(waveform).max() <= 1
+        changed = units.clone()
+        changed[rate * 10 :] = 0
+        same = one_voice.speak(changed, codec)
+        assert np.allclose(waveform[: 9 * SAMPLE_RATE], same[: 9 * SAMPLE_RATE], atol=1e-4)
+        assert not np.allclose(waveform[11 * SAMPLE_RATE :], same[11 * SAMPLE_RATE :], atol=1e-4)
+    assert one_voice.speak(units[:0], codec).shape == (0,)
 
 
 def test_models_of_other_systems_are_refused(others: dict[str, nn.Module]) -> None:
     def swapped(**names: str) -> Any:
         return lambda name: others[names.get(name.replace("-", "_"), name)]
 
-    with pytest.raises(LabError, match=r"12 units at 50 Hz, durations of 12 at 25 Hz"):
-        GSLM.of(swapped(gslm_durations="twist-durations"), "gslm", "gslm")
+    with pytest.raises(LabError, match=r"12 units at 50 Hz and a codec of \(16, 8\), its voice 12 at 25 Hz"):
+        GSLM.of(swapped(gslm_voice="twist-voice"), "gslm", "gslm")
+    wider = Codec(CodecConfig.preset("tiny", code_width=8))
+    with pytest.raises(LabError, match=r"a codec of \(8, 8\), its voice 12 at 50 Hz and \(16, 8\)"):
+        GSLM.of(lambda name: wider if name == "codec" else others[name], "gslm", "gslm")
     with pytest.raises(LabError, match=r"42 tokens and the units 12: .*another unit set"):
         GSLM.of(swapped(gslm_language="spiritlm-base-language"), "gslm", "gslm")
     with pytest.raises(LabError, match=r"12 tokens; 12 units, letters and markers are 42 or 75: .*another unit set"):
@@ -161,6 +177,9 @@ def test_models_of_other_systems_are_refused(others: dict[str, nn.Module]) -> No
         AudioLM.of(swapped(audiolm_coarse="gslm-language"))
     with pytest.raises(LabError, match="fine stage knows 12 tokens"):
         AudioLM.of(swapped(audiolm_fine="gslm-language"))
+    plain = Codec(CodecConfig.preset("tiny"))
+    with pytest.raises(LabError, match="no refiner of 2 coarse levels, which audiolm-refined wants"):
+        AudioLM.of(lambda name: plain if name == "codec" else others[name], refined=True)
     with pytest.raises(LabError, match=r"unit 12 is not"):
         GSLM.of(others.__getitem__, "gslm", "gslm").speak(torch.tensor([0, 12]))
 
@@ -201,7 +220,7 @@ def test_pitch_and_style_tell_how_it_is_said() -> None:
     assert high - low == 5 and none == 16  # 7 semitones, 1.5 a class
     assert styles[3] // 4 < styles[0] // 4
     layout = Layout(UNITS, expressive=True)
-    timed = layout.spoken(quiet.astype(np.float32), torch.arange(100) // 10, 25)
+    timed = layout.spoken(torch.arange(100) // 10, 25, (pitches, styles))
     assert [time for time, _ in timed] == sorted(time for time, _ in timed)
     assert timed[0][1] >= layout.units + spiritlm.PITCHES and timed[2] == (0.0, 0)  # style, pitch, unit
 
@@ -266,6 +285,24 @@ def test_audiolm_speaks_in_the_codes_of_the_prompt(
     assert torch.equal(fine % codec.codes, codes)
 
 
+def test_a_refined_audiolm_decodes_the_coarse_codes_with_what_is_said(
+    others: dict[str, nn.Module], prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = AudioLM.of(others.__getitem__, refined=True)
+    given: list[Any] = []
+    decode = Codec.decode
+
+    def watched(self: Codec, codes: Tensor, timbre: Tensor, tokens: Tensor | None = None) -> Tensor:
+        given.append((codes, tokens))
+        return decode(self, codes, timbre, tokens)
+
+    monkeypatch.setattr(Codec, "decode", watched)
+    tokens = torch.arange(90) % 32
+    assert len(system.speak(prompt, tokens)) == 15 * 640
+    ((codes, said),) = given
+    assert codes.shape == (1, 90, 1) and torch.equal(said, tokens[None])
+
+
 def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -276,7 +313,7 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
     monkeypatch.setattr(GSLM, "go_on", go_on)
     example = Example("one", lambda: Sound(prompt), 7)
     system = systems.load("gslm", others_bundle, 0.7)
-    assert set(system.weights) == {"gslm-language", "gslm-units", "gslm-durations", "gslm-voice", "codec"}
+    assert set(system.weights) == {"gslm-language", "gslm-units", "gslm-voice", "codec"}
     assert len(system.go_on(example, Sound(prompt), 2.0)) == 9
     systems.load("gslm+3s", others_bundle, 0.7).go_on(example, Sound(prompt), 60.0)
     assert asked == [{"seed": 7, "temperature": 0.7, "slide": slide} for slide in (None, 3.0)]
@@ -284,7 +321,7 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
         systems.load("twist+5s", others_bundle, 0.7)
 
 
-@pytest.mark.parametrize("name", ["gslm-units", "gslm-durations"])
+@pytest.mark.parametrize("name", ["gslm-units", "gslm-voice"])
 def test_what_a_bundle_keeps_of_units_and_of_their_voice(
     name: str, others: dict[str, nn.Module], others_bundle: Path
 ) -> None:
@@ -296,7 +333,7 @@ def test_what_a_bundle_keeps_of_units_and_of_their_voice(
 
 
 def test_a_missing_model_is_named(others_bundle: Path, tmp_path: Path, others: dict[str, nn.Module]) -> None:
-    for name in ("gslm-voice", "codec"):
+    for name in ("gslm-language", "codec"):
         bundle.save(tmp_path, name, others[name], {})
     with pytest.raises(LabError, match="has no gslm-units; .*train it with `lab train gslm-units`"):
         systems.load("gslm", tmp_path, 1.0)

@@ -21,8 +21,8 @@ Model = Literal[
     "refiner", "all",
     "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
-    "gslm-units", "gslm-voice", "gslm-durations", "gslm-language",
-    "twist-units", "twist-voice", "twist-durations", "twist-language",
+    "gslm-units", "gslm-voice", "gslm-language",
+    "twist-units", "twist-voice", "twist-language",
     "spiritlm-language", "spiritlm-base-language", "audiolm-semantic", "audiolm-coarse", "audiolm-fine",
 ]  # fmt: skip
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
@@ -71,7 +71,10 @@ def train(
     ] = False,
     init: Annotated[
         str | None,
-        typer.Option(help="Begin with the weights of another bundle, or griffin with RecurrentGemma's: google/..."),
+        typer.Option(
+            help="Begin with the weights of another bundle, griffin-16min with its griffin's; or griffin with "
+            "RecurrentGemma's: google/..."
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Settings in a TOML file, such as the run.toml of a run.")] = None,
     change: Annotated[

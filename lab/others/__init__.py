@@ -3,7 +3,7 @@
 Each goes on from a prompt by one method, that of `continuation.Continues`, up to a length of its own.
 
     units.py      clusters of self-supervised features: what GSLM, TWIST and Spirit LM speak
-    one_voice.py  durations of units, and whose voice says them
+    one_voice.py  how long units last, and the voice that says them
     gslm.py       a language model of units
     twist.py      the same, from a language model of text
     spiritlm.py   text and units in one Transformer

@@ -22,10 +22,10 @@ from lab.language import generate
 from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 from lab.others.continuation import Continued, check_length, lasting
-from lab.others.one_voice import OneVoice, at_token_rate
+from lab.others.one_voice import OneVoice
 from lab.others.units import without_repeats
 from lab.protocols import LanguageModel
-from lab.voice import Synthesizer
+from lab.voice import Codec
 from lab.windows import TOKEN_HOP
 
 STEP = 32  # tokens drawn between two looks at how long they last
@@ -39,16 +39,17 @@ class GSLM:
 
     temperature = 0.7
 
-    def __init__(self, name: str, units: Any, language: LanguageModel, one_voice: OneVoice, synthesizer: Synthesizer):
+    def __init__(self, name: str, units: Any, language: LanguageModel, one_voice: OneVoice, codec: Codec):
         """units: `Units`, or what has their `vocabulary`, `rate` and `encode`. Raises LabError for models that were not
         trained for each other."""
         self.name, self.units, self.language = name, units, language
-        self.one_voice, self.synthesizer = one_voice, synthesizer
-        config, count = one_voice.config, synthesizer.soundstorm.config.tokens
-        if not (units.vocabulary == config.units == count) or units.rate != config.rate:
+        self.one_voice, self.codec = one_voice, codec
+        voice, sizes = one_voice.config, (codec.config.code_width, codec.config.timbre)
+        if (units.vocabulary, units.rate) != (voice.units, voice.rate) or sizes != (voice.code_width, voice.timbre):
             raise LabError(
-                f"{name} has {units.vocabulary} units at {units.rate} Hz, durations of {config.units} at {config.rate} "
-                f"Hz and a voice of {count}: they were not trained for each other"
+                f"{name} has {units.vocabulary} units at {units.rate} Hz and a codec of {sizes}, its voice "
+                f"{voice.units} at {voice.rate} Hz and {(voice.code_width, voice.timbre)}: "
+                "they were not trained for each other"
             )
         if language.context is None:
             raise LabError(f"{name}'s language model must have a context; give a Transformer")
@@ -56,9 +57,8 @@ class GSLM:
 
     @classmethod
     def of(cls, load: Load, name: str, own: str) -> Self:
-        """From a bundle: NAME-language, and OWN-units, OWN-durations, OWN-voice and codec."""
-        synthesizer = Synthesizer(load(f"{own}-voice"), load("codec"))
-        return cls(name, load(f"{own}-units"), load(f"{name}-language"), load(f"{own}-durations"), synthesizer)
+        """From a bundle: NAME-language, and OWN-units, OWN-voice and codec."""
+        return cls(name, load(f"{own}-units"), load(f"{name}-language"), load(f"{own}-voice"), load("codec"))
 
     def _check_vocabulary(self) -> None:
         if self.language.vocabulary != self.units.vocabulary:
@@ -102,8 +102,9 @@ class GSLM:
         stream = self.stream(read, seed, temperature, slide=restart, **self.sampling())
         new = self._lasting(stream, round(seconds * self.units.rate))
         before = self.units.encode(prompt).cpu()
-        waveform = self.speak(torch.cat([before, self._timed(self.spoken(new))]), seed)
-        start = len(at_token_rate(before, self.units.rate)) * TOKEN_HOP
+        before = before[len(before) % self.one_voice.stack :]  # whole frames, that the next one begins with new units
+        waveform = self.speak(torch.cat([before, self._timed(self.spoken(new))]))
+        start = len(before) // self.one_voice.stack * TOKEN_HOP
         return Continued(lasting(waveform[start:], seconds), torch.cat([read, new]), len(read))
 
     def stream(self, read: Tensor, seed: int, temperature: float | None, **options: Any) -> Iterator[int]:
@@ -116,10 +117,9 @@ class GSLM:
             **options,
         )
 
-    def speak(self, units: Tensor, seed: int = 0) -> Waveform:
+    def speak(self, units: Tensor) -> Waveform:
         """Units as long as they last (T,) at `rate` -> waveform. Raises LabError for units that this system has not."""
-        units = as_indices(units, self.units.vocabulary, "unit")
-        return self.synthesizer.speak(at_token_rate(units, self.units.rate), self.one_voice.speaker, seed)
+        return self.one_voice.speak(as_indices(units, self.units.vocabulary, "unit"), self.codec)
 
     def _timed(self, units: Tensor) -> Tensor:
         return units.repeat_interleave(self.one_voice.durations(units)) if len(units) else units

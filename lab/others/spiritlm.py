@@ -36,6 +36,7 @@ _EXPRESSIVE_PACE = 7.0  # tokens a second beside the units: a style, and where t
 
 Word = tuple[float, float, str]  # when it begins and ends, in seconds
 Timed = tuple[float, int]  # when it begins, and which token
+Expression = tuple[np.ndarray, np.ndarray]  # classes of pitch at 12.5 Hz and of style at 1 Hz
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,16 @@ class Layout:
     def read(self, tokens: Sequence[int]) -> str:
         return "".join(ctc.CHARACTERS[token - self.letters] for token in tokens)
 
-    def spoken(self, waveform: Waveform, units: Tensor, rate: int) -> list[Timed]:
-        """A waveform (N,) and its units (T,) at `rate` -> all tokens of speech, without repeats, in order of time."""
+    def spoken(self, units: Tensor, rate: int, expressed: Expression | None) -> list[Timed]:
+        """Units (T,) at `rate`, and how they are said -> all tokens of speech, without repeats, in order of time.
+
+        `expressed` is looked at by the expressive model alone, which wants it.
+        """
         kept, lengths = without_repeats(units)
         starts = (lengths.cumsum(0) - lengths) / rate
         found = list(zip(starts.tolist(), kept.tolist(), strict=True))
-        if self.expressive:
-            pitches, styles = expression(waveform)
+        if self.expressive and expressed is not None:
+            pitches, styles = expressed
             kinds, counts = without_repeats(torch.from_numpy(pitches))
             at = (counts.cumsum(0) - counts) * _HOP / SAMPLE_RATE
             found += zip(at.tolist(), (self.units + kinds).tolist(), strict=True)
@@ -102,7 +106,7 @@ class Layout:
         return out
 
 
-def expression(waveform: Waveform) -> tuple[np.ndarray, np.ndarray]:
+def expression(waveform: Waveform) -> Expression:
     """Waveform (N,) -> classes of pitch at 12.5 Hz, 16 where there is none, and of style at 1 Hz, int64.
 
     Pitch is relative to its median; style tells a second's loudness beside the mean, and how far its pitch moves.
@@ -144,7 +148,8 @@ class SpiritLM(GSLM):
         return self.one_voice.config.pace + _EXPRESSIVE_PACE * self.layout.expressive
 
     def read(self, prompt: Waveform) -> Tensor:
-        timed = self.layout.spoken(prompt, self.units.encode(prompt).cpu(), self.units.rate)
+        expressed = expression(prompt) if self.layout.expressive else None
+        timed = self.layout.spoken(self.units.encode(prompt).cpu(), self.units.rate, expressed)
         return torch.tensor([self.layout.speech, *(token for _, token in timed)])
 
     def spoken(self, tokens: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ class SpiritLM(GSLM):
         read = torch.tensor([*self.layout.written(text), self.layout.speech])
         hook = self._only(0, self.layout.letters, self.layout.text)
         new = self._until(self.layout.text, read, round(seconds * self.pace), hook, seed, temperature)
-        return self.speak(self._timed(self.spoken(torch.tensor(new, dtype=torch.int64))), seed)
+        return self.speak(self._timed(self.spoken(torch.tensor(new, dtype=torch.int64))))
 
     def _until(
         self,

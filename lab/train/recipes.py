@@ -128,7 +128,8 @@ class Plan:
         if self.init is None:
             return self.load(name) if self.warm else None
         if (Path(self.init) / "bundle.json").exists():
-            return bundle.load(Path(self.init), name)
+            there = bundle.index(Path(self.init))
+            return bundle.load(Path(self.init), name if name in there or name not in VARIANTS else VARIANTS[name].model)
         if name != "griffin":
             raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")
         return recurrentgemma.load(self.init, rope=False, vocabulary=self.load("tokenizer").vocabulary, seed=self.seed)
@@ -318,9 +319,8 @@ SCHEDULES = {  # of all but the language models, which have one a preset; of the
     "decoder": decoder_recipe.SCHEDULE,
     "refiner": refiner_recipe.SCHEDULE,
     "soundstorm": soundstorm_recipe.SCHEDULE,
-    "voice": soundstorm_recipe.SCHEDULE,
+    "voice": units_recipe.VOICE_SCHEDULE,
     "units": units_recipe.SCHEDULE,
-    "durations": units_recipe.DURATION_SCHEDULE,
 }
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
 WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "refiner")

@@ -1,4 +1,4 @@
-"""Recipes of speech units: their encoder by BEST-RQ, clusters by k-means, and how long each unit lasts."""
+"""Recipes of speech units: their encoder by BEST-RQ, clusters by k-means, and the one voice that says them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.nn import functional as F
 
 from lab.errors import LabError
 from lab.others.one_voice import OneVoice
-from lab.others.units import Units
+from lab.others.units import Units, without_repeats
 from lab.tokens.mel import BANDS
 from lab.train.batches import crop, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit
 
 SCHEDULE = Schedule(4000, learning_rate=1e-3, warmup=200, weight_decay=0.02)
-DURATION_SCHEDULE = Schedule(1500, learning_rate=2e-3, warmup=100, weight_decay=0.02)
+VOICE_SCHEDULE = Schedule(2500, learning_rate=1.5e-3, warmup=200, weight_decay=0.01)
+FRAMES = 150  # of the codec in a crop of the one voice, 6 s
 STACK = 2  # log-mel frames of a frame of the encoder
 SECONDS = 8  # of a crop
 _TARGETS, _WIDTH = 1024, 16  # of the frozen codebook
 _START, _SPAN = 0.02, 20  # chance of a frame to begin a masked span, of 400 ms (BEST-RQ: 0.01 of 10 ms)
 _FRAMES = 200_000  # that clusters are made of: more than an hour at 50 Hz
-_LONGEST = 200  # units of a crop for the predictor of durations
 
 
 class Learner(nn.Module):
@@ -110,54 +110,59 @@ def cluster(units: Units, speech: Sequence[np.ndarray], seed: int = 0) -> float:
     return float(1 - means.inertia_ / np.square(features - features.mean(0)).sum())
 
 
-class Durations(NamedTuple):
-    """Units without repeats, and how long each lasts; 0 where there is none."""
+class Batch(NamedTuple):
+    """Crops of what one reader said, and their units without repeats with how long each lasts, 0 where that is not
+    known: a crop cuts its first and last."""
 
-    units: Tensor  # (B, U)
+    units: Tensor  # (B, T) at their rate
+    vectors: Tensor  # (B, F, code_width) of the codec
+    kept: Tensor  # (B, U)
     lasts: Tensor  # (B, U)
 
 
-def train_durations(
+def train_voice(
     one_voice: OneVoice,
-    documents: Sequence[tuple[Tensor, Tensor]],
+    units: Tensor,
+    vectors: Tensor,
     folder: Path,
     *,
-    steps: int = DURATION_SCHEDULE.steps,
+    steps: int = VOICE_SCHEDULE.steps,
     size: int = 16,
     seed: int = 0,
     **options: Any,
 ) -> dict[str, float]:
-    """Train the predictor of `one_voice` in place, on units and durations (U,) of what one reader read."""
-    schedule = DURATION_SCHEDULE.lasting(steps)
-    made = duration_batches(documents, size, seed)
-    return fit(one_voice, duration_loss, made, schedule=schedule, folder=folder, seed=seed, **options)
+    """Train `one_voice` in place, on units (T,) and the codec's vectors (F, code_width) of one reader. `options` are
+    `fit`'s."""
+    schedule, made = VOICE_SCHEDULE.lasting(steps), voice_batches(units, vectors, size, seed)
+    return fit(one_voice, voice_loss, made, schedule=schedule, folder=folder, seed=seed, mixed=True, **options)
 
 
-def duration_batches(documents: Sequence[tuple[Tensor, Tensor]], size: int, seed: int) -> Callable[[int], Durations]:
-    """Step -> `size` crops. The first and last unit of a document is of no known length: its recording was cut."""
-    usable = [(units, lasts) for units, lasts in documents if len(units) > 2]
-    positive(documents=len(usable), size=size)
+def voice_batches(units: Tensor, vectors: Tensor, size: int, seed: int) -> Callable[[int], Batch]:
+    """Step -> `size` crops. Raises LabError for less speech than a crop."""
+    positive(size=size)
+    frames, stack = len(vectors), len(units) // max(1, len(vectors))
+    if frames < FRAMES:
+        raise LabError(f"the reader speaks for {frames / 25:.1f} s, less than a crop of {FRAMES / 25:g} s; give more")
 
-    def batch(step: int) -> Durations:
-        random = random_of(seed, step)
-        rows, lengths = [], []
-        for number in random.integers(0, len(usable), size):
-            units, lasts = usable[number]
-            lasts = torch.cat([lasts.new_zeros(1), lasts[1:-1], lasts.new_zeros(1)])
-            start = int(random.integers(max(1, len(units) - _LONGEST + 1)))
-            rows.append(units[start : start + _LONGEST])
-            lengths.append(lasts[start : start + _LONGEST])
-        padded = (nn.utils.rnn.pad_sequence(each, batch_first=True) for each in (rows, lengths))
-        return Durations(*padded)
+    def batch(step: int) -> Batch:
+        starts = random_of(seed, step).integers(0, frames - FRAMES + 1, size).tolist()
+        said = [units[stack * start : stack * (start + FRAMES)] for start in starts]
+        kept, lasts = zip(*map(without_repeats, said), strict=True)
+        known = [torch.cat([each.new_zeros(1), each[1:-1], each.new_zeros(1)])[: len(each)] for each in lasts]
+        padded = (nn.utils.rnn.pad_sequence(list(each), batch_first=True) for each in (kept, known))
+        return Batch(torch.stack(said), torch.stack([vectors[start : start + FRAMES] for start in starts]), *padded)
 
     return batch
 
 
-def duration_loss(model: nn.Module, batch: Durations) -> Losses:
-    """Mean squared error of log(1 + duration) where it is known."""
+def voice_loss(model: nn.Module, batch: Batch | tuple[Tensor, ...]) -> Losses:
+    """Mean square error of the vectors in shares of their variance, and of log(1 + duration) where it is known."""
+    batch = Batch(*batch)
+    vectors, logarithms = model(batch.units, batch.kept)
+    error = (vectors - batch.vectors).square().mean() / batch.vectors.var((0, 1)).mean()
     known = batch.lasts > 0
-    loss = (model(batch.units) - batch.lasts.float().log1p())[known].square().mean()
-    return loss, {"loss": loss}
+    timing = ((logarithms - batch.lasts.float().log1p()).square() * known).sum() / known.sum().clamp(min=1)
+    return error + timing, {"error": error, "timing": timing}
 
 
 def _float(waveform: np.ndarray) -> np.ndarray:
