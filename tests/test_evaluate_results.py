@@ -280,7 +280,7 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     first = lab(*words, "-n", "1", "--keep", "kept")
     assert first.exit_code == 0, first.output
     assert "nobody judges SpkrSim; MOS; ASR-PPL; similarity to the reference and SC-L; Win%" in first.stderr
-    again = lab(*words, "-n", "2", "--json", "--table", "2")
+    again = lab(*words, "-n", "2", "--json", "--table", "2", "--likelihood", "2")
     assert again.exit_code == 0, again.output
     truth, mine = Results.load(Path("r.json")).rows
     assert [each["name"] for each in mine.samples] == ["story-0000", "story-0001"]
@@ -290,6 +290,10 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     asked = "--set stories --minutes 0.2 --count 2 --temperature 0.5 --seed 0 --ears ctc"
     assert mine.command == f"lab evaluate --system transformer+window {asked}"
     assert json.loads(again.stdout)["rows"][1]["values"]["words"]["n"] == 2
+    assert {key: each["n"] for key, each in mine.likelihood.items()} == {
+        "sWUGGY (story world)": 2,
+        "sBLIMP (story world)": 2,
+    }
     kept = lab("evaluate", "kept", "-o", "other.json")
     assert kept.exit_code == 0 and "continuations on kept: 1 samples, 0 left out" in kept.stdout
     unfinished = Results.load(Path("r.json"))
@@ -305,6 +309,7 @@ def test_what_the_command_refuses(desk: Path) -> None:
     refused("both prompt.wav and --system griffin are given", "evaluate", "prompt.wav", "--system", "griffin")
     refused("the bundle in", "evaluate", "--system", "owl")
     refused("codec+3s: the codec has no '3s' levels; it has 1, 2, 3", "evaluate", "--system", "codec+3s")
+    refused("codec has no language model", "evaluate", "--system", "codec", "--likelihood", "9")
     refused("there is no judge 'owl:x'; kinds are", "evaluate", "--system", "griffin", "--ears", "owl:x")
     Path("r.json").write_text(json.dumps({"format": 1, "rows": []}))  # stays as it is: no file is made or changed
     refused("there is no judge 'owl'", "evaluate", "--system", "griffin", "--ears", "ctc,owl", "-o", "r.json")

@@ -10,6 +10,7 @@ import pytest
 from lab.evaluate import findings
 from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import summarize_all
+from lab.measure import statistics
 from tests.test_evaluate import sample
 
 
@@ -20,6 +21,7 @@ def measured(
     cosines: list[float] | None = None,
     minutes: list[dict[str, float]] | None = None,
     trained: float | None = None,
+    likelihood: float | None = None,
 ) -> Row:
     """A row of three samples that differ by little."""
     samples = []
@@ -29,7 +31,10 @@ def measured(
         found: dict[str, Any] = {"spans": spans, "minutes": minutes or [told]}
         samples.append(sample(f"{number}", told) | found)
     options: dict[str, Any] = dict(temperature=1.0, seed=0, weights={}, judges={}, command="lab evaluate")
-    return Row(system, "stories", seconds, trained=trained, samples=samples, **options)
+    asked = (
+        {} if likelihood is None else {"sWUGGY (story world)": statistics.share([likelihood] * 9, [1.0] * 9)._asdict()}
+    )
+    return Row(system, "stories", seconds, trained=trained, samples=samples, likelihood=asked, **options)
 
 
 def told(*rows: Row) -> dict[str, str]:
@@ -44,6 +49,8 @@ def test_what_has_no_rows_is_not_measured() -> None:
     assert list(found) == list("abcdef") and all("Not measured yet: it wants" in each for each in found.values())
     found = told(measured("griffin", 960), measured("transformer", 960))
     assert "Not measured yet: griffin has no SC-L at word 1000; give judges of it" in found["b"]
+    found = told(measured("griffin", 240), measured("gslm+3s", 240))
+    assert "Not measured yet: gslm+3s has no sWUGGY; give --likelihood" in found["a"]
 
 
 FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
@@ -54,8 +61,8 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
     [
         (
             "a",
-            [measured("gslm+3s", 240, {"sWUGGY": 0.8}), measured("griffin", 240, {"sWUGGY": 0.6})],
-            [measured("gslm+3s", 240, {"sWUGGY": 0.5}), measured("griffin", 240, {"sWUGGY": 0.6})],
+            [measured("gslm+3s", 240, likelihood=0.8), measured("griffin", 240, likelihood=0.6)],
+            [measured("gslm+3s", 240, likelihood=0.5), measured("griffin", 240, likelihood=0.6)],
         ),
         (
             "b",

@@ -316,6 +316,11 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
     assert set(system.weights) == {"gslm-language", "gslm-units", "gslm-voice", "codec"}
     assert len(system.go_on(example, Sound(prompt), 2.0)) == 9
     systems.load("gslm+3s", others_bundle, 0.7).go_on(example, Sound(prompt), 60.0)
+    nats, count = system.likelihood(prompt)  # type: ignore[misc]
+    assert (
+        nats < -count and count == len(without_repeats(bundle.load(others_bundle, "gslm-units").encode(prompt))[0]) - 1
+    )
+    assert systems.load("audiolm", others_bundle, 1.0).likelihood(prompt)[1] == 74  # type: ignore[misc]
     assert asked == [{"seed": 7, "temperature": 0.7, "slide": slide} for slide in (None, 3.0)]
     with pytest.raises(LabError, match="no restart '5s'"):
         systems.load("twist+5s", others_bundle, 0.7)

@@ -63,6 +63,12 @@ def test_pairs_are_scored_side_by_side() -> None:
     assert scored == [Scored("a", "word", pytest.approx(right), 1, pytest.approx(wrong), 2)]
 
 
+def test_what_a_system_finds_likelier_a_token() -> None:
+    pairs = [Pair(name, "word", sound(0, 0), sound(0, 1, 2)) for name in "abc"]
+    heard = iter([(-2.0, 1), (-3.0, 2), (-1.0, 2), (-3.0, 2), (-1.0, 1), (-2.0, 2)])  # wrong, right, a tie
+    assert zero_resource.likelier(lambda waveform: next(heard), pairs).value == pytest.approx(0.5)
+
+
 def test_accuracy_by_hand() -> None:
     longer = Scored("a", "", -9.0, 10, -8.0, 5)  # less likely, but more likely a token
     tie, plain = Scored("b", "", -4.0, 2, -4.0, 2), Scored("c", "", -1.0, 2, -2.0, 2)

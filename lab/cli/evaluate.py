@@ -39,6 +39,9 @@ def evaluate(
     ears: Annotated[
         str, typer.Option(help="Judges: whisper:PATH,ge2e:PATH,distillmos,lm:PATH,minilm,...; ctc: ours.")
     ] = "ctc",
+    likelihood: Annotated[
+        int, typer.Option(min=0, help="Ask which of two is likelier to it, of so many pairs of words and of sentences.")
+    ] = 0,
     temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the first sample; the next one's is one more.")] = 0,
     speech: Annotated[
@@ -81,6 +84,8 @@ def evaluate(
         else:
             samples = examples.read(cast(Path, source))
         speaks = systems.load(system, root, temperature, device) if system else None
+        if likelihood and (speaks is None or speaks.likelihood is None):
+            raise LabError(f"{system or source} has no language model, to which something is likely; no --likelihood")
         listens = judges.load(ears, root)
         if lacking := listens.lacking():
             console.print(f"nobody judges {'; '.join(lacking)}: give more --ears, `pip install speechssm-lab[judges]`")
@@ -97,6 +102,8 @@ def evaluate(
             trained=speaks.trained if speaks else None,
         )
         row = run.run(results, listens, samples, asked, speaks, keep)
+        if speaks and likelihood:
+            run.ask_likelihood(row, speaks, likelihood)
         for judge in listens.judges:
             contest.hold(results, row, judge, listens.recognizers[0].name)
         summarize_all(results)

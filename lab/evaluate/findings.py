@@ -157,8 +157,15 @@ def _faded(row: Row) -> Estimate:
 
 
 def _a(results: Results) -> tuple[bool, str]:
-    few, many = (_whole(_row(results, name, MINUTES_4), "sWUGGY") for name in ("gslm+3s", "griffin"))
+    few, many = (_likelier(_row(results, name, MINUTES_4)) for name in ("gslm+3s", "griffin"))
     return few.value > many.value, f"sWUGGY {few} of gslm+3s, {many} of griffin"
+
+
+def _likelier(row: Row) -> Estimate:
+    found = next((each for key, each in row.likelihood.items() if key.startswith("sWUGGY")), None)
+    if found is None:
+        raise Unmeasured(f"{row.system} has no sWUGGY; give --likelihood 150")
+    return Estimate(**found)
 
 
 def _b(results: Results) -> tuple[bool, str]:

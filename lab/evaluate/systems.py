@@ -29,6 +29,7 @@ from lab import bundle
 from lab.audio import Waveform
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Sound
+from lab.measure.zero_resource import log_likelihood
 from lab.others.audiolm import AudioLM
 from lab.others.continuation import Continues
 from lab.others.gslm import GSLM
@@ -59,6 +60,7 @@ class System:
     weights: dict[str, str]  # of `bundle.digests`, of the models that decide what is heard
     go_on: Callable[[Example, Sound, float], Waveform]
     trained: float | None = None  # seconds of the longest speech that its language model learnt from
+    likelihood: Callable[[Waveform], tuple[float, int]] | None = None  # nats of a waveform (N,), and of how many tokens
 
 
 def load(name: str, root: Path, temperature: float, device: str | None = None) -> System:
@@ -76,7 +78,14 @@ def load(name: str, root: Path, temperature: float, device: str | None = None) -
         return System(name, None, weights, _through_codec(ssm, name, rest) if kind == "codec" else _spoken_again(ssm))
     go_on = _continued(ssm, temperature, _slide(name, restart, ssm.language.context))
     piece = bundle.index(root)[language]["card"].get("at_the_end", {}).get("piece", ssm.language.context)
-    return System(name, temperature, weights, go_on, piece and piece / TOKEN_RATE)
+    return System(
+        name,
+        temperature,
+        weights,
+        go_on,
+        piece and piece / TOKEN_RATE,
+        lambda waveform: log_likelihood(ssm.language, ssm.tokenizer.encode(waveform)),
+    )
 
 
 def _other(name: str, root: Path, temperature: float, device: str | None) -> System:
@@ -95,7 +104,10 @@ def _other(name: str, root: Path, temperature: float, device: str | None) -> Sys
     def go_on(example: Example, sound: Sound, new: float) -> Waveform:
         return system.go_on(sound.prompt, new, seed=example.seed, temperature=temperature, slide=seconds).waveform
 
-    return System(name, temperature, weights, go_on, system.longest)
+    def likelihood(waveform: Waveform) -> tuple[float, int]:
+        return log_likelihood(system.language, system.read(waveform))
+
+    return System(name, temperature, weights, go_on, system.longest, likelihood)
 
 
 def _slide(name: str, restart: str, context: int | None) -> int | None:

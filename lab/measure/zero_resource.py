@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -144,6 +144,12 @@ def accuracy(scored: Sequence[Scored], *, normalized: bool, seed: int = 0) -> Es
         first, second = (right / right_tokens, wrong / wrong_tokens) if normalized else (right, wrong)
         items[item].append(0.5 if first == second else float(first > second))
     return statistics.share([sum(hits) / len(hits) for hits in items.values()], [1.0] * len(items), seed)
+
+
+def likelier(likelihood: Callable[[Waveform], tuple[float, int]], pairs: Iterable[Pair]) -> Estimate:
+    """`accuracy` by nats a token, to a system that hears waveforms (N,): its nats, and how many tokens they are of."""
+    scored = [Scored(item, kind, *likelihood(right), *likelihood(wrong)) for item, kind, right, wrong in pairs]
+    return accuracy(scored, normalized=True)
 
 
 def of_models(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], count: int) -> dict[str, dict[str, Estimate]]:

@@ -108,7 +108,7 @@ class AudioLM:
     ):
         """fine: None for `refined`. Raises LabError for models that were not trained for each other."""
         self.name = "audiolm" if fine else "audiolm-refined"
-        self.tokenizer, self.semantic, self.coarse, self.fine, self.codec = tokenizer, semantic, coarse, fine, codec
+        self.tokenizer, self.language, self.coarse, self.fine, self.codec = tokenizer, semantic, coarse, fine, codec
         wanted = tokenizer.vocabulary + COARSE * codec.codes
         if semantic.vocabulary != tokenizer.vocabulary or coarse.vocabulary != wanted:
             raise LabError(
@@ -116,7 +116,8 @@ class AudioLM:
                 f"{tokenizer.vocabulary} semantic tokens and {codec.codes} codes make {wanted}: "
                 "they were not trained for each other"
             )
-        self.levels, rest = divmod(fine.vocabulary, codec.codes) if fine else (codec.levels, 0)
+        known = codec.levels * codec.codes if fine is None else fine.vocabulary
+        self.levels, rest = divmod(known, codec.codes)
         if fine is None and codec.guessed not in range(1, COARSE + 1):
             raise LabError(
                 f"the codec has no refiner of {COARSE} coarse levels, which audiolm-refined wants; "
@@ -124,7 +125,7 @@ class AudioLM:
             )
         if rest or not COARSE < self.levels <= codec.levels:
             raise LabError(
-                f"AudioLM's fine stage knows {fine.vocabulary} tokens, and the codec has {codec.levels} levels of "
+                f"AudioLM's fine stage knows {known} tokens, and the codec has {codec.levels} levels of "
                 f"{codec.codes}: it learnt from another codec"
             )
 
@@ -136,7 +137,11 @@ class AudioLM:
 
     @property
     def longest(self) -> float:
-        return (self.semantic.context or 0) / TOKEN_RATE
+        return (self.language.context or 0) / TOKEN_RATE
+
+    def read(self, prompt: Waveform) -> Tensor:
+        """The semantic tokens of a prompt (T,)."""
+        return self.tokenizer.encode(prompt).cpu()
 
     def go_on(
         self,
@@ -149,11 +154,11 @@ class AudioLM:
     ) -> Continued:
         """As `Continues.go_on`; `temperature` is of the semantic stage."""
         check_length(self.name, prompt, seconds, self.longest, slide)
-        heard = self.tokenizer.encode(prompt).cpu()
+        heard = self.read(prompt)
         stream = generate(
-            self.semantic,
-            heard[-((self.semantic.context or 2) - 1) :],
-            generator=generator_of(seed, device=self.semantic.device),
+            self.language,
+            heard[-((self.language.context or 2) - 1) :],
+            generator=generator_of(seed, device=self.language.device),
             temperature=self.temperature if temperature is None else temperature,
             slide=None if slide is None else round(slide * TOKEN_RATE),
         )

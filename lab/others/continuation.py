@@ -10,6 +10,7 @@ from torch import Tensor
 from lab.audio import SAMPLE_RATE, Waveform
 from lab.errors import LabError
 from lab.nn.sampling import check_scale
+from lab.protocols import LanguageModel
 
 
 class Continued(NamedTuple):
@@ -19,11 +20,16 @@ class Continued(NamedTuple):
 
 
 class Continues(Protocol):
-    """A system that goes on from speech."""
+    """A system that goes on from speech. `language` is what decides on its tokens."""
+
+    language: LanguageModel
 
     @property
     def longest(self) -> float:
         """Seconds of prompt and continuation that it was trained to."""
+
+    def read(self, prompt: Waveform) -> Tensor:
+        """What `language` reads of a prompt (N,): tokens (T,)."""
 
     def go_on(
         self,
