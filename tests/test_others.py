@@ -326,6 +326,20 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
         systems.load("twist+5s", others_bundle, 0.7)
 
 
+def test_the_units_of_a_reference_are_spoken_again_in_the_one_voice(
+    others: dict[str, nn.Module], others_bundle: Path, prompt: np.ndarray
+) -> None:
+    system = systems.load("twist-voice", others_bundle, 1.0)
+    assert system.temperature is None and set(system.weights) == {"twist-units", "twist-voice", "codec"}
+    sound = Sound(prompt, reference=voiced(2.01, 0.05))
+    found = system.go_on(Example("one", lambda: sound), sound, 2.01)
+    assert len(found) == len(sound.reference)  # type: ignore[arg-type]
+    units: Any = others["twist-units"]
+    said = units.encode(np.concatenate([prompt, sound.reference]))  # type: ignore[list-item]
+    spoken = bundle.load(others_bundle, "twist-voice").speak(said, bundle.load(others_bundle, "codec"))  # type: ignore[operator]
+    assert np.array_equal(found, spoken[len(prompt) :][: len(found)])
+
+
 @pytest.mark.parametrize("name", ["gslm-units", "gslm-voice"])
 def test_what_a_bundle_keeps_of_units_and_of_their_voice(
     name: str, others: dict[str, nn.Module], others_bundle: Path

@@ -13,6 +13,8 @@ audiolm-refined     the codec's refiner in place of AudioLM's fine stage
 codec               the reference through the codec alone, all its levels
 codec+1             or the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
+gslm-voice          the units of the reference, as long as they last, in the one voice: what a continuation's words can
+twist-voice         be understood by at best; Spirit LM's is TWIST's
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
     "audiolm": AudioLM.of,
     "audiolm-refined": partial(AudioLM.of, refined=True),
 }
+ONE_VOICES = ("gslm-voice", "twist-voice")
 _RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
 
 
@@ -68,6 +71,8 @@ def load(name: str, root: Path, temperature: float, device: str | None = None) -
     kind, _, rest = name.partition("+")
     if kind in OTHERS:
         return _other(name, root, temperature, device)
+    if name in ONE_VOICES:
+        return _units_spoken(name, root, device)
     stage = kind == "codec" or name == "voice"
     language, restart = ("griffin", "") if stage else (kind, rest)
     ssm = SpeechSSM.load(root, language=language, device=device)
@@ -88,8 +93,8 @@ def load(name: str, root: Path, temperature: float, device: str | None = None) -
     )
 
 
-def _other(name: str, root: Path, temperature: float, device: str | None) -> System:
-    kind, _, restart = name.partition("+")
+def _loading(root: Path, device: str | None) -> tuple[Callable[[str], Any], dict[str, str]]:
+    """What loads a model by its name, and the digests of those that it has loaded."""
     digests, weights = bundle.digests(root), {}
 
     def load(model: str) -> Any:
@@ -97,6 +102,23 @@ def _other(name: str, root: Path, temperature: float, device: str | None) -> Sys
         weights[model] = digests[model]
         return found if device is None else found.to(device)
 
+    return load, weights
+
+
+def _units_spoken(name: str, root: Path, device: str | None) -> System:
+    load, weights = _loading(root, device)
+    units, one_voice, codec = load(f"{name.partition('-')[0]}-units"), load(name), load("codec")
+
+    def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
+        whole = _whole(sound)
+        return one_voice.speak(units.encode(whole).cpu(), codec)[len(sound.prompt) : len(whole)]
+
+    return System(name, None, weights, go_on)
+
+
+def _other(name: str, root: Path, temperature: float, device: str | None) -> System:
+    kind, _, restart = name.partition("+")
+    load, weights = _loading(root, device)
     system = OTHERS[kind](load)
     slide = _slide(name, restart, round(TOKEN_RATE * system.longest))
     seconds = None if slide is None else slide / TOKEN_RATE
