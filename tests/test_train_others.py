@@ -210,7 +210,7 @@ def test_variants_of_the_language_model(
         bundle.save(root, "text-griffin" if name == "griffin" else name, models[name], {})
 
     def train(*_: Any, model: str, length: int | None, **options: Any) -> Any:
-        asked.append({"model": model, "length": length, "text": options.get("text")})
+        asked.append({"model": model, "length": length, "text": options.get("text"), "begin": options.get("begin")})
         return models["griffin"], {"steps": 1.0, "minutes": 0.0}
 
     corpora: list[str] = []
@@ -233,3 +233,6 @@ def test_variants_of_the_language_model(
         ("transformer", 750),
     ]
     assert [each["text"] is not None for each in asked] == [False, True, False]
+    bundle.save(tmp_path / "init", "griffin", models["griffin"], {})
+    recipes.train("griffin-16min", Plan(tmp_path, root, None, preset="tiny", init=str(tmp_path / "init")))
+    assert isinstance(asked[-1]["begin"], Griffin) and asked[0]["begin"] is None

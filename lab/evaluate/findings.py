@@ -108,6 +108,14 @@ def _row(results: Results, system: str, seconds: float) -> Row:
     raise Unmeasured(f"it wants {system} to {seconds:g} s")
 
 
+def _short(results: Results, system: str) -> Row:
+    """One of Table 2: a story's prompt alone lasts the 10 s that the paper's prompt and continuation do."""
+    for row in results.rows:
+        if row.system == system and row.seconds is not None and row.seconds < 60:
+            return row
+    raise Unmeasured(f"it wants {system} to less than a minute")
+
+
 def _of_samples(row: Row, measure: Callable[[Mapping[str, Any]], float | None], what: str) -> Estimate:
     found = [value for value in map(measure, row.samples) if value is not None]
     if len(found) < 2:
@@ -200,7 +208,7 @@ def _f(results: Results) -> tuple[bool, str]:
     told, holds = [], True
     for name, prompted in (("griffin", True), ("audiolm+3s", True), ("gslm+3s", False), ("twist+3s", False)):
         short = name if prompted and name == "griffin" else name.removesuffix("+3s")
-        brief, long = _whole(_row(results, short, 10.0), "SpkrSim"), _whole(_row(results, name, MINUTES_4), "SpkrSim")
+        brief, long = (_whole(row, "SpkrSim") for row in (_short(results, short), _row(results, name, MINUTES_4)))
         holds &= (long.value > brief.value) == prompted
         told.append(f"{name} {brief.value:.2f} -> {long.value:.2f}")
     return holds, f"SpkrSim short -> long: {', '.join(told)}"
