@@ -25,6 +25,7 @@ from lab.train import language, others, recipes, unit_stories
 from lab.train import units as recipe
 from lab.train.language import TokenStream
 from lab.train.recipes import Plan
+from lab.train.tokenizer import beside
 from tests.spoken import voiced
 
 
@@ -136,6 +137,28 @@ def test_a_story_with_its_words_is_the_training_story(monkeypatch: pytest.Monkey
     assert all(start <= end for start, end, _ in words) and words[-1][1] == utterance.seconds
 
 
+def test_the_one_reader_says_what_others_say() -> None:
+    for number in (0, 1, 2):
+        one, other = others.reading(number)
+        assert one.text == other.text and other.narrator == others.READER.name
+        assert (one.narrator == other.narrator) == (number == 0)
+        assert 0.8 < one.seconds / other.seconds < 1.25
+
+
+def test_what_two_readings_say_at_once(models: dict[str, Any]) -> None:
+    one = Utterance(int16(voiced(3.0)), "", "", "")
+    matches, there = beside(models["tokenizer"], one, one)
+    assert np.array_equal(matches, np.arange(75)) and len(there) == 75
+    late = Utterance(int16(np.concatenate([voiced(3.0)[:6400], voiced(3.0)])), "", "", "")
+    matches, _ = beside(models["tokenizer"], one, late)
+    assert len(matches) == 75 and (np.diff(matches) >= 0).all() and matches[-1] >= 84
+
+
+def test_recordings_without_known_words_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="spiritlm-language learns from narrated stories, .* leave out --corpus mine"):
+        others.train(Plan(tmp_path, tmp_path, None, corpus="mine"), "spiritlm-language")
+
+
 @pytest.fixture
 def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Short stories and passages, made in this process and without speech."""
@@ -152,13 +175,7 @@ def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def made(maker: Callable[[int], Any], numbers: Iterable[int], workers: int) -> Iterator[Any]:
         for number in numbers:
-            yield (
-                story(number)
-                if maker is unit_stories.worded_story
-                else told(number)
-                if maker is others.reading
-                else (told(number), told(number + 1))
-            )
+            yield (story(number) if maker is unit_stories.worded_story else (told(number), told(number + 3)))
 
     monkeypatch.setattr(narration, "make", made)
     monkeypatch.setattr(shards, "digest", lambda name: "short")

@@ -1,7 +1,7 @@
 """Recipes of the systems that the paper compares with (`lab.others`), and of the models of text that two begin with.
 
 All language models read as many hours of the same stories. Units' encoder learns from passages by many narrators; the
-one voice from one reader; AudioLM's acoustic stages from what the voice learns from.
+one voice from one reader beside others; AudioLM's acoustic stages from what the voice learns from.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lab.console import console
 from lab.corpora import Utterance, narration, narrators, storyworld
 from lab.corpora.encoding import encode
+from lab.errors import LabError
 from lab.others import audiolm
 from lab.others.audiolm import COARSE
 from lab.others.one_voice import OneVoice, OneVoiceConfig
@@ -29,6 +30,7 @@ from lab.tokens import ctc
 from lab.train import language, unit_stories
 from lab.train import units as units_recipe
 from lab.train.language import TokenStream
+from lab.train.tokenizer import beside
 from lab.windows import TOKEN_HOP
 
 if TYPE_CHECKING:
@@ -41,7 +43,12 @@ READER = narrators.CLEAR[0]
 
 
 def train(plan: Plan, name: str) -> Made:
-    """The model of that name, a key of MODELS."""
+    """The model of that name, a key of MODELS. Raises LabError for a corpus of recordings."""
+    if plan.recorded:
+        raise LabError(
+            f"{name} learns from narrated stories, of which it is known when each word is said; leave out "
+            f"--corpus {plan.corpus}"
+        )
     return (_MAKERS.get(name) or _MAKERS[name.rpartition("-")[2]])(plan, name)
 
 
@@ -65,15 +72,17 @@ def _units(plan: Plan, name: str) -> Made:
 
 
 def _voice(plan: Plan, name: str) -> Made:
-    units, codec = plan.load(_own(name, "units")), plan.load("codec")
+    """Units as any clear narrator says them, and the reader's vectors where he says the same: units tell of who speaks,
+    and a voice that has heard its own alone does not know what a prompt of others makes the language model say."""
+    units, codec, tokenizer = plan.load(_own(name, "units")), plan.load("codec"), plan.load("tokenizer")
     said, vectors, kept, seconds = [], [], 0, 0.0
-    for utterance in _readings(plan):
-        samples = utterance.samples()
-        samples = samples[: len(samples) // TOKEN_HOP * TOKEN_HOP]
+    for one, other in _told(reading, math.ceil(_hours(plan, "reader") * 720)):  # one lasts about 5 s
+        matches, _ = beside(tokenizer, one, other)
+        samples, target = (each.samples()[: len(each.waveform) // TOKEN_HOP * TOKEN_HOP] for each in (one, other))
         said.append(units.encode(samples).clone())
-        codes = codec.encode(torch.from_numpy(samples)[None])
-        vectors.append(codec.quantizer.decode(codes)[0].clone())
-        kept, seconds = kept + len(without_repeats(said[-1])[0]), seconds + utterance.seconds
+        codes = codec.encode(torch.from_numpy(target)[None])
+        vectors.append(codec.quantizer.decode(codes)[0, matches].clone())
+        kept, seconds = kept + len(without_repeats(said[-1])[0]), seconds + one.seconds
     config = OneVoiceConfig.preset(
         "tiny" if plan.preset == "tiny" else "lab",
         units=units.vocabulary,
@@ -84,7 +93,7 @@ def _voice(plan: Plan, name: str) -> Made:
     )
     torch.manual_seed(plan.seed)
     model = OneVoice(config)
-    sample = np.concatenate([reading(number).samples() for number in range(4)])
+    sample = np.concatenate([reading(3 * number)[1].samples() for number in range(4)])
     model.timbre.copy_(codec.timbre(torch.from_numpy(sample)[None])[0])
     options = plan.options(name)
     figures = units_recipe.train_voice(model, torch.cat(said), torch.cat(vectors), plan.work / name, **options)
@@ -161,11 +170,11 @@ _MAKERS: dict[str, Callable[[Plan, str], Made]] = {
 # Each with the models that it is made with; every one stands before those that need it.
 MODELS: dict[str, tuple[str, ...]] = {
     "gslm-units": (),
-    "gslm-voice": ("gslm-units", "codec"),
+    "gslm-voice": ("gslm-units", "tokenizer", "codec"),
     "gslm-language": ("gslm-units",),
     "text-transformer": (),
     "twist-units": ("gslm-units",),
-    "twist-voice": ("twist-units", "codec"),
+    "twist-voice": ("twist-units", "tokenizer", "codec"),
     "twist-language": ("twist-units", "text-transformer"),
     "spiritlm-language": ("twist-units",),
     "spiritlm-base-language": ("twist-units",),
@@ -187,14 +196,13 @@ def _told(maker: Callable[[int], Any], count: int) -> Iterator[Any]:
     yield from track(narration.make(maker, range(count), os.cpu_count()), "narrating", count, console=console)
 
 
-def reading(number: int) -> Utterance:
-    """Some sentences of a training story by the one reader."""
+def reading(number: int) -> tuple[Utterance, Utterance]:
+    """Some sentences of a training story by a clear narrator, every third time the one reader, and by him."""
     rng = np.random.default_rng((0x0BE, number))
-    return narration.utterance(narration.passage(narration.training_seed(number), rng), READER)
-
-
-def _readings(plan: Plan) -> Iterator[Utterance]:
-    return _told(reading, math.ceil(_hours(plan, "reader") * 720))  # one lasts about 5 s
+    text, narrator = narration.passage(narration.training_seed(number), rng), READER
+    if number % 3:
+        narrator = narrators.CLEAR[int(rng.integers(len(narrators.CLEAR)))]
+    return narration.utterance(text, narrator), narration.utterance(text, replace(READER, rate=narrator.rate))
 
 
 def _acoustic(

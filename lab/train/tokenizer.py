@@ -312,9 +312,16 @@ class Encoder(nn.Module):
         return loss, {"agreement": loss, "same": (logits.argmax(-1) == batch.tokens[speech]).float().mean()}
 
 
-@torch.inference_mode()
 def pseudo_labels(tokenizer: Tokenizer, reading: Utterance, reference: Utterance) -> Tensor:
     """The tokens of `reference`, aligned with `reading`, of the same text: (T,), T whole tokens of the reading."""
+    matches, there = beside(tokenizer, reading, reference)
+    return tokenizer.quantizer.nearest(there).cpu()[matches]
+
+
+@torch.inference_mode()
+def beside(tokenizer: Tokenizer, reading: Utterance, reference: Utterance) -> tuple[np.ndarray, Tensor]:
+    """For each whole token of a reading the one of another reading of the same text that says the same (T,), and what
+    the tokens of that are made of (S, C)."""
 
     def directions(utterance: Utterance) -> Tensor:
         samples = torch.from_numpy(utterance.samples()[: len(utterance.waveform) // TOKEN_HOP * TOKEN_HOP])
@@ -324,7 +331,7 @@ def pseudo_labels(tokenizer: Tokenizer, reading: Utterance, reference: Utterance
     here, there = directions(reading), directions(reference)
     path = align(here, there)
     first, behind = (np.searchsorted(path[:, 0], np.arange(len(here)), side) for side in ("left", "right"))
-    return tokenizer.quantizer.nearest(there).cpu()[path[(first + behind - 1) // 2, 1]]
+    return path[(first + behind - 1) // 2, 1], there
 
 
 def encoder_batches(
