@@ -322,6 +322,7 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
     )
     assert systems.load("audiolm", others_bundle, 1.0).likelihood(prompt)[1] == 74  # type: ignore[misc]
     assert asked == [{"seed": 7, "temperature": 0.7, "slide": slide} for slide in (None, 3.0)]
+    assert systems.load("gslm", others_bundle).temperature == 0.7  # its paper's
     with pytest.raises(LabError, match="no restart '5s'"):
         systems.load("twist+5s", others_bundle, 0.7)
 

@@ -42,7 +42,10 @@ def evaluate(
     likelihood: Annotated[
         int, typer.Option(min=0, help="Ask which of two is likelier to it, of so many pairs of words and of sentences.")
     ] = 0,
-    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; the paper's is 1.")] = 1.0,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of sampling; by default that of the system's paper, SpeechSSM's is 1."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the first sample; the next one's is one more.")] = 0,
     speech: Annotated[
         Path | None,
@@ -86,6 +89,8 @@ def evaluate(
         speaks = systems.load(system, root, temperature, device) if system else None
         if likelihood and (speaks is None or speaks.likelihood is None):
             raise LabError(f"{system or source} has no language model, to which something is likely; no --likelihood")
+        if temperature is None:
+            temperature = 1.0 if speaks is None or speaks.temperature is None else speaks.temperature
         listens = judges.load(ears, root)
         if lacking := listens.lacking():
             console.print(f"nobody judges {'; '.join(lacking)}: give more --ears, `pip install speechssm-lab[judges]`")

@@ -66,8 +66,9 @@ class System:
     likelihood: Callable[[Waveform], tuple[float, int]] | None = None  # nats of a waveform (N,), and of how many tokens
 
 
-def load(name: str, root: Path, temperature: float, device: str | None = None) -> System:
-    """A system of the bundle at `root`. Raises LabError for one that it has not."""
+def load(name: str, root: Path, temperature: float | None = None, device: str | None = None) -> System:
+    """A system of the bundle at `root`. temperature: by default that of its own paper. Raises LabError for one that it
+    has not."""
     kind, _, rest = name.partition("+")
     if kind in OTHERS:
         return _other(name, root, temperature, device)
@@ -81,6 +82,7 @@ def load(name: str, root: Path, temperature: float, device: str | None = None) -
     weights = {model: digests[model] for model in models}
     if stage:
         return System(name, None, weights, _through_codec(ssm, name, rest) if kind == "codec" else _spoken_again(ssm))
+    temperature = 1.0 if temperature is None else temperature
     go_on = _continued(ssm, temperature, _slide(name, restart, ssm.language.context))
     piece = bundle.index(root)[language]["card"].get("at_the_end", {}).get("piece", ssm.language.context)
     return System(
@@ -116,10 +118,11 @@ def _units_spoken(name: str, root: Path, device: str | None) -> System:
     return System(name, None, weights, go_on)
 
 
-def _other(name: str, root: Path, temperature: float, device: str | None) -> System:
+def _other(name: str, root: Path, temperature: float | None, device: str | None) -> System:
     kind, _, restart = name.partition("+")
     load, weights = _loading(root, device)
     system = OTHERS[kind](load)
+    temperature = system.temperature if temperature is None else temperature
     slide = _slide(name, restart, round(TOKEN_RATE * system.longest))
     seconds = None if slide is None else slide / TOKEN_RATE
 

@@ -20,9 +20,10 @@ class Continued(NamedTuple):
 
 
 class Continues(Protocol):
-    """A system that goes on from speech. `language` is what decides on its tokens."""
+    """A system that goes on from speech. `language` decides on its tokens; `temperature` is that of its paper."""
 
     language: LanguageModel
+    temperature: float
 
     @property
     def longest(self) -> float:
