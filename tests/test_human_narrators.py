@@ -19,6 +19,7 @@ from lab.corpora.narrated_folder import narrated
 from lab.corpora.piper import PiperNarrator
 from lab.errors import LabError
 from lab.evaluate import sets
+from lab.train import others
 from lab.train.recipes import Plan
 
 TEXT = "good night, badger."
@@ -144,6 +145,25 @@ def test_narrated_stories_have_times_and_a_folder_goes_on(tmp_path: Path, tones:
     made[1].with_suffix(".json").unlink()  # a kill came between the two
     assert list(narrate.narrate(tmp_path, 4, sentences=4)) == [made[1], made[0].with_stem("story-00003")]
     assert made[0].read_bytes() == before
+
+
+def test_one_voice_that_reads_a_folder_alone_is_the_reader_of_units(
+    tmp_path: Path, tones: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(narrate, "KokoroNarrator", Tone)
+    list(narrate.narrate(tmp_path, 2, sentences=4, voice="af_heart"))
+    assert [document.voice for document in narrated(tmp_path).documents] == ["af_heart"] * 2
+    for voice, family in (("af_sky", "kokoro"), ("af_heart", "piper")):
+        with pytest.raises(LabError, match=f"'{voice}' reads nothing to learn from"):
+            next(narrate.narrate(tmp_path, 3, family, voice=voice))
+    plan = Plan(tmp_path, tmp_path, None, tmp_path)
+    pairs = list(others._readings(plan))
+    own, read = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
+    assert own and all(one is other for one, other in own)
+    assert [other for _, other in read] == [other for _, other in own]
+    assert all(one.text == other.text and one.narrator != other.narrator == "af_heart" for one, other in read)
+    document(tmp_path, "bf_emma/story-0009", GOOD, voice="bf_emma")  # now there are two
+    assert next(others._readings(plan))[1].narrator == others.READER.name
 
 
 def test_another_text_is_read_to_its_end(tmp_path: Path, tones: None) -> None:

@@ -139,6 +139,7 @@ def narrate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Held-out stories by held-out voices, for `lab evaluate --set narrated`.")
     ] = False,
+    voice: Annotated[str, typer.Option(help="All by this voice of Kokoro's, such as af_heart.")] = "",
     workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
 ) -> None:
     """Have stories read aloud by human-like narrators, for `lab train --narration` to learn from."""
@@ -146,7 +147,7 @@ def narrate(
 
     from lab.corpora import narrate
 
-    told = narrate.narrate(into, documents, narrators, sentences, texts, workers, held_out)
+    told = narrate.narrate(into, documents, narrators, sentences, texts, workers, held_out, voice)
     made = list(track(told, "narrating", documents, console=console))
     answer({"path": into, "documents": len(made)})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class Job:
     sentences: tuple[str, ...]
     seed: int | None  # of the story world
     held_out: bool = False
+    voice: str = ""  # of Kokoro; "" is one drawn
 
     @property
     def name(self) -> str:
@@ -51,12 +52,14 @@ def narrate(
     texts: Path | None = None,
     workers: int | None = None,
     held_out: bool = False,
+    voice: str = "",
 ) -> Iterator[Path]:
     """Make as many `documents` of so many sentences, each by a narrator of its own; yields their paths as they come.
 
     `texts` is a file of other texts, in place of stories; what it holds ends the folder. `held_out`: the first stories
-    that figures are of (`splits.STORIES`), by Kokoro's held-out voices in turn. A folder that was begun goes on. Raises
-    LabError for another family, and as the narrators do.
+    that figures are of (`splits.STORIES`), by Kokoro's held-out voices in turn. `voice`: all by this one of Kokoro's,
+    as the one voice of GSLM wants. A folder that was begun goes on. Raises LabError for another family, and as the
+    narrators do.
     """
     if family not in FAMILIES:
         raise LabError(f"there are no narrators {family!r}; there are {', '.join(FAMILIES)}")
@@ -64,9 +67,11 @@ def narrate(
         raise LabError(f"cannot narrate {documents} documents of {sentences} sentences; give 1 or more of both")
     if held_out and (family != "kokoro" or texts is not None or documents > len(splits.STORIES)):
         raise LabError(f"of held-out stories there are {len(splits.STORIES)}, read by kokoro; leave texts out")
+    if voice and (family != "kokoro" or held_out or voice not in kokoro.TRAINING):
+        raise LabError(f"{voice!r} reads nothing to learn from; voices are kokoro's {', '.join(kokoro.TRAINING)}")
     there = {path.stem for path in folder.glob("*/*.json")}
     jobs = [job for job in _jobs(folder, documents, family, sentences, texts, held_out) if job.name not in there]
-    yield from narration.make(_document, jobs, workers)
+    yield from narration.make(_document, [replace(job, voice=voice) for job in jobs], workers)
 
 
 def _jobs(
@@ -90,6 +95,7 @@ def _document(job: Job) -> Path:
     random = np.random.default_rng((job.number, job.seed or 0, len(job.sentences)))
     held_out = KokoroNarrator(kokoro.HELD_OUT[job.number % len(kokoro.HELD_OUT)])
     narrator = held_out if job.held_out else FAMILIES[job.family](random)
+    narrator = KokoroNarrator(job.voice) if job.voice else narrator
     pieces: list[np.ndarray] = []
     times, at = [], 0.0
     for sentence in job.sentences:

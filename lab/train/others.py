@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from lab.console import console
-from lab.corpora import Utterance, narration, narrators, storyworld
+from lab.corpora import Utterance, narrated_folder, narration, narrators, storyworld
 from lab.corpora.encoding import encode
 from lab.errors import LabError
 from lab.others import audiolm
@@ -72,32 +73,35 @@ def _units(plan: Plan, name: str) -> Made:
 
 
 def _voice(plan: Plan, name: str) -> Made:
-    """Units as any clear narrator says them, and the reader's vectors where he says the same: units tell of who speaks,
-    and a voice that has heard its own alone does not know what a prompt of others makes the language model say."""
+    """Units as any narrator says them, and the reader's vectors where he says the same: units tell of who speaks, and a
+    voice that has heard its own alone does not know what a prompt of others makes the language model say."""
     units, codec, tokenizer = plan.load(_own(name, "units")), plan.load("codec"), plan.load("tokenizer")
-    said, vectors, kept, seconds = [], [], 0, 0.0
-    for one, other in _told(reading, math.ceil(_hours(plan, "reader") * 720)):  # one lasts about 5 s
+    said, vectors, kept = [], [], 0
+    voiced: list[np.ndarray] = []
+    seconds: dict[str, float] = defaultdict(float)
+    for one, other in _readings(plan):
         matches, _ = beside(tokenizer, one, other)
         samples, target = (each.samples()[: len(each.waveform) // TOKEN_HOP * TOKEN_HOP] for each in (one, other))
         said.append(units.encode(samples).clone())
         codes = codec.encode(torch.from_numpy(target)[None])
         vectors.append(codec.quantizer.decode(codes)[0, matches].clone())
-        kept, seconds = kept + len(without_repeats(said[-1])[0]), seconds + one.seconds
+        kept += len(without_repeats(said[-1])[0])
+        seconds[other.source] += one.seconds
+        voiced += [target] if len(voiced) < 4 else []
     config = OneVoiceConfig.preset(
         "tiny" if plan.preset == "tiny" else "lab",
         units=units.vocabulary,
         rate=units.rate,
         code_width=codec.config.code_width,
         timbre=codec.config.timbre,
-        pace=kept / seconds,
+        pace=kept / sum(seconds.values()),
     )
     torch.manual_seed(plan.seed)
     model = OneVoice(config)
-    sample = np.concatenate([reading(3 * number)[1].samples() for number in range(4)])
-    model.timbre.copy_(codec.timbre(torch.from_numpy(sample)[None])[0])
+    model.timbre.copy_(codec.timbre(torch.from_numpy(np.concatenate(voiced))[None])[0])
     options = plan.options(name)
     figures = units_recipe.train_voice(model, torch.cat(said), torch.cat(vectors), plan.work / name, **options)
-    return model, figures, {"narrated": seconds}
+    return model, figures, seconds
 
 
 def _language(plan: Plan, name: str) -> Made:
@@ -194,6 +198,25 @@ def _hours(plan: Plan, kind: str) -> float:
 
 def _told(maker: Callable[[int], Any], count: int) -> Iterator[Any]:
     yield from track(narration.make(maker, range(count), os.cpu_count()), "narrating", count, console=console)
+
+
+def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
+    """Passages by anybody beside the one reader's: him whose voice alone `plan.narration` holds, as himself and beside
+    espeak-ng's voices, or READER."""
+    found = narrated_folder.narrated(plan.narration).documents if plan.narration else []
+    documents = [document for document in found if not document.held_out]
+    if len({document.voice for document in documents}) != 1:
+        yield from _told(reading, math.ceil(_hours(plan, "reader") * 720))  # one lasts about 5 s
+        return
+    passages = [
+        passage
+        for number, document in enumerate(documents)
+        for passage in document.passages(np.random.default_rng((0x0BE, number)))
+    ]
+    yield from zip(passages, passages, strict=True)
+    others = narration.make(narration.beside, list(enumerate(passages)), os.cpu_count())
+    for his, read in track(others, "narrating", len(passages), console=console):
+        yield read, his
 
 
 def reading(number: int) -> tuple[Utterance, Utterance]:
