@@ -189,11 +189,15 @@ MADE = (
 )
 
 
-def test_systems_are_trained_into_a_bundle_and_speak(tmp_path: Path, models: dict[str, Any], narrated: None) -> None:
+def test_systems_are_trained_into_a_bundle_and_speak(
+    tmp_path: Path, models: dict[str, Any], narrated: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "bundle"
     for name, model in (("tokenizer", "tokenizer"), ("codec", "codec"), ("audiolm-semantic", "transformer")):
         bundle.save(root, name, models[model], {"data": "nothing"})
     plan = Plan(tmp_path / "runs", root, None, steps=2, hours=0.01, preset="tiny")
+    person = Utterance(int16(voiced(4.0)), "", "", "kokoro")
+    monkeypatch.setattr(Plan, "people", lambda self, texts: [person, person])
     with pytest.raises(LabError, match="has no gslm-units"):
         recipes.train("twist-units", plan)
     for name in MADE:
@@ -201,6 +205,8 @@ def test_systems_are_trained_into_a_bundle_and_speak(tmp_path: Path, models: dic
         assert card["command"].startswith(f"lab train {name} ") and (card["steps"] == 2 or name == "twist-units")
         assert recipes.complete(name, plan)
     assert len(list((tmp_path / "runs").glob("units-*.npz"))) == 2  # TWIST and Spirit LM share theirs
+    for name in ("gslm-units", "audiolm-coarse"):
+        assert "speech by Kokoro-82M" in bundle.index(root)[name]["card"]["data"]
     kept = min((tmp_path / "runs").glob("units-*.npz"), key=lambda path: path.stat().st_mtime)
     kept.write_bytes(kept.read_bytes()[:-100])
     with pytest.raises(LabError, match="npz is damaged .*; delete it"):

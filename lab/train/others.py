@@ -1,7 +1,7 @@
 """Recipes of the systems that the paper compares with (`lab.others`), and of the models of text that two begin with.
 
-All language models read as many hours of the same stories. Units' encoder learns from passages by many narrators; the
-one voice from one reader beside others; AudioLM's acoustic stages from what the voice learns from.
+All language models read as many hours of the same stories. Units' encoder and AudioLM's acoustic stages learn from
+passages by many narrators, and by people, as the bundle's voice; the one voice from one reader beside others.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.spiritlm import Layout
 from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.tokens import ctc
-from lab.train import language, unit_stories
+from lab.train import data, language, unit_stories
 from lab.train import units as units_recipe
 from lab.train.language import TokenStream
 from lab.train.tokenizer import beside
@@ -55,8 +56,8 @@ def train(plan: Plan, name: str) -> Made:
 
 def _units(plan: Plan, name: str) -> Made:
     pairs = _told(narration.pair, math.ceil(_hours(plan, "units") * 400))  # a pair lasts about 9 s
-    speech = [utterance.waveform for pair in pairs for utterance in pair]
-    seconds = {"narrated": sum(map(len, speech)) / 16_000}
+    heard = [*chain.from_iterable(pairs), *plan.people(texts=False)]
+    speech, seconds = [utterance.waveform for utterance in heard], data.seconds(heard)
     if name == "gslm-units":
         torch.manual_seed(plan.seed)
         units = Units(UnitsConfig.preset("tiny" if plan.preset == "tiny" else "gslm"))
@@ -231,16 +232,21 @@ def reading(number: int) -> tuple[Utterance, Utterance]:
 def _acoustic(
     plan: Plan, document: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[list[np.ndarray], dict[str, float], int]:
-    """Two passages in a row by each of many narrators, as what a stage reads, and how many ids a token has."""
+    """Two passages in a row by each of many narrators and of people, as what a stage reads, and how many ids a token
+    has."""
     tokenizer, codec = plan.load("tokenizer"), plan.load("codec")
-    documents, seconds, period = [], 0.0, 0
-    for pair in _told(narration.voice_samples, math.ceil(_hours(plan, "acoustic") * 400)):
+    documents, period = [], 0
+    seconds: dict[str, float] = defaultdict(float)
+    told = _told(narration.voice_samples, math.ceil(_hours(plan, "acoustic") * 400))
+    people = (pair for pair in pairwise(plan.people(texts=False)) if pair[0].narrator == pair[1].narrator)
+    for pair in chain(told, people):
         parts = (encode(utterance.samples(), tokenizer, codec) for utterance in pair)
         rows = [document(*(torch.from_numpy(part.astype(np.int64)) for part in both)) for both in parts]
         documents.append(torch.cat(rows).flatten().numpy())
         period = rows[0].shape[1]
-        seconds += sum(utterance.seconds for utterance in pair)
-    return documents, {"narrated": seconds}, period
+        for utterance in pair:
+            seconds[utterance.source] += utterance.seconds
+    return documents, seconds, period
 
 
 def _trained(
