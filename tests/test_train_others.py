@@ -154,6 +154,19 @@ def test_what_two_readings_say_at_once(models: dict[str, Any]) -> None:
     assert len(matches) == 75 and (np.diff(matches) >= 0).all() and matches[-1] >= 84
 
 
+def test_a_language_model_of_another_system_has_its_share_of_the_steps_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(recipes, "inputs", lambda name, plan: {})
+    monkeypatch.setattr(language, "train", lambda *_, steps, **options: asked.append(steps) or (None, {}))
+    for steps in (None, 7):
+        plan = Plan(tmp_path, tmp_path, None, steps=steps)
+        others._trained(plan, "gslm-language", 9, [np.arange(9)], {})
+        assert recipes.settings("gslm-language", plan)["steps"] == asked[-1]
+    assert asked == [round(0.7 * language.PRESETS["laptop"].schedule.steps), 7]
+
+
 def test_recordings_without_known_words_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="spiritlm-language learns from narrated stories, .* leave out --corpus mine"):
         others.train(Plan(tmp_path, tmp_path, None, corpus="mine"), "spiritlm-language")

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 Made = tuple[nn.Module, dict[str, float], dict[str, float]]  # a model, its last figures, seconds of each source
 
 HOURS = {"language": 60.0, "units": 3.0, "reader": 2.5, "acoustic": 7.0}  # where the plan has none
+SHARE = 0.7  # of the steps of a preset: a system with all its models then trains within 90 minutes on one core
 READER = narrators.CLEAR[0]
 
 
@@ -265,6 +266,7 @@ def _trained(
     stream = TokenStream.of([each for at, each in enumerate(documents) if at % 50 or not held_out])
     if plan.preset == "tiny":
         length = length and min(length, 64)
+    steps = round(SHARE * language.PRESETS[plan.preset].of(length, None, None)[2].steps)
     network, figures = language.train(
         stream,
         held_out,
@@ -275,7 +277,7 @@ def _trained(
         vocabulary=vocabulary,
         begin=plan.begin(name),
         **options,
-        **plan.options(name),
+        **{"steps": steps} | plan.options(name),
     )
     return network, figures, seconds
 

@@ -339,6 +339,8 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
         variant, batch = VARIANTS.get(name, Variant(name)), plan.settings.get("batch")
         length = LENGTHS.get(variant.length or plan.length or "")
         _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
+        if RECIPES[name].make is other and not plan.steps:
+            schedule = schedule.lasting(round(others_recipe.SHARE * schedule.steps))
         if RECIPES[name].make is language:
             found |= {"batch": size, "checkpointing": False, "keep": language_recipe.KEPT}
     given = {key: value for key, value in plan.settings.items() if key in asdict(schedule)}
