@@ -8,6 +8,7 @@ scoring.py    one sample's values, by minute
 results.py    one JSON with every sample's values
 run.py        all samples of a row, one by one, and who wins against whom
 summary.py    means with intervals, by minute, and what decays
+field.py      all systems from the prompts that ship, to be heard on one clock
 tables.py     Tables 2 to 4 and Fig. 5, the published rows beside ours
 """
 
