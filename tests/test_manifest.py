@@ -174,7 +174,23 @@ def librispeech(root: Path) -> str:
     return str(root)
 
 
-@pytest.mark.parametrize("corpus", [folder, librilight, webdataset, storage, cutset, shar, librispeech])
+def at_an_address(corpus: Callable[[Path], str]) -> Callable[[Path], str]:
+    def stored(root: Path) -> str:
+        corpus(root)
+        files = fsspec.filesystem("memory")
+        for path in filter(Path.is_file, root.rglob("*")):
+            files.pipe_file(f"/{root.name}/{path.relative_to(root)}", path.read_bytes())
+        return f"memory://{root.name}"
+
+    stored.__name__ = f"{corpus.__name__}_at_an_address"
+    return stored
+
+
+CORPORA = [folder, librilight, webdataset, storage, cutset, shar, librispeech]
+STORED = [at_an_address(corpus) for corpus in (librilight, webdataset, shar)]
+
+
+@pytest.mark.parametrize("corpus", CORPORA + STORED, ids=lambda corpus: corpus.__name__)
 def test_every_corpus_becomes_documents(here: Path, corpus: Callable[[Path], str]) -> None:
     left_out: list[str] = []
     (document,) = scan.documents(corpus(here), left_out)
@@ -184,6 +200,51 @@ def test_every_corpus_becomes_documents(here: Path, corpus: Callable[[Path], str
     assert read.seconds == pytest.approx(2) and (read.text, read.narrator) == ("one owl", "ann")
     manifest.write(here / "m.jsonl", [document])
     assert scan.documents("m.jsonl", []) == [document]
+
+
+def test_librispeech_at_an_address_is_a_document_a_file(here: Path) -> None:
+    first, second = scan.documents(at_an_address(librispeech)(here), [])
+    assert [(first.text, second.text), (first.speaker, second.speaker)] == [("one", "owl"), ("ann", "ann")]
+
+
+def test_a_manifest_tells_where_files_are_from_its_folder_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what `lab corpus` made of relative names is read from anywhere: a worker may have another folder."""
+    folder(here)
+    assert lab("corpus", "ann", "-o", "made.jsonl").exit_code == 0
+    row = {"id": "a", "path": "ann/one.wav", "start": 0, "seconds": 2}
+    (here / "hand.jsonl").write_text(json.dumps(row))
+    fsspec.filesystem("memory").pipe_file("/hand.jsonl", json.dumps(row).encode())
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    for name in ("made", "hand"):
+        (document,) = scan.documents(f"../{name}.jsonl", [])
+        assert document.read().seconds == pytest.approx(2)
+    (document,) = scan.documents("memory://hand.jsonl", [])
+    assert document.spans[0].path == "memory://ann/one.wav"
+
+
+def test_a_cut_that_is_not_as_its_file_is_left_out(here: Path) -> None:
+    cutset(here)
+    cut = json.loads(gzip.open("cuts.jsonl.gz").readline())
+    changed, kept, channel = (json.loads(json.dumps(cut | {"id": name})) for name in ("changed", "kept", "channel"))
+    changed["recording"]["transforms"] = [{"name": "Speed", "kwargs": {"factor": 1.1}}]
+    kept["recording"]["transforms"] = [{"name": "Resample", "kwargs": {"sampling_rate": 16_000}}]
+    channel["recording"]["sources"][0]["channels"] = [0, 1]
+    Path("cuts.jsonl").write_text("".join(json.dumps(each) + "\n" for each in (changed, kept, channel)))
+    left_out: list[str] = []
+    assert [each.id for each in scan.documents("cuts.jsonl", left_out)] == ["kept"]
+    assert left_out == ["changed in cuts.jsonl is changed by Speed; give the recordings themselves",
+                        "channel in cuts.jsonl is one channel of several; give files of one"]  # fmt: skip
+
+
+def test_an_empty_file_in_a_storage_is_left_out_in_a_line(here: Path) -> None:
+    files = fsspec.filesystem("memory")
+    for name, data in {"good": wav(1), "empty": b"", "text": b"none"}.items():
+        files.pipe_file(f"/odd/{name}.wav", data)
+    left_out: list[str] = []
+    assert [each.id for each in scan.documents("memory://odd", left_out)] == ["good.wav"]
+    assert left_out == ["memory:///odd/empty.wav: it is empty (0 bytes)",
+                        "memory:///odd/text.wav: the audio is not audio that can be read"]  # fmt: skip
 
 
 def test_libri_light_is_cut_and_what_cannot_serve_is_named(here: Path) -> None:
@@ -240,7 +301,14 @@ def test_too_little_speech_is_left_out(here: Path) -> None:
 
 BAD: dict[str, tuple[tuple[Any, ...], str]] = {
     "nothing": (("nowhere", "-o", "m.jsonl"), "no corpus 'nowhere' and no folder"),
-    "no tar": (("none.tar", "-o", "m.jsonl"), "cannot read the tar"),
+    "no tar": (("none-*.tar", "-o", "m.jsonl"), "there is nothing at none-*.tar; look at its name"),
+    "a tar that is none": (("bad.tar", "-o", "m.jsonl"), "it is no whole tar"),
+    "no manifest": (("none.jsonl", "-o", "m.jsonl"), "there is no manifest none.jsonl; make it with `lab corpus`"),
+    "nothing there": (("memory://none", "-o", "m.jsonl"), "there is nothing at memory://none; look at its name"),
+    "nobody there": (("http://127.0.0.1:9/x", "-o", "m.jsonl"), "there is nothing at http://127.0.0.1:9/x"),
+    "no package": (("gs://x/m.jsonl", "-o", "m.jsonl"), "cannot read gs://x/m.jsonl: "),
+    "no package for tars": (("gs://x/*.tar", "-o", "m.jsonl"), "cannot read gs://x/*.tar: "),
+    "no Parquet": (("bad.parquet", "-o", "m.jsonl"), "arquet"),
     "no storage": (("nope://x", "-o", "m.jsonl"), "cannot read nope://x: Protocol not known"),
     "no length": ((".", "-o", "m.jsonl", "--cut", "0"), "cannot cut into pieces of 0 seconds"),
 }
@@ -250,4 +318,6 @@ BAD: dict[str, tuple[tuple[Any, ...], str]] = {
 def test_a_bad_corpus_is_an_error(here: Path, kind: str) -> None:
     words, message = BAD[kind]
     audio.save("a.wav", voiced(1))
+    if words[0].startswith("bad."):
+        Path(words[0]).write_bytes(b"none")
     refused(message, "corpus", *words)

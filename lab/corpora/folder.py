@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
@@ -67,7 +67,7 @@ def corpus(root: Path, *, source: str = "recorded", texts: bool = False) -> Corp
         if texts and not text:
             found.skipped.append(f"{shown(path)} has no text")
         else:
-            found.recordings.append(Recording(shown(path.stem), (path,), text, shown(_narrator(path)), source))
+            found.recordings.append(Recording(shown(path.stem), (path,), text, shown(narrator(path)), source))
     there = {(path.parent, path.stem) for path in files}
     for chapter in sorted({path.parent for path in files}):
         missing = [name for name in transcripts(chapter) if (chapter, name) not in there]
@@ -101,8 +101,12 @@ def below(root: Path, skipped: list[str]) -> Iterator[Path]:
 
 def transcripts(chapter: Path) -> dict[str, str]:
     """Name -> text, as LibriSpeech lists them."""
-    lines = [line for path in sorted(chapter.glob("*.trans.txt")) for line in _read(path).splitlines()]
-    return {line.split()[0]: " ".join(line.split()[1:]).lower() for line in lines if line.strip()}
+    return transcribed("\n".join(map(_read, sorted(chapter.glob("*.trans.txt")))))
+
+
+def transcribed(lines: str) -> dict[str, str]:
+    """Name -> text, of a `.trans.txt`."""
+    return {line.split()[0]: " ".join(line.split()[1:]).lower() for line in lines.splitlines() if line.strip()}
 
 
 def _metadata(folder: Path) -> dict[str, str]:
@@ -143,6 +147,7 @@ def shown(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
-def _narrator(path: Path) -> str:
+def narrator(path: PurePath) -> str:
+    """The name of the folder that a file is in, or of the folder above where files are named after theirs."""
     folder = path.parent
     return (folder.parent if re.fullmatch(rf"(.*-)?{re.escape(folder.name)}[-_]\d+", path.stem) else folder).name

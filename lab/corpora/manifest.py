@@ -115,12 +115,13 @@ def read(path: str | Path) -> list[Document]:
 
 def rows(path: str | Path) -> Iterator[dict[str, Any]]:
     """The rows of JSON lines, gzipped or not, or of Parquet. Raises LabError for any that are none."""
-    if str(path).endswith(".parquet"):
-        with opened(str(path)) as file:
-            yield from _parquet().read_table(file).to_pylist()
-        return
     number = 0
     try:
+        if str(path).endswith(".parquet"):
+            table = _parquet()
+            with opened(str(path)) as file:
+                yield from table.read_table(file).to_pylist()
+            return
         with fsspec.open(str(path), "rt", compression="infer", encoding="utf-8") as file:
             for line in file:
                 number += 1
@@ -129,8 +130,12 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
                     if not isinstance(row, dict):
                         raise ValueError("it is no object")
                     yield row
+    except FileNotFoundError:
+        raise LabError(f"there is no manifest {path}; make it with `lab corpus`") from None
     except (OSError, EOFError, ValueError) as error:
         raise LabError(f"cannot read {path}, row {max(1, number)}: {error}; make it anew") from None
+    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
+        raise LabError(f"cannot read {path}: {error}") from None
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:

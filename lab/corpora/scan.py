@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +30,9 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
 
     source: a folder of audio (a document a file), of LibriSpeech (documents of up to 4 minutes; the chapter that
     figures are measured on is left out), of lhotse's Shar, of tars or of a shard; a .tar or a pattern of several; a
-    manifest; a CutSet in .jsonl or .jsonl.gz. Raises LabError where there is none, or no speech in it.
+    manifest, whose relative paths begin in its folder; a CutSet in .jsonl or .jsonl.gz; or an address of those, where
+    LibriSpeech's documents are its files. Paths are absolute: a worker may be anywhere. Raises LabError where there is
+    none, or no speech in it.
     """
     found = []
     known: set[str] = set()
@@ -46,19 +51,23 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
 def _of(source: str, left_out: list[str]) -> Iterator[Document]:
     if source.endswith((".jsonl", ".jsonl.gz", ".parquet")):
         first = next(manifest.rows(source), {})
-        yield from _cuts(source, left_out) if "duration" in first or "tracks" in first else manifest.read(source)
+        if "duration" in first or "tracks" in first:
+            yield from _cuts(source, left_out)
+            return
+        for document in manifest.read(source):
+            placed = (replace(span, path=_absolute(span.path, source)) for span in document.spans)
+            yield replace(document, spans=tuple(placed))
     elif source.endswith(".tar"):
         yield from _tars(source, left_out)
     elif "://" in source:
         yield from _storage(source, left_out)
-    elif not (root := Path(source)).is_dir():
+    elif not (root := Path(source).absolute()).is_dir():
         raise LabError(f"there is no corpus {source!r} and no folder of that name; give stories, voices or a folder")
     elif (made := root / "manifest.jsonl").exists():  # a shard
         yield from manifest.read(made)
     elif cuts := sorted(root.glob("cuts.*.jsonl*")):
         for path in cuts:
-            tar = root / (re.sub(r"^cuts", "recording", path.name).partition(".jsonl")[0] + ".tar")
-            yield from _cuts(str(path), left_out, str(tar))
+            yield from _cuts(str(path), left_out, shar=True)
     elif next(root.rglob("*.trans.txt"), None):
         built = librispeech_long.build(root, held_out=(librispeech.HELD_OUT_CHAPTER,))
         left_out += built.skipped
@@ -99,22 +108,51 @@ def _seconds(file: Any, path: str) -> float:
     return len(Span(path).load()) / 16_000
 
 
+def _absolute(path: str, beside: str) -> str:
+    """The path, or address, of what another file or address names."""
+    if "://" in path or path.startswith("/"):
+        return path
+    return f"{beside.rpartition('/')[0]}/{path}" if "://" in beside else str(Path(beside).absolute().parent / path)
+
+
 def _storage(address: str, left_out: list[str]) -> Iterator[Document]:
-    """Every audio file below an address; the name of its folder is who speaks."""
-    try:
+    """A Shar, tars or every audio file below an address; the name of its folder is who speaks."""
+    with _reached(address):
         storage, root = fsspec.core.url_to_fs(address)
         names = {name: name.removeprefix(root).lstrip("/") for name in sorted(storage.find(root))}
-    except ImportError as error:
+        if not names:
+            storage.info(root)  # tells why
+    if cuts := [name for name in names if re.match(r"cuts\..*\.jsonl", PurePosixPath(name).name)]:
+        for name in cuts:
+            yield from _cuts(storage.unstrip_protocol(name), left_out, shar=True)
+    elif tars := [name for name in names if name.endswith(".tar")]:
+        for name in tars:
+            yield from _tars(storage.unstrip_protocol(name), left_out)
+    else:
+        yield from _members(storage, names, storage.unstrip_protocol, left_out)
+
+
+@contextmanager
+def _reached(address: str) -> Iterator[None]:
+    """LabError for what a storage has against being read."""
+    try:
+        yield
+    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
         raise LabError(f"cannot read {address}: {error}") from None
+    except FileNotFoundError:
+        raise LabError(f"there is nothing at {address}; look at its name") from None
     except Exception as error:  # each kind of storage has its own
-        raise LabError(f"cannot read {address}: {' '.join(str(error).split())[:200]}; look at its name") from error
-    yield from _members(storage, names, storage.unstrip_protocol, left_out)
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise LabError(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
 
 
 def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
     """WebDataset: files of one name are a sample, audio and what is said of it."""
-    storage, root = fsspec.core.url_to_fs(pattern)
-    for path in sorted(storage.glob(root)) or [root]:
+    with _reached(pattern):
+        storage, root = fsspec.core.url_to_fs(pattern)
+        if not (paths := sorted(storage.glob(root))):
+            raise FileNotFoundError(root)
+    for path in paths:
         where = storage.unstrip_protocol(path) if "://" in pattern else str(Path(path).resolve())
         tar, names = _tar(where)
         named = {name: f"{PurePosixPath(path).stem}/{name}" for name in names}
@@ -123,50 +161,79 @@ def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
 
 def _tar(where: str) -> tuple[Any, list[str]]:
     """A tar as a storage, and the names in it."""
-    try:
-        tar = manifest.tar(where)
-        return tar, sorted(tar.find(""))
-    except Exception as error:  # tarfile's, or the storage's
-        raise LabError(f"cannot read the tar {where} ({error}); fetch it again") from None
+    with _reached(where):
+        try:
+            tar = manifest.tar(where)
+            return tar, sorted(tar.find(""))
+        except tarfile.TarError as error:
+            raise ValueError(f"it is no whole tar ({error})") from None
 
 
 def _members(
     storage: Any, names: dict[str, str], address: Callable[[str], str], left_out: list[str]
 ) -> Iterator[Document]:
-    """The audio in a storage whose `names` have these ids, with text and speaker of the .json or .txt beside it."""
+    """The audio in a storage whose `names` have these ids, with text and speaker of the .json, .txt or .trans.txt
+    beside it."""
+
+    @cache
+    def transcripts(folder: PurePosixPath) -> dict[str, str]:
+        there = (each for each in names if each.endswith(".trans.txt") and PurePosixPath(each).parent == folder)
+        return folders.transcribed("\n".join(storage.cat_file(each).decode() for each in there))
+
     for name, identity in names.items():
         path = PurePosixPath(name)
         if path.suffix.lower() not in READABLE:
             continue
         try:
+            if storage.size(name) == 0:
+                raise ValueError("it is empty (0 bytes)")
             with storage.open(name, "rb") as file:
                 seconds = _seconds(file, address(name))
             beside = [str(path.with_suffix(ending)) for ending in (".json", ".txt")]
             about, text = (storage.cat_file(each).decode() if each in names else "" for each in beside)
             said = json.loads(about or "{}")
-            speaker, text = said.get("speaker") or path.parent.name, said.get("text") or text
-        except (LabError, OSError, ValueError, AttributeError) as error:
+            speaker = said.get("speaker") or folders.narrator(path)
+            text = said.get("text") or text or transcripts(path.parent).get(path.stem, "")
+        except LabError as error:
+            left_out.append(folders.reason(error))
+        except (OSError, ValueError, AttributeError) as error:
             left_out.append(f"{address(name)}: {error}")
-            continue
-        yield Document(
-            identity, (Span(address(name), 0.0, seconds),), str(speaker), " ".join(str(text).lower().split())
-        )
+        else:
+            span = Span(address(name), 0.0, seconds)
+            yield Document(identity, (span,), str(speaker), " ".join(str(text).lower().split()))
 
 
-def _cuts(path: str, left_out: list[str], tar: str = "") -> Iterator[Document]:
-    """lhotse's cuts of one recording each; with a `tar` those of a Shar, whose audio is in there by their ids."""
+def _cuts(path: str, left_out: list[str], shar: bool = False) -> Iterator[Document]:
+    """lhotse's cuts of one recording each, relative paths from here on; of a Shar those whose audio is in the tar of
+    that number, by their ids."""
     stored: dict[str, str] = {}
-    if tar:
+    if shar:
+        folder, slash, name = path.rpartition("/")
+        tar = f"{folder}{slash}{re.sub('^cuts', 'recording', name).partition('.jsonl')[0]}.tar"
         stored = {str(PurePosixPath(name).with_suffix("")): name for name in _tar(tar)[1] if not name.endswith("json")}
     for cut in manifest.rows(path):
         try:
             said = cut.get("supervisions") or [{}]
             text = " ".join(" ".join(each.get("text") or "" for each in said).lower().split())
-            if tar:
-                span = Span(f"tar://{stored[cut['id']]}::{Path(tar).resolve()}", 0.0, float(cut["duration"]))
+            if shar:
+                span = Span(f"tar://{stored[cut['id']]}::{tar}", 0.0, float(cut["duration"]))
             else:
-                place = next(each for each in cut["recording"]["sources"] if each["type"] in ("file", "url"))
-                span = Span(place["source"], float(cut.get("start", 0)), float(cut["duration"]))
+                place = _heard_from(cut)
+                beside = path if "://" in path else "here"
+                span = Span(_absolute(place, beside), float(cut.get("start", 0)), float(cut["duration"]))
             yield Document(str(cut["id"]), (span,), str(said[0].get("speaker") or ""), text)
         except (KeyError, TypeError, StopIteration):
             left_out.append(f"{cut.get('id')} in {path} is no cut of one recording that is in a file or at an address")
+        except ValueError as error:
+            left_out.append(f"{cut['id']} in {path} {error}")
+
+
+def _heard_from(cut: dict[str, Any]) -> str:
+    """Where the recording of a cut is, if it sounds as it is there."""
+    recording = cut["recording"]
+    place = next(each for each in recording["sources"] if each["type"] in ("file", "url"))
+    if changed := [each["name"] for each in recording.get("transforms") or () if each["name"] != "Resample"]:
+        raise ValueError(f"is changed by {', '.join(changed)}; give the recordings themselves")
+    if isinstance(cut.get("channel", 0), int) and len(place.get("channels", [0])) > 1:
+        raise ValueError("is one channel of several; give files of one")
+    return str(place["source"])
