@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from lab import bench
+from lab.bench.report import Row, report
+from lab.bench.timing import exactly
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
 from lab.train import estimate, language, settings
@@ -122,11 +125,35 @@ def test_a_worker_is_measured_with_the_one_thread_that_it_has(
 
 
 def test_a_plan_is_told(desk: Path) -> None:
-    result = lab("plan", "60000", "--speed", "100", "--price", "2", "--json")
+    result = lab("plan", "60000", "--speed", "100", "--price", "2", "--worker-price", "0.5", "--json")
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["worker_hours"] == 600 and told["bytes"] == 60_000 * 3600 * 50
-    assert [row["fits"] for row in told["train"]] == [True, True, True]
+    assert told["worker_hours"] == 600 and told["worker_cost"] == 300 and told["bytes"] == 60_000 * 3600 * 50
+    assert [row["fits"] for row in told["train"]] == [True, True, True] and told["here"] is None
     assert told["train"][1]["cost"] == pytest.approx(2 * 24 * 8 * told["train"][1]["days"])
-    assert "60,000 h of speech: 10.8 GB" in result.stderr
-    refused("cannot plan for 0 hours", "plan", "0")
+
+
+def test_a_plan_tells_what_this_machine_takes(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To train; the speed of tokenization is that of another."""
+    sharded = report("shard", "lab bench shard", [Row("1 process", "s of speech a second", exactly(200.0))])
+    monkeypatch.setattr(bench, "FOLDER", sharded.save(desk / "bench").parent)
+    machine = sharded.file.removeprefix("shard-").removesuffix(".json")
+    result = lab("plan", "3", "--preset", "tiny", "--machine", machine, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    tokens = language.PRESETS["tiny"].schedule.steps * language.PRESETS["tiny"].tokens
+    assert told["speed"] == 200 and told["here"]["tokens_per_second"] > 0
+    assert told["here"]["days"] * 86_400 * told["here"]["tokens_per_second"] == pytest.approx(tokens)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--", "-3"], "cannot plan with hours -3; give a positive number"), (["nan"], "cannot plan with hours nan"),
+     (["3", "--share", "0"], "cannot plan with --share 0"), (["3", "--price", "-1"], "cannot plan with --price -1"),
+     (["3", "--machine", "none"], "no bench of sharding is stored of 'none'; ")],
+)  # fmt: skip
+def test_a_plan_of_nothing_is_told_before_anything_is_measured(
+    desk: Path, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "tokenization", None)
+    refused(message, "plan", *words)

@@ -160,11 +160,18 @@ def plan(
     speed: Annotated[
         float | None, typer.Option(help="Seconds of speech per second of one worker. Left out: measured here.")
     ] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="Or as `lab bench shard` measured there: amd-epyc-2-cores, of data/bench.")
+    ] = None,
     gpu: Annotated[Literal["a100", "h100", "h200"], typer.Option(help="What is trained on.")] = "h100",
     share: Annotated[float, typer.Option(help="Of the GPU's peak that training reaches (MFU).")] = 0.4,
     price: Annotated[float | None, typer.Option(help="Of an hour of one GPU.")] = None,
+    worker_price: Annotated[float | None, typer.Option(help="Of an hour of one worker.")] = None,
 ) -> None:
-    """What it takes to tokenize a corpus, and to train Griffin with a preset's steps: hours, bytes, GPUs and money."""
+    """What it takes to tokenize a corpus, and to train Griffin with a preset's steps: hours, bytes, GPUs and money.
+
+    For the presets tiny and laptop also what this machine takes, measured.
+    """
     from lab import bundle
     from lab.corpora import scan
     from lab.train import estimate
@@ -173,28 +180,59 @@ def plan(
         hours = float(source)
     except ValueError:
         hours = sum(each.seconds for each in scan.documents(source, [])) / 3600
-    measured, density = estimate.tokenization(bundle.folder(), codes)
+    numbers = {"hours": hours, "--speed": speed, "--share": share, "--price": price, "--worker-price": worker_price}
+    for name, value in numbers.items():
+        if value is not None and not 0 < value < math.inf:
+            raise LabError(f"cannot plan with {name} {value:g}; give a positive number")
+    if machine is not None:
+        speed = _measured(machine)
+    measured, density = estimate.tokenization(bundle.folder(), codes, 10.0 if speed else 60.0)
     speed = measured if speed is None else speed
-    if not (0 < hours < math.inf and speed > 0):
-        raise LabError(f"cannot plan for {hours:g} hours at {speed:g} seconds of speech per second; give more than 0")
     alone, size = hours / speed, hours * 3600 * density
+    paid = None if worker_price is None else worker_price * alone
     console.print(
-        f"{hours:,.0f} h of speech: {size / 1e9:,.1f} GB; {alone:,.1f} hours of one worker at {speed:.0f} seconds of "
-        f"speech per second, {alone / 100:,.1f} of a hundred"
+        f"{_number(hours)} h of speech: {_number(size / 1e9)} GB; {_number(alone)} hours of one worker at {speed:.0f} "
+        f"seconds of speech per second, {_number(alone / 100)} of a hundred" + _cost(paid)
     )
     count, _ = estimate.parameters(preset)
-    rows = []
+    here, rows = None, []
+    if preset in ("tiny", "laptop"):
+        rate, days = estimate.training(preset)
+        here = {"tokens_per_second": rate, "days": days}
+        console.print(f"{preset} on this machine: {_number(rate)} tokens/s, {_number(24 * days)} hours")
     for gpus in (1, 8, 64):
         each, days = estimate.memory(preset, gpus), estimate.days(preset, gpus, gpu, share)
         fits = each.total < estimate.GPUS[gpu][1]
         cost = None if price is None else price * days * 24 * gpus
         rows.append({"gpus": gpus, "bytes": each.total, "fits": fits, "days": days, "cost": cost})
         console.print(
-            f"{preset}, {count / 1e6:,.0f} M parameters, on {gpus} {gpu}: {each.total / 1e9:.0f} GB on each"
-            f"{'' if fits else ', which is too much'}; {days:,.1f} days at {share:.0%} of the peak"
-            + ("" if cost is None else f", {cost:,.0f} in all")
+            f"{preset}, {count / 1e6:,.0f} M parameters, on {gpus} {gpu}: {_number(each.total / 1e9)} GB on each"
+            f"{'' if fits else ', which is too much'}; {_number(days)} days at {share:.0%} of the peak" + _cost(cost)
         )
-    answer({"hours": hours, "bytes": size, "worker_hours": alone, "speed": speed, "parameters": count, "train": rows})
+    told = {"hours": hours, "bytes": size, "worker_hours": alone, "speed": speed, "worker_cost": paid}
+    answer(told | {"parameters": count, "here": here, "train": rows})
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+
+
+def _cost(value: float | None) -> str:
+    return "" if value is None else f", {value:,.0f} in all"
+
+
+def _measured(machine: str) -> float:
+    """Seconds of speech per second of one process, as stored."""
+    from lab import bench
+
+    known = {path.stem.removeprefix("shard-"): path for path in sorted(bench.FOLDER.glob("shard-*.json"))}
+    if machine not in known:
+        there = f"there are {', '.join(known)}; " if known else ""
+        raise LabError(f"no bench of sharding is stored of {machine!r}; {there}`lab bench shard` makes one of its own")
+    found = bench.Report.load(known[machine]).rows[0].ours
+    if found is None:
+        raise LabError(f"{known[machine]} tells no speed; make it again with `lab bench shard`")
+    return found.median
 
 
 @command
