@@ -23,17 +23,18 @@ _WARM = 0.25  # share of the steps after which memory is to stay
 
 
 def rows(
-    preset: str = "laptop", lengths: tuple[int, ...] = (2048, 6000), rounds: int = 3, steps: int = 200
+    preset: str = "laptop", lengths: tuple[int, ...] = (2048, 6000), rounds: int = 3, steps: int = 200, piece: int = 512
 ) -> list[Row]:
     """Tokens a second of whole steps at the preset's tokens a step, in pieces of each length; resident memory over
-    `steps` of them at the first length; and the seconds from the call of a run that goes on to its first step."""
+    `steps` of them, each of a `piece` of so many tokens (of the preset's it would be 7 minutes on two cores); and the
+    seconds from the call of a run that goes on to its first step."""
     from lab.train.language import PRESETS
 
     scale = PRESETS[preset]
     pair = peers.pair(GriffinConfig.preset(scale.shapes, rope=True))
     found = [_speed(pair, length, scale.of(length, None, None)[1], rounds) for length in lengths]
     with TemporaryDirectory() as folder:
-        return found + _run(preset, lengths[0], steps, Path(folder))
+        return found + _run(preset, min(piece, lengths[0]), steps, Path(folder))
 
 
 def _speed(pair: peers.Pair, length: int, size: int, rounds: int) -> Row:
@@ -77,7 +78,7 @@ def _run(preset: str, length: int, steps: int, folder: Path) -> list[Row]:
     from lab.train.loop import Compute, fit
 
     scale = language.PRESETS[preset]
-    batches = _batches(GriffinConfig.preset(scale.shapes).vocabulary, length, scale.of(length, None, None)[1])
+    batches = _batches(GriffinConfig.preset(scale.shapes).vocabulary, length, 1)
     asked: list[float] = []
 
     def batch(step: int) -> Any:
@@ -97,7 +98,7 @@ def _run(preset: str, length: int, steps: int, folder: Path) -> list[Row]:
     lines = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
     memory = [1e3 * float(value) for step, _, name, value in lines if name == "memory_gb" and int(step) <= steps]
     after = memory[int(_WARM * steps) :]
-    note = f"from {after[0]:.0f} MB at step {int(_WARM * steps) + 1}"
+    note = f"from {after[0]:.0f} MB at step {int(_WARM * steps) + 1}, in pieces of {length} tokens"
     return [
         Row(f"resident memory, most above that over {steps} steps", "MB", _above(after), asked=FLAT, note=note),
         Row("a run that goes on, to its first step", "s", exactly(asked[0] - began), asked=RESUMED),
