@@ -54,3 +54,8 @@ def voiced(seconds: float, level: float = 0.1) -> np.ndarray:
     phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * times)) / 16_000
     buzz = sum(np.sin(k * phase) / k for k in range(1, 15))
     return (level * buzz * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * times))).astype(np.float32)
+
+
+def niceness(job: Any) -> int:
+    """Of the process that does it."""
+    return os.nice(0)
