@@ -13,6 +13,7 @@ from torch import Tensor
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, decode, generate, integers, lean
 from lab.language.decode import MAX_ROWS, Forward, decoder
+from lab.language.layers import AttentionState
 from lab.language.lean import Stepper
 from lab.language.packed import pack
 
@@ -70,6 +71,21 @@ def test_threads_share_the_work_without_a_trace() -> None:
     torch.set_num_threads(1)
     for one, two in zip(*logits, strict=True):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
+
+
+def test_a_step_reads_no_slot_that_holds_nothing_yet() -> None:
+    """Stories of 3 and 5 tokens have 5 slots in use, of a window of 16."""
+    model, prompt = griffin(), tokens_of(2, 5)
+    reset = torch.zeros(2, 5, dtype=torch.bool)
+    reset[0, 2] = True
+    _, state = model(prompt, reset=reset)
+    layers = [copy.deepcopy(layer) for layer in state.layers]
+    for layer in layers:
+        if isinstance(layer, AttentionState):
+            layer.keys[:, 5:] = layer.values[:, 5:] = torch.nan  # 0 shares of which are still NaN
+    newest = tokens_of(2, 1, seed=1)
+    found, _ = model(newest, state._replace(layers=tuple(layers)))
+    torch.testing.assert_close(found, model(newest, state)[0])
 
 
 def test_the_given_state_stays_as_it_was_and_so_does_the_one_taken() -> None:

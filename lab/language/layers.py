@@ -213,11 +213,15 @@ class LocalAttention(MultiQueryAttention):
 
     def _step(self, q: Tensor, k: Tensor, v: Tensor, state: AttentionState, position: Tensor) -> Tensor:
         """One query, q (B, 1, H, head_dim) -> same; products of matrices cost less than a call of torch's SDPA."""
-        unseen = torch.arange(self.window, device=position.device) >= position  # (B, window)
-        before = (q[:, 0] @ state.keys.mT).masked_fill(unseen[:, None], -math.inf)  # (B, H, window)
+        keys, values = state
+        if position.device.type == "cpu" and not torch.compiler.is_compiling():  # a GPU would be waited for
+            filled = min(int(position.max()), self.window)
+            keys, values = keys[:, :filled], values[:, :filled]
+        unseen = torch.arange(keys.shape[1], device=position.device) >= position  # (B, slots)
+        before = (q[:, 0] @ keys.mT).masked_fill(unseen[:, None], -math.inf)  # (B, H, slots)
         scores = torch.cat([before, q[:, 0] @ k.mT], -1) * self.head_dim**-0.5
         shares = scores.softmax(-1, dtype=torch.float32).to(v.dtype)
-        return (shares[..., :-1] @ state.values + shares[..., -1:] @ v)[:, None]
+        return (shares[..., :-1] @ values + shares[..., -1:] @ v)[:, None]
 
     def _blocks(self, q: Tensor, keys: Tensor, values: Tensor, position: Tensor) -> Tensor:
         """Blocks of queries, each over its own keys and the `window` before: q (B, T, H, head_dim) -> same."""
