@@ -30,7 +30,7 @@ from lab.language.decode import Cache, Decoder, Forward, decoder
 Model = Griffin | SpeechTransformer
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 PAPER = dict(zip(LENGTHS, (2.7, 4.5, 8.0, 12.8, 15.6, 31, 62, 125), strict=True))  # Fig. 8, 2B, on a TPU v5e
-GOAL = Asked("at least", None, 125)
+FASTER, LONGEST = Asked("at least", 1, 1), Asked("at least", 1, 125)  # the paper's Griffin is faster at every length
 
 
 def models(preset: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Griffin, SpeechTransformer]:
@@ -169,7 +169,7 @@ def _at(
     note += f"{best[0] / best[1]:.3g}, from {bandwidth / 1e9:.3g} GB/s and {peak / 1e9:.3g} GFLOP/s"
     if length in PAPER and position < length:
         note += f", the paper's (2B, TPU v5e) {PAPER[length]:g}"
-    asked = GOAL if position < length == LENGTHS[-1] else None
+    asked = None if position == length else LONGEST if length == LENGTHS[-1] else FASTER
     return [
         Row(name, "tokens/s", ours, peer, theirs, asked, best[0], note),
         Row(f"{peer}, {where}", "tokens/s", theirs, predicted=best[1]),
