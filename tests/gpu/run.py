@@ -4,8 +4,10 @@
 
 Nothing that fails stops what comes after it. OUT holds at the end log.txt, summary.json, the bench's JSON, and the
 weights in parts of 15 MiB; `cat codec.? > codec.safetensors` joins them, and a later call goes on from them when they
-are the bundle's. A piece of training is a schedule of its own, of as many steps as its minutes hold: what comes back
-has seen its learning rate fall. `--dry-run` does it all on the CPU with tiny sizes and a few steps.
+are the bundle's. Each model learns from those before it, in one bundle: the voice and the refiner from the codec that
+has just gone on, whose codes are no longer the same. A piece of training is a schedule of its own, of as many steps as
+its minutes hold: what comes back has seen its learning rate fall. `--dry-run` does it all on the CPU with tiny sizes
+and a few steps.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import torch
 
 PART = 15 * 2**20  # bytes: what brings files back may take no larger ones
 TRIED = 60  # steps to measure the speed with
-MODELS = ("codec", "soundstorm")
+MODELS = {"codec": "codec", "soundstorm": "soundstorm", "refiner": "codec"}  # and whose file in the bundle they are in
 
 
 class Session:
@@ -55,22 +57,24 @@ class Session:
         (self.out / "summary.json").write_text(json.dumps(self.summary, indent=1) + "\n")
 
     def train(self, model: str, work: Path, given: list[str], minutes: float, tried: int) -> None:
-        """Measure the speed with so many steps, train as many as the minutes hold, both from the bundle's weights, and
-        pack what came of it."""
-        began, into = time.monotonic(), work / "bundle"
-        words = ["lab", "train", model, "--warm", "--into", str(into), *given]
-        trial = [*words, "--work", str(work / "trial"), "--steps", str(tried)]
-        if not self.run(f"{model}, {tried} steps", trial, 60 * minutes):
+        """Measure the speed with so many steps, train as many as the minutes hold, both from what the bundle of `work`
+        has, at first the one in use, and pack what came of it."""
+        began, into, trial = time.monotonic(), work / "bundle", work / "trial"
+        words = ["lab", "train", model, "--warm", *given]
+        source = ["--bundle", str(into)] if into.exists() else []
+        into_trial = ["--into", str(trial / "bundle"), "--work", str(trial), "--steps", str(tried)]
+        if not self.run(f"{model}, {tried} steps", [*words, *source, *into_trial], 60 * minutes):
             return
-        pace = seconds_a_step(work / "trial" / model)
+        pace = seconds_a_step(trial / model)
         prepared = time.monotonic() - began - tried * pace  # reading and encoding the corpus, which comes once more
         steps = max(tried, int((60 * minutes - prepared) / pace))
         self.note(f"{model}, pace", seconds_a_step=round(pace, 4), prepared=round(prepared, 1))
-        shutil.rmtree(into)  # from the weights that the trial began with
-        if self.run(f"{model}, {steps} steps", [*words, "--work", str(work), "--steps", str(steps)], 60 * minutes + 90):
-            data = (into / f"{model}.safetensors").read_bytes()
+        shutil.rmtree(trial)
+        whole = [*words, "--into", str(into), "--work", str(work), "--steps", str(steps)]
+        if self.run(f"{model}, {steps} steps", whole, 60 * minutes + 90):
+            data = (into / f"{MODELS[model]}.safetensors").read_bytes()
             for number in range(0, len(data), PART):
-                (self.out / f"{model}.{number // PART}").write_bytes(data[number : number + PART])
+                (self.out / f"{MODELS[model]}.{number // PART}").write_bytes(data[number : number + PART])
 
 
 def seconds_a_step(folder: Path) -> float:
@@ -87,7 +91,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--narration", type=Path)
     parser.add_argument("--speech", type=Path)
-    parser.add_argument("--minutes", type=float, default=4.0, help="of training, for each model")
+    parser.add_argument("--minutes", type=float, default=4.0, help="for each model")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
     asked = parser.parse_args()
     session = Session(asked.out)
@@ -99,7 +103,7 @@ def main() -> None:
         if folder := getattr(asked, option):
             given += [f"--{option}", str(folder)]
     for model in MODELS:
-        work = asked.out.parent / f"{asked.out.name}-{model}"
+        work = asked.out.parent / f"{asked.out.name}-work"
         session.train(model, work, given, asked.minutes, 4 if asked.dry_run else TRIED)
 
 

@@ -1,0 +1,41 @@
+"""tests.gpu.run, without a GPU: who learns from whom, and what comes back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.train.recipes import WHOLE
+from tests.gpu import run
+
+
+def test_each_model_learns_from_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle here is a list of what went on; the real commands are tests/test_recipes.py's."""
+
+    def trained(session: run.Session, name: str, words: list[str], limit: float) -> bool:
+        options = dict(zip(words[4::2], words[5::2], strict=True))  # behind lab train MODEL --warm
+        into, work, model = Path(options["--into"]), Path(options["--work"]), words[2]
+        source = into if into.exists() else Path(options["--bundle"]) if "--bundle" in options else None
+        before = (source / "bundle.json").read_text() if source else ""
+        assert before.split() == models[: models.index(model)], "the trial, too, goes on from those before"
+        into.mkdir(parents=True, exist_ok=True)
+        (work / model).mkdir(parents=True, exist_ok=True)
+        (into / "bundle.json").write_text(f"{before}{model} ")
+        (into / f"{run.MODELS[model]}.safetensors").write_text(f"{before}{model} " * 3)
+        (work / model / "log.csv").write_text("1,9,loss,1\n4,9.3,loss,1\n")
+        return True
+
+    models = [*run.MODELS]
+    monkeypatch.setattr(run.Session, "run", trained)
+    monkeypatch.setattr(run, "PART", 20)
+    session = run.Session(tmp_path / "out")
+    for model in run.MODELS:
+        session.train(model, tmp_path / "work", [], 1, 4)
+    assert (tmp_path / "work" / "bundle" / "bundle.json").read_text() == "codec soundstorm refiner "
+    parts = sorted(path for path in (tmp_path / "out").iterdir() if path.name.startswith("codec."))
+    assert len(parts) > 1 and "".join(part.read_text() for part in parts) == "codec soundstorm refiner " * 3
+    paces = [found["seconds_a_step"] for found in json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]]
+    assert paces == [0.1] * 3
+    assert set(run.MODELS) <= set(WHOLE)
