@@ -24,7 +24,10 @@ def test_each_model_learns_from_those_before_it(tmp_path: Path, monkeypatch: pyt
         (work / model).mkdir(parents=True, exist_ok=True)
         (into / "bundle.json").write_text(f"{before}{model} ")
         (into / f"{run.MODELS[model]}.safetensors").write_text(f"{before}{model} " * 3)
-        (work / model / "log.csv").write_text("1,9,loss,1\n4,9.3,loss,1\n")
+        every = int(options.get("--set", "log_every=20").removeprefix("log_every="))
+        lines = [f"{step},{9 + step / 10},loss,1\n" for step in range(every, int(options["--steps"]) + 1, every)]
+        if lines:  # as a run has it
+            (work / model / "log.csv").write_text("".join(lines))
         return True
 
     models = [*run.MODELS]

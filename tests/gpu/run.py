@@ -63,6 +63,7 @@ class Session:
         words = ["lab", "train", model, "--warm", *given]
         source = ["--bundle", str(into)] if into.exists() else []
         into_trial = ["--into", str(trial / "bundle"), "--work", str(trial), "--steps", str(tried)]
+        into_trial += ["--set", f"log_every={max(1, tried // 3)}"]  # the pace is read from the log
         if not self.run(f"{model}, {tried} steps", [*words, *source, *into_trial], 60 * minutes):
             return
         pace = seconds_a_step(trial / model)
