@@ -117,7 +117,8 @@ def test_doctor_tells_of_the_gpu_and_how_to_install_what_is_off(monkeypatch: pyt
 
 def test_figures_are_printed_and_saved(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAB_BUNDLE", str(shutil.copytree(tiny_bundle, "bundle")))
-    rows = [figures.Figure("codec", "STOI", 0.9123)]
+    told = figures.Figure("codec", "heard", 0.5, low=0.25, high=0.75, n=16, of=31, temperature=0.7, kept=False)
+    rows = [figures.Figure("codec", "STOI", 0.9123), told]
     monkeypatch.setitem(figures.MEASURES, "codec", (lambda ssm, speech, count: rows * count, 1, ()))
     result = lab("measure", "codec", "--count", "2", "--save")
     assert result.exit_code == 0, result.output
@@ -125,7 +126,9 @@ def test_figures_are_printed_and_saved(tiny_bundle: Path, monkeypatch: pytest.Mo
     card = json.loads(Path("bundle/bundle.json").read_text())["codec"]["card"]
     figure = card["figures"]["STOI"]
     assert (figure["command"], figure["n"]) == ("lab measure codec --count 2", 2)
-    assert "| codec | STOI | 0.9123 |" in lab("card").stdout
+    assert "| codec | STOI | 0.9123 |" in lab("card").stdout and list(card["figures"]) == ["STOI"]
+    cells = next(line for line in result.stdout.splitlines() if "heard" in line).replace("│", " ").split()
+    assert cells == "codec heard 0.5 0.25 to 0.75 31 in 16 0.7".split()
 
 
 def test_help_names_the_commands() -> None:

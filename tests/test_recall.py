@@ -313,14 +313,27 @@ def test_figures_of_recall(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     rows = figures.of_recall(ssm, None, 2)
     held_out = [narrator.name for narrator in narrators.HELD_OUT]
     assert asked == [("ours", narration.held_out_seed(n), 240, held_out[n]) for n in (0, 1)]
-    names = {row.name for row in rows if row.model == "griffin"}
-    assert names == {
-        *(
-            f"asked for all, {ago} after it was last said{state}, chance 0.17"
-            for ago in ("10 to 20 s", "120 s or more")
-            for state in ("", ", h zeroed", ", windows forgotten", ", both")
-        ),
-        "asked for house, 20 s or more after it was last said, chance 0.17",
+    mine = [row for row in rows if row.model == "griffin"]
+    states = ("", ", h zeroed", ", windows forgotten", ", both")
+    asked_for = [
+        f"asked for {fact}, {ago} after it was last said"
+        for fact, ago in (
+            *(("all", ago) for ago in ("10 to 20 s", "20 s or more", "120 s or more")),
+            ("hero", "10 to 20 s"),
+            *(("house", ago) for ago in ("10 to 20 s", "20 s or more", "120 s or more")),
+        )
+    ]
+    told = [row.name for row in mine if row.name.startswith("asked")]
+    assert told == [f"{each}{state}, chance 0.17" for each in asked_for for state in states]  # side by side
+    only_told = {name for row in mine if not row.kept for name in [row.name.partition(" after")[0]]}
+    assert only_told == {
+        f"asked for {each}" for each in ("hero, 10 to 20 s", "house, 10 to 20 s", "house, 120 s or more")
     }
-    assert {row.name for row in rows if row.model == "transformer"} == {n for n in names if n.count(",") == 2}
+    likely = [row for row in mine if row.name.startswith("probability of the true answer, all, ")]
+    assert len(told) + len(likely) == len(mine) and len(likely) == 3 * 4
+    assert len({row.value for row in likely[:4]}) == 4  # each ablation is asked for itself
+    assert {row.name for row in rows if row.model == "transformer"} == {
+        row.name for row in mine if not any(state in row.name for state in states[1:])
+    }
     assert all(row.n == 2 and row.low is not None and row.low <= row.value <= (row.high or 1) for row in rows)
+    assert [row.of for row in mine if row.name.startswith("asked for all") and "h zeroed" in row.name] == [4, 2, 2]

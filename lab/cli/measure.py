@@ -52,10 +52,14 @@ def measure(
         rows = figures.of_pairs(pairs, count)
     else:
         rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
-    found = [{"model": row.model, "figure": row.name, "value": row.value} for row in rows]
-    table = Table("model", "figure", "value")
+    told = ("value", "low", "high", "n", "of", "temperature")
+    found = [{"model": row.model, "figure": row.name} | {name: getattr(row, name) for name in told} for row in rows]
+    table = Table("model", "figure", "value", "95 %", "n", "temperature")
     for row in rows:
-        table.add_row(row.model, row.name, f"{row.value:.3g}")
+        interval = "" if row.low is None else f"{row.low:.3g} to {row.high:.3g}"
+        counted = " in ".join(str(each) for each in (row.of, row.n) if each is not None)
+        drawn = "" if row.temperature is None else f"{row.temperature:g}"
+        table.add_row(row.model, row.name, f"{row.value:.3g}", interval, counted, drawn)
     if save:
         figures.record(bundle.folder(), rows, machine.name())
     answer(found, table)

@@ -35,6 +35,7 @@ from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE, SpeechSSM
 from lab.tokens import TOKEN_RATE
 
+_FACTS = ("all", *storyworld.RECALLED)
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
 
 
@@ -47,10 +48,12 @@ class Figure:
     low: float | None = None  # the ends of its 95 % interval
     high: float | None = None
     n: int | None = None  # stories, or what else it is a mean of
+    of: int | None = None  # things counted in those stories, where it is a share of them
     temperature: float | None = None  # that what it judges was sampled at
     seed: int | None = None  # and with which seed the first of them
     command: str = ""
     uses: tuple[str, ...] = ()  # models that decide it, beside the one whose card it belongs to
+    kept: bool = True  # in that card; else it is only told
 
 
 def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -255,7 +258,8 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
 
 def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """Questions in held-out stories of about ten minutes, put to each language model of the bundle in use; to a Griffin
-    also with its state ablated before the question."""
+    also with its state ablated before the question. By fact and gap; cards keep the gaps of all facts together, and of
+    each fact what was last said beyond every window. Nothing is sampled: answers are compared by their likelihood."""
     told = [
         recall.questions(
             ssm.tokenizer,
@@ -268,13 +272,22 @@ def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     for name, model in _languages().items():
         ablations = list(ABLATIONS) if isinstance(model, Griffin) else [INTACT]
         found = [recall.answered(model, *each, ablations) for each in told]
-        for ablation in ablations:
-            stories = [each[ablation] for each in found]
-            facts = recall.by_gap(stories, (20, math.inf)) if ablation == INTACT else []
-            for row in [row for row in recall.by_gap(stories) if row.fact == "all"] + facts[1:]:
-                state = "" if ablation == INTACT else f", {ablation}"
-                what = f"asked for {row.fact}, {row.ago} after it was last said{state}, chance {row.chance:.2f}"
-                figures.append(_estimated(name, what, row.right))
+        rows = [
+            (row, ablation, kept)
+            for ablation in ablations
+            for kept, edges in ((True, (recall.BEYOND, math.inf)), (False, recall.EDGES))
+            for row in recall.by_gap([each[ablation] for each in found], edges)
+        ]
+        # What is taken away side by side, for each fact and gap.
+        rows.sort(key=lambda each: (_FACTS.index(each[0].fact), each[0].low, each[0].high, ablations.index(each[1])))
+        for row, ablation, kept in rows:
+            state = "" if ablation == INTACT else f", {ablation}"
+            what = f"{row.fact}, {row.ago} after it was last said{state}, chance {row.chance:.2f}"
+            kept |= row.fact == "all"
+            figures.append(_estimated(name, f"asked for {what}", row.right, of=row.of, kept=kept))
+            if row.fact == "all" and row.probability:
+                likely = f"probability of the true answer, {what}"
+                figures.append(_estimated(name, likely, row.probability, of=row.of))
     return figures
 
 
@@ -354,6 +367,7 @@ def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 
 
 
 Measure = Callable[[SpeechSSM, Path | None, int], list[Figure]]
+_TOLD = ("low", "high", "n", "of", "temperature", "seed", "command")  # what a card has of a figure beside its value
 _READS, _SPEAKS = ("tokenizer",), ("tokenizer", "soundstorm", "codec")
 # How many held-out stories each takes by default, and the models that decide it
 MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
@@ -399,8 +413,8 @@ def record(root: Path, figures: Sequence[Figure], machine: str) -> None:
         replace(figure.report, command=figure.command, machine=machine).save()
     digests = bundle.digests(root)
     with bundle.changing(root) as entries:
-        for figure in figures:
-            told = {name: getattr(figure, name) for name in ("low", "high", "n", "temperature", "seed", "command")}
+        for figure in (figure for figure in figures if figure.kept):
+            told = {name: getattr(figure, name) for name in _TOLD}
             entries[figure.model]["card"].setdefault("figures", {})[figure.name] = {
                 "value": float(f"{figure.value:.4g}"),
                 "machine": machine,

@@ -27,6 +27,7 @@ from lab.protocols import LanguageModel, Tokenizer
 from lab.tokens import TOKEN_HOP
 
 EDGES = (0.0, 10.0, 20.0, 60.0, 120.0, math.inf)  # seconds; attention looks back 10 or 20 s, and gaps last up to 180
+BEYOND = 20.0  # seconds: said before, it is in no window of attention
 CONTEXT = 5 * SAMPLE_RATE  # samples before an answer that its tokens depend on, and some more: they look back 1.4 s
 VALUES: dict[str, tuple[str, ...]] = {
     "hero": tuple(world.HEROES),
