@@ -280,7 +280,7 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     first = lab(*words, "-n", "1", "--keep", "kept")
     assert first.exit_code == 0, first.output
     assert "nobody judges SpkrSim; MOS; ASR-PPL; similarity to the reference and SC-L; Win%" in first.stderr
-    again = lab(*words, "-n", "2", "--json", "--table", "2", "--likelihood", "2")
+    again = lab(*words, "-n", "2", "--json", "--table", "2", "--pairs", "2")
     assert again.exit_code == 0, again.output
     truth, mine = Results.load(Path("r.json")).rows
     assert [each["name"] for each in mine.samples] == ["story-0000", "story-0001"]
@@ -309,7 +309,6 @@ def test_what_the_command_refuses(desk: Path) -> None:
     refused("both prompt.wav and --system griffin are given", "evaluate", "prompt.wav", "--system", "griffin")
     refused("the bundle in", "evaluate", "--system", "owl")
     refused("codec+3s: the codec has no '3s' levels; it has 1, 2, 3", "evaluate", "--system", "codec+3s")
-    refused("codec has no language model", "evaluate", "--system", "codec", "--likelihood", "9")
     refused("there is no judge 'owl:x'; kinds are", "evaluate", "--system", "griffin", "--ears", "owl:x")
     Path("r.json").write_text(json.dumps({"format": 1, "rows": []}))  # stays as it is: no file is made or changed
     refused("there is no judge 'owl'", "evaluate", "--system", "griffin", "--ears", "ctc,owl", "-o", "r.json")

@@ -10,7 +10,7 @@ import pytest
 from lab.evaluate import findings
 from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import summarize_all
-from lab.measure import statistics
+from lab.measure.statistics import Estimate
 from tests.test_evaluate import sample
 
 
@@ -21,7 +21,7 @@ def measured(
     cosines: list[float] | None = None,
     minutes: list[dict[str, float]] | None = None,
     trained: float | None = None,
-    likelihood: float | None = None,
+    **more: Any,
 ) -> Row:
     """A row of three samples that differ by little."""
     samples = []
@@ -30,11 +30,12 @@ def measured(
         spans = {"SC-L (gecko)": [value + 0.001 * number for value in cosines or []]}
         found: dict[str, Any] = {"spans": spans, "minutes": minutes or [told]}
         samples.append(sample(f"{number}", told) | found)
-    options: dict[str, Any] = dict(temperature=1.0, seed=0, weights={}, judges={}, command="lab evaluate")
-    asked = (
-        {} if likelihood is None else {"sWUGGY (story world)": statistics.share([likelihood] * 9, [1.0] * 9)._asdict()}
-    )
-    return Row(system, "stories", seconds, trained=trained, samples=samples, likelihood=asked, **options)
+    options: dict[str, Any] = dict(set="stories", temperature=1.0, seed=0, weights={}, judges={}, command="lab")
+    return Row(system, seconds=seconds, trained=trained, samples=samples, **(options | more))
+
+
+def likelier(system: str, share: float) -> Row:
+    return measured(system, 240, likelihood={"sWUGGY": Estimate(share, share - 0.05, share + 0.05, 90)._asdict()})
 
 
 def told(*rows: Row) -> dict[str, str]:
@@ -61,8 +62,8 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
     [
         (
             "a",
-            [measured("gslm+3s", 240, likelihood=0.8), measured("griffin", 240, likelihood=0.6)],
-            [measured("gslm+3s", 240, likelihood=0.5), measured("griffin", 240, likelihood=0.6)],
+            [likelier("gslm+3s", 0.8), likelier("griffin", 0.6)],
+            [likelier("gslm+3s", 0.65), likelier("griffin", 0.6)],  # the intervals overlap
         ),
         (
             "b",
@@ -114,6 +115,16 @@ def test_a_finding_holds_or_not(letter: str, rows: list[Row], otherwise: list[Ro
     assert ". Does not agree: " in told(*otherwise)[letter]
 
 
+def test_systems_are_compared_on_one_set_at_the_papers_temperature() -> None:
+    """Rows of other prompts and other temperatures stand before those that are to be compared."""
+    cold = measured("griffin", 960, cosines=FALLING, temperature=0.5)
+    other = measured("transformer", 960, cosines=FLAT, set="librispeech-long")
+    rows = measured("griffin", 960, cosines=FLAT), measured("transformer", 960, cosines=FALLING)
+    assert ". Agrees: " in told(cold, other, *rows)["b"] and "(stories, temperature 1)" in told(*rows)["b"]
+    assert "Does not agree: " in told(cold, rows[1])["b"] and "temperature 0.5 and 1)" in told(cold, rows[1])["b"]
+    assert "it wants griffin and transformer on one set to 960 s" in told(rows[0], other)["b"]
+
+
 def test_how_far_a_system_reaches_beyond_what_it_learnt_from() -> None:
     good, bad = {"words that parse": 0.9}, {"words that parse": 0.2}
     rows = [
@@ -124,8 +135,9 @@ def test_how_far_a_system_reaches_beyond_what_it_learnt_from() -> None:
     results = Results(Path("r.json"), rows)
     summarize_all(results)
     lines = findings.reach(results).splitlines()
-    assert "| griffin | here | 82 | 240 of 240 |" in lines and "| gslm+3s | here | 98 | 120 of 240 |" in lines
-    assert "| SpeechSSM | published | 240 | 960 |" in lines and not any("voice" in line for line in lines)
+    assert "| griffin (stories, 240 s) | here | 3 | 1 | 82 | 240 of 240 |" in lines
+    assert "| gslm+3s (stories, 240 s) | here | 3 | 1 | 98 | 120 of 240 |" in lines
+    assert "| SpeechSSM | published |  |  | 240 | 960 |" in lines and not any("voice" in line for line in lines)
 
 
 def test_the_order_of_systems_beside_the_published_one() -> None:
@@ -140,4 +152,10 @@ def test_the_order_of_systems_beside_the_published_one() -> None:
     )
     summarize_all(results)
     assert findings.order(results) == "Rank correlation with the published Table 3: ASR-PPL 1.00 over 4 systems."
-    assert findings.order(Results(Path("r.json"))).endswith("not measured yet.")
+    results.rows += [
+        measured(name, 240, {"ASR-PPL (lm)": 9.0 - v}, temperature=0.5) for name, v in perplexities.items()
+    ]
+    summarize_all(results)
+    assert "ASR-PPL 1.00 over 4 systems" in findings.order(results)  # at the paper's temperature
+    for few in ([], results.rows[:3]):
+        assert findings.order(Results(Path("r.json"), few)).endswith("not measured yet.")

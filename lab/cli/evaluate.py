@@ -39,9 +39,9 @@ def evaluate(
     ears: Annotated[
         str, typer.Option(help="Judges: whisper:PATH,ge2e:PATH,distillmos,lm:PATH,minilm,...; ctc: ours.")
     ] = "ctc",
-    likelihood: Annotated[
-        int, typer.Option(min=0, help="Ask which of two is likelier to it, of so many pairs of words and of sentences.")
-    ] = 0,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Of words and of sentences: is what is right likelier to the system?")
+    ] = 100,
     temperature: Annotated[
         float | None,
         typer.Option(min=0, help="Of sampling; by default that of the system's paper, SpeechSSM's is 1."),
@@ -68,7 +68,7 @@ def evaluate(
     """
     from lab import bundle
     from lab.corpora import librispeech, narrated_folder
-    from lab.evaluate import contest, examples, run, sets, systems, tables
+    from lab.evaluate import contest, examples, likelihood, run, sets, systems, tables
     from lab.evaluate import ears as judges
     from lab.evaluate import findings as said
     from lab.evaluate.results import Results, Row
@@ -87,8 +87,6 @@ def evaluate(
         else:
             samples = examples.read(cast(Path, source))
         speaks = systems.load(system, root, temperature, device) if system else None
-        if likelihood and (speaks is None or speaks.likelihood is None):
-            raise LabError(f"{system or source} has no language model, to which something is likely; no --likelihood")
         if temperature is None:
             temperature = 1.0 if speaks is None or speaks.temperature is None else speaks.temperature
         listens = judges.load(ears, root)
@@ -107,10 +105,10 @@ def evaluate(
             trained=speaks.trained if speaks else None,
         )
         row = run.run(results, listens, samples, asked, speaks, keep)
-        if speaks and likelihood:
-            run.ask_likelihood(row, speaks, likelihood)
         for judge in listens.judges:
             contest.hold(results, row, judge, listens.recognizers[0].name)
+        if speaks and pairs:
+            likelihood.hold(results, row, speaks, pairs)
         summarize_all(results)
         results.save()
         shown.append(tables.by_minute(row))

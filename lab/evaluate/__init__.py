@@ -6,10 +6,14 @@ systems.py    who goes on: language models of the bundle, with and without resta
 ears.py       judges by their specs, and what they lack
 scoring.py    one sample's values, by minute
 results.py    one JSON with every sample's values
-run.py        all samples of a row, one by one, and who wins against whom
+run.py        all samples of a row, one by one
+contest.py    who wins against whom, by judges of text
+likelihood.py sWUGGY- and sBLIMP-like pairs, to the language model of a row
 summary.py    means with intervals, by minute, and what decays
 field.py      all systems from the prompts that ship, to be heard on one clock
 tables.py     Tables 2 to 4 and Fig. 5, the published rows beside ours
+findings.py   what the paper found, and Fig. 1
+report.py     figures for readers
 """
 
 from lab.extras import require

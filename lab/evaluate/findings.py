@@ -1,22 +1,25 @@
 """What the paper found (paper section 8), (a) to (f), beside what was measured here; and Fig. 1.
 
 A finding holds here where the interval of a difference lies on the side that the paper tells of. What has no rows yet
-is not measured, and says which ones it wants.
+is not measured, and says which ones it wants. Systems are compared on one set of prompts, each at the paper's
+temperature, 1, where there is such a row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from lab.errors import LabError
 from lab.evaluate.results import Results, Row
-from lab.evaluate.tables import markdown, published
+from lab.evaluate.tables import markdown, ours, published
 from lab.measure import statistics
 from lab.measure.statistics import Estimate
 
 PARSES = 0.5  # share of words that parse, below which a minute is no story
-MINUTES_4, MINUTES_16 = 240.0, 960.0
+BRIEF, MINUTES_4, MINUTES_16 = (0.0, 60.0), (240.0, 241.0), (960.0, 961.0)  # seconds of a row, from and below
 _WORD_1000 = 10  # span of 100 words that starts there
 # Rows of ours that stand in the place of the paper's, for the order of Table 3.
 _TWINS = {
@@ -60,28 +63,37 @@ def reach(results: Results) -> str:
     for row in results.rows:
         if row.trained is not None and row.seconds is not None:
             holds = min(row.seconds, 60.0 * _parsing(row))
-            rows.append([row.system, "here", f"{row.trained:.0f}", f"{holds:.0f} of {row.seconds:.0f}"])
+            rows.append([*ours(row), f"{row.trained:.0f}", f"{holds:.0f} of {row.seconds:.0f}"])
     theirs = published()["figure 1"]
-    rows += [[each["system"], "published", str(each["trained"]), str(each["generated"])] for each in theirs["points"]]
-    head = ["system", "measured", "learnt from, s", "goes on to, s"]
+    rows += [
+        [each["system"], "published", "", "", str(each["trained"]), str(each["generated"])] for each in theirs["points"]
+    ]
+    head = ["system", "measured", "n", "temperature", "learnt from, s", "goes on to, s"]
     told = f"Here: the end of the last minute, from the first on, in which {PARSES:.0%} of the words or more parse."
     return "\n".join(["Fig. 1.", "", *markdown(head, rows), "", f"{told} Published: {theirs['setup']}."])
 
 
 def order(results: Results) -> str:
-    """How our rows of 4 minutes are ordered beside the published ones: rank correlation of each measure."""
+    """How our rows of 4 minutes are ordered beside the published ones: rank correlation of each measure, on the set
+    that most of them are of."""
     theirs = {row["system"]: row for row in published()["tables"]["3"]["rows"]}
+    alike = [row for row in results.rows if row.seconds == MINUTES_4[0] and row.system in _TWINS]
+    sets = [
+        [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in _TWINS]
+        for name in dict.fromkeys(row.set for row in alike)
+    ]
+    rows = [row for row in max(sets, key=lambda found: sum(map(bool, found)), default=[]) if row]
     told = []
     for measure, name in _ORDERED.items():
-        pairs = []
-        for row in results.rows:
-            twin = theirs.get(_TWINS.get(row.system, ""), {})
-            value = _value(row, measure)
-            if row.seconds == MINUTES_4 and name in twin and value is not None:
-                pairs.append((value["value"], float(twin[name])))
-        if len(pairs) > 2:
-            rho = statistics.spearman(*zip(*pairs, strict=True))
-            told.append(f"{measure} {rho.value:.2f} over {len(pairs)} systems")
+        here, there = [], []
+        for row in rows:
+            value, twin = _value(row, measure), theirs.get(_TWINS[row.system], {})
+            if value and name in twin:
+                here.append(value["value"])
+                there.append(float(twin[name]))
+        with suppress(LabError):  # too few, or all alike
+            rho = statistics.spearman(here, there)
+            told.append(f"{measure} {rho.value:.2f} over {rho.n} systems")
     return f"Rank correlation with the published Table 3: {'; '.join(told) or 'not measured yet'}."
 
 
@@ -101,19 +113,23 @@ def _value(row: Row, measure: str) -> Mapping[str, Any] | None:
     )
 
 
-def _row(results: Results, system: str, seconds: float) -> Row:
-    for row in results.rows:
-        if row.system == system and row.seconds is not None and abs(row.seconds - seconds) < 1:
-            return row
-    raise Unmeasured(f"it wants {system} to {seconds:g} s")
+def _rows(results: Results, seconds: tuple[float, float], *systems: str) -> list[Row]:
+    """A row of each system of so many seconds, from and below, all on one set. Raises Unmeasured where no set has them
+    all."""
+    alike = [row for row in results.rows if row.seconds is not None and seconds[0] <= row.seconds < seconds[1]]
+    for name in dict.fromkeys(row.set for row in alike):
+        found = [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in systems]
+        if all(found):
+            return [row for row in found if row]
+    there = {row.system for row in alike}
+    lacking = [system for system in systems if system not in there]
+    told = ", ".join(lacking) or f"{' and '.join(systems)} on one set"
+    raise Unmeasured(f"it wants {told} of {seconds[0]:g} to {seconds[1]:g} s")
 
 
-def _short(results: Results, system: str) -> Row:
-    """One of Table 2: a story's prompt alone lasts the 10 s that the paper's prompt and continuation do."""
-    for row in results.rows:
-        if row.system == system and row.seconds is not None and row.seconds < 60:
-            return row
-    raise Unmeasured(f"it wants {system} to less than a minute")
+def _at_1(rows: Sequence[Row]) -> Row | None:
+    """Of rows of one system the one at the paper's temperature, or else the first; None of none."""
+    return next((row for row in rows if row.temperature == 1), rows[0] if rows else None)
 
 
 def _of_samples(row: Row, measure: Callable[[Mapping[str, Any]], float | None], what: str) -> Estimate:
@@ -165,53 +181,62 @@ def _faded(row: Row) -> Estimate:
 
 
 def _a(results: Results) -> tuple[bool, str]:
-    few, many = (_likelier(_row(results, name, MINUTES_4)) for name in ("gslm+3s", "griffin"))
-    return few.value > many.value, f"sWUGGY {few} of gslm+3s, {many} of griffin"
+    few, many = (_likelier(results, name, "sWUGGY") for name in ("gslm", "griffin"))
+    return few.low > many.high, f"sWUGGY {few} of gslm, {many} of griffin"
 
 
-def _likelier(row: Row) -> Estimate:
-    found = next((each for key, each in row.likelihood.items() if key.startswith("sWUGGY")), None)
-    if found is None:
-        raise Unmeasured(f"{row.system} has no sWUGGY; give --likelihood 150")
-    return Estimate(**found)
+def _likelier(results: Results, kind: str, test: str) -> Estimate:
+    for row in results.rows:
+        if row.system.partition("+")[0] == kind and test in row.likelihood:
+            return Estimate(**row.likelihood[test])
+    raise Unmeasured(f"it wants a row of {kind}")
 
 
 def _b(results: Results) -> tuple[bool, str]:
-    ours, theirs = (_change(_row(results, name, MINUTES_16), 2, _WORD_1000) for name in ("griffin", "transformer"))
+    rows = _rows(results, MINUTES_16, "griffin", "transformer")
+    ours, theirs = (_change(row, 2, _WORD_1000) for row in rows)
     holds = ours.high >= 0 and theirs.high < 0
-    return holds, f"SC-L from word 200 to 1000 changes by {ours} with griffin, {theirs} with transformer"
+    return holds, f"SC-L from word 200 to 1000 changes by {ours} with griffin, {theirs} with transformer{_how(rows)}"
 
 
 def _c(results: Results) -> tuple[bool, str]:
-    long, short = (_whole(_row(results, name, MINUTES_16), "ASR-PPL") for name in ("griffin-16min", "griffin"))
-    return long.high >= short.low, f"ASR-PPL {long} of griffin-16min, {short} of griffin"
+    rows = _rows(results, MINUTES_16, "griffin-16min", "griffin")
+    long, short = (_whole(row, "ASR-PPL") for row in rows)
+    return long.high >= short.low, f"ASR-PPL {long} of griffin-16min, {short} of griffin{_how(rows)}"
 
 
 def _d(results: Results) -> tuple[bool, str]:
-    row = _row(results, "twist+3s", MINUTES_4)
+    (row,) = rows = _rows(results, MINUTES_4, "twist+3s")
     meaning, sound = _change(row, 0, 2), _faded(row)
-    return meaning.high < 0 and sound.high < 0, f"of twist+3s SC-L changes by {meaning} to word 200, MOS by {sound}"
+    told = f"of twist+3s SC-L changes by {meaning} to word 200, MOS by {sound}{_how(rows)}"
+    return meaning.high < 0 and sound.high < 0, told
 
 
 def _e(results: Results) -> tuple[bool, str]:
-    gslm, twist, ours = (_row(results, name, MINUTES_4) for name in ("gslm+3s", "twist+3s", "griffin"))
+    gslm, twist, ours = rows = _rows(results, MINUTES_4, "gslm+3s", "twist+3s", "griffin")
     better = _coherence(gslm).value > _coherence(twist).value
     words = [_whole(row, "words") for row in (gslm, ours)]
     holds = better and words[0].high < words[1].low
-    return (
-        holds,
-        f"gslm+3s has {'more' if better else 'no more'} SC-L than twist+3s; {words[0]} words, griffin {words[1]}",
-    )
+    more = "more" if better else "no more"
+    return holds, f"gslm+3s has {more} SC-L than twist+3s; {words[0]} words, griffin {words[1]}{_how(rows)}"
 
 
 def _f(results: Results) -> tuple[bool, str]:
+    prompted = {"griffin": True, "audiolm": True, "gslm": False, "twist": False}
+    brief = _rows(results, BRIEF, *prompted)
+    long = _rows(results, MINUTES_4, *(name if name == "griffin" else f"{name}+3s" for name in prompted))
     told, holds = [], True
-    for name, prompted in (("griffin", True), ("audiolm+3s", True), ("gslm+3s", False), ("twist+3s", False)):
-        short = name if prompted and name == "griffin" else name.removesuffix("+3s")
-        brief, long = (_whole(row, "SpkrSim") for row in (_short(results, short), _row(results, name, MINUTES_4)))
-        holds &= (long.value > brief.value) == prompted
-        told.append(f"{name} {brief.value:.2f} -> {long.value:.2f}")
-    return holds, f"SpkrSim short -> long: {', '.join(told)}"
+    for before, after, higher in zip(brief, long, prompted.values(), strict=True):
+        short, whole = _whole(before, "SpkrSim"), _whole(after, "SpkrSim")
+        holds &= (whole.value > short.value) == higher
+        told.append(f"{after.system} {short.value:.2f} -> {whole.value:.2f}")
+    return holds, f"SpkrSim short -> long: {', '.join(told)}{_how(brief)}{_how(long)}"
+
+
+def _how(rows: Sequence[Row]) -> str:
+    """On which set and at what temperatures."""
+    drawn = dict.fromkeys(f"{row.temperature:g}" for row in rows if row.temperature is not None)
+    return f" ({rows[0].set}{', temperature ' * bool(drawn)}{' and '.join(drawn)})"
 
 
 FINDINGS = (

@@ -40,7 +40,7 @@ class Row:
     samples: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
-    likelihood: dict[str, Any] = field(default_factory=dict)  # of the system, by `systems.System.likelihood`
+    likelihood: dict[str, Any] = field(default_factory=dict)  # estimates of `likelihood.TESTS`
     trained: float | None = None  # seconds of the longest speech that the system learnt from, where it is known
 
     @property

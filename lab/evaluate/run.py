@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lab import audio
 from lab.audio import SAMPLE_RATE
@@ -21,7 +21,6 @@ from lab.evaluate.examples import Example, Examples
 from lab.evaluate.results import Results, Row
 from lab.evaluate.scoring import score
 from lab.evaluate.systems import TRUTH, System
-from lab.measure import minimal_pairs, zero_resource
 
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"), TimeElapsedColumn())
 
@@ -59,15 +58,6 @@ def run(
     if not row.samples:
         raise LabError(f"no sample of {row.set} could be scored: {row.skipped[0]}")
     return row
-
-
-def ask_likelihood(row: Row, system: System, count: int) -> None:
-    """Which of two is likelier to a system, as sWUGGY and sBLIMP ask, of `count` pairs of the story world each; kept in
-    the row."""
-    assert system.likelihood is not None
-    for name, pairs in (("sWUGGY", minimal_pairs.words(count)), ("sBLIMP", minimal_pairs.sentences(count))):
-        told = track(zero_resource.spoken(pairs), f"{row.system}: {name}", len(pairs), console=console)
-        row.likelihood[f"{name} (story world)"] = zero_resource.likelier(system.likelihood, told)._asdict()
 
 
 class Unscored(Exception):

@@ -32,7 +32,7 @@ def summarize(row: Row) -> dict[str, Any]:
     verdicts = [matches(sample) for sample in row.samples]
     minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
     return {
-        "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)} | row.likelihood,
+        "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)},
         "minutes": [{key: _mean(each.get(key) for each in minute) for key in _keys(minute)} for minute in minutes],
         "spans": {
             key: [_mean(cosines) for cosines in zip_longest(*(each.get(key, []) for each in spans))]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from lab.evaluate import likelihood
 from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import recalled
 from lab.evaluate.systems import TRUTH
@@ -39,7 +40,7 @@ def published() -> Mapping[str, Any]:
 def table(results: Results, number: str) -> str:
     """Table 2 (short), 3 (to 4 min) or 4 (to 16 min): rows of that length, and the published ones."""
     columns = _COLUMNS[number]
-    rows = [[*_ours(row), *_cells(row, columns)] for row in _of_length(results, number)]
+    rows = [[*ours(row), *_cells(row, columns)] for row in _of_length(results, number)]
     theirs = published()["tables"][number]
     rows += [[*_theirs(each["system"]), *_published(each, columns)] for each in theirs["rows"]]
     head = ["system", "measured", "n", "temperature", *columns]
@@ -54,7 +55,7 @@ def figure(results: Results) -> str:
     for row in results.rows:
         for key, means in row.summary.get("spans", {}).items():
             points = {100 * at: estimate(mean) for at, mean in enumerate(means)}
-            rows.append([*_ours(row, key), *(points.get(word, _BLANK) for word in _WORDS)])
+            rows.append([*ours(row, key), *(points.get(word, _BLANK) for word in _WORDS)])
     for name, curve in coherence.published().items():
         rows.append([*_theirs(name), *(f"{curve[word]:.3g}" if word in curve else _BLANK for word in _WORDS)])
     head = ["system", "measured", "n", "temperature", *(f"word {word}" for word in _WORDS)]
@@ -83,7 +84,7 @@ def _of_length(results: Results, number: str) -> Iterator[Row]:
             yield row
 
 
-def _ours(row: Row, of: str = "") -> list[str]:
+def ours(row: Row, of: str = "") -> list[str]:
     """What row it is, of which set and length; that it was measured here; n and temperature."""
     length = "" if row.seconds is None else f", {row.seconds:g} s"
     name = f"{row.system} ({row.set}{length}{', ' + of if of else ''})"
@@ -102,6 +103,8 @@ def _cells(row: Row, columns: Sequence[str]) -> Iterator[str]:
             against = TRUTH if column.endswith("truth") else "griffin"
             found = next((win for key, win in wins.items() if key.endswith(f": {against}")), None)
             yield _percent(found, len(row.samples)) if found else "50, itself" if row.system == against else _BLANK
+        elif column in likelihood.TESTS:
+            yield estimate(row.likelihood.get(column), len(row.samples))
         elif column in _MINUTES:
             minute = minutes[_MINUTES[column]] if len(minutes) > _MINUTES[column] else {}
             yield first(minute, "MOS", len(row.samples))
