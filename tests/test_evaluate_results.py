@@ -11,11 +11,12 @@ import pytest
 
 from lab import bundle
 from lab.errors import LabError
-from lab.evaluate import contest, ears, report, run, summary, tables
+from lab.evaluate import contest, ears, likelihood, report, run, summary, tables
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Examples, Sound
 from lab.evaluate.results import Results, Row
 from lab.evaluate.systems import TRUTH, System
+from lab.measure import zero_resource
 from tests.commands import lab, refused
 from tests.test_evaluate import Ear, example, noise, row, sample
 
@@ -220,6 +221,56 @@ def test_whether_a_cheap_measure_ranks_as_an_outside_one(tmp_path: Path) -> None
     assert "| words wrong (a), words wrong (b) | 1.00 (" in shown
 
 
+def test_stories_rank_by_words_unknown_and_natural_speech_by_its_own_stoi() -> None:
+    """A story of a language model has no text to be wrong by; natural speech is not held against itself."""
+    rows = []
+    for number, system in enumerate((TRUTH, "codec", "voice", "griffin")):
+        values = {"MOS (ear)": 4.0 - number} | ({"STOI": 1 - number / 10} if system in ("codec", "voice") else {})
+        heard = {"a": ["the owl"] + ["xylo"] * number, "b": ["owl"] + ["qux"] * (3 - number)}
+        told = sample("x", values, texts=heard, minutes=[{"words that parse": 1.0}])
+        rows.append(row(system, samples=[told]))
+        rows[-1].summary = summary.summarize(rows[-1])
+    assert [each.summary["values"]["words unknown (a)"]["value"] for each in rows] == [0, 1 / 3, 1 / 2, 3 / 5]
+    found = summary.agreements(rows)
+    assert found["words unknown (a), words unknown (b)"].value == -1
+    assert "MOS (ear), STOI" not in found  # three rows have it
+    rows[-1].samples[0]["values"]["STOI"] = 0.1
+    rows[-1].summary = summary.summarize(rows[-1])
+    assert summary.agreements(rows)["MOS (ear), STOI"][:1] == (1.0,)
+    silent = sample("x", {}, texts={"a": [""]}, minutes=[{"words that parse": 0.0}])
+    assert summary.summarize(row(samples=[silent]))["values"]["words unknown (a)"]["value"] == 1
+
+
+def test_the_likelihood_tests_are_of_a_rows_own_model_and_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def score(tokenizer: Any, models: dict[str, Any], pairs: Any) -> Any:
+        asked.append((tokenizer, models, len(list(pairs))))
+        likely = [zero_resource.Scored(str(n), "", -1.0, 4, -2.0 if n < 3 else -0.5, 1) for n in range(4)]
+        return {name: likely for name in models}
+
+    monkeypatch.setattr(zero_resource, "score", score)
+    monkeypatch.setattr(likelihood, "PAIRS", 3)
+    results = Results(tmp_path / "r.json")
+    system = System("griffin", 1.0, {"griffin": "1"}, lambda *_: noise(1), scored=("tokenizer", "model"))
+    rows = [
+        results.row(row(name, temperature=t, weights={"griffin": w}, samples=[sample("a", {})]))
+        for name, t, w in (("griffin", 1.0, "1"), ("griffin+3s", 0.5, "1"), ("griffin", 0.7, "2"))
+    ]
+    for each in rows[:2]:
+        likelihood.hold(results, each, system)
+    assert asked == [("tokenizer", {"griffin": "model"}, 3)] * 2  # words and sentences
+    assert rows[0].likelihood == rows[1].likelihood and list(rows[0].likelihood) == ["sWUGGY", "sBLIMP"]
+    assert rows[0].likelihood["sWUGGY"]["value"] == 0.75  # by the sum: by the mean a token it is another one
+    likelihood.hold(results, rows[2], system)
+    assert len(asked) == 4  # of other weights
+    kept = Results.load(results.path)
+    summary.summarize_all(kept)
+    assert "| 0.75 (" in tables.table(kept, "2") and kept.rows[0].likelihood == rows[0].likelihood
+
+
 def test_rows_of_other_weights_are_not_printed(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json")
     for system, weights in (("griffin", {"griffin": "1", "codec": "2"}), ("transformer", {"transformer": "3"})):
@@ -275,7 +326,8 @@ def test_tables_call_the_published_rows_published(tmp_path: Path) -> None:
 # The command
 
 
-def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
+def test_the_command_scores_a_system_and_goes_on(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likelihood, "PAIRS", 4)
     words = ("evaluate", "--system", "transformer+window", "--minutes", "0.2", "-o", "r.json", "--temperature", "0.5")
     first = lab(*words, "-n", "1", "--keep", "kept")
     assert first.exit_code == 0, first.output
@@ -299,7 +351,9 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path) -> None:
     unfinished = Results.load(Path("r.json"))
     unfinished.rows[1].summary = {}  # as a kill leaves it
     unfinished.save()
-    shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5").stdout
+    assert set(mine.likelihood) == {"sWUGGY", "sBLIMP"} and mine.likelihood["sBLIMP"]["n"] == 4
+    shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5", "--agreement").stdout
+    assert "four rows with both measures are needed" in shown
     assert "| transformer+window (stories, 12 s) | here | 2 | 0.5 |" in shown and "Fig. 5" in shown
 
 

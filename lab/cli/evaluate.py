@@ -58,6 +58,9 @@ def evaluate(
     findings: Annotated[
         bool, typer.Option("--findings", help="Print what the paper found, (a) to (f), and what is found here.")
     ] = False,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Print whether our cheap measures rank as the outside ones do.")
+    ] = False,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file of results, which more runs add to.")] = Path(
         "evaluation.json"
     ),
@@ -68,7 +71,7 @@ def evaluate(
     """
     from lab import bundle
     from lab.corpora import librispeech, narrated_folder
-    from lab.evaluate import contest, examples, likelihood, run, sets, systems, tables
+    from lab.evaluate import contest, examples, likelihood, report, run, sets, systems, tables
     from lab.evaluate import ears as judges
     from lab.evaluate import findings as said
     from lab.evaluate.results import Results, Row
@@ -120,6 +123,7 @@ def evaluate(
     shown += [said.order(results)] if Table.MINUTES_4 in (table or ()) else []
     shown += [tables.figure(results) if figure == "5" else said.reach(results)] if figure else []
     shown += [said.findings(results)] if findings else []
+    shown += [report.agreement(results.rows) or "four rows with both measures are needed"] if agreement else []
     keys = ("system", "set", "seconds", "temperature")
     rows = [
         {key: getattr(each, key) for key in keys} | {"n": len(each.samples)} | each.summary for each in results.rows

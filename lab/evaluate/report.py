@@ -5,7 +5,7 @@ The results are those of data/measured/evaluation.json. A row whose weights are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lab import cards
@@ -138,12 +138,19 @@ def _evaluation(results: Results) -> Iterator[str]:
         for row in results.rows:
             yield tables.by_minute(row)
             yield f"`{row.command}`, {row.machine}, {row.date}"
-    if found := agreements(results.rows):
+    if shown := agreement(results.rows):
         yield "## Do cheap measures rank systems as outside ones do?"
-        shown = [
-            [pair, f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})", str(rho.n)] for pair, rho in found.items()
-        ]
-        yield "\n".join(tables.markdown(["measures", "Spearman's rank correlation (95 %)", "rows"], shown))
+        yield shown
+
+
+def agreement(rows: Sequence[Row]) -> str:
+    """Rank correlations of cheap measures with outside ones, as a table; empty where too few rows have both."""
+    shown = [
+        [pair, f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})", str(rho.n)]
+        for pair, rho in agreements(rows).items()
+    ]
+    head = ["measures", "Spearman's rank correlation (95 %)", "rows"]
+    return "\n".join(tables.markdown(head, shown)) if shown else ""
 
 
 def _title(row: Row) -> str:

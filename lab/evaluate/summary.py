@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import combinations, zip_longest
 from typing import Any
 
+from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.evaluate.contest import matches
 from lab.evaluate.results import Results, Row
+from lab.evaluate.systems import TRUTH
 from lab.measure import recall, statistics
 from lab.measure.preference import Match, WinRate, points, win_rate
 from lab.measure.statistics import Estimate
@@ -27,7 +29,7 @@ def summarize_all(results: Results) -> None:
 
 def summarize(row: Row) -> dict[str, Any]:
     """Estimates over the samples of a row, and two lines on what decays."""
-    values = [sample["values"] for sample in row.samples]
+    values = [sample["values"] | _unknown(sample) for sample in row.samples]
     spans = [sample["spans"] for sample in row.samples]
     verdicts = [matches(sample) for sample in row.samples]
     minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
@@ -76,16 +78,35 @@ def decay(row: Row) -> list[str]:
     return [f"decays: {', '.join(worse) or 'nothing'}", f"holds: {', '.join(kept) or 'nothing'}"]
 
 
+def _unknown(sample: Mapping[str, Any]) -> dict[str, float]:
+    """Of a story the share of words that its world has not, by each who heard it: an error that needs no text, so that
+    a story told by a language model has it as well. Silence has none but such words."""
+    if not sample["minutes"] or "words that parse" not in sample["minutes"][0]:
+        return {}
+    heard = {name: storyworld.normalize(" ".join(texts)).split() for name, texts in sample["texts"].items()}
+    return {
+        f"words unknown ({name})": sum(word not in storyworld.VOCABULARY for word in said) / len(said) if said else 1.0
+        for name, said in heard.items()
+    }
+
+
+_AGREE = ({"words wrong"}, {"words unknown"}, {"STOI", "MOS"})  # kinds that are held against each other
+
+
 def agreements(rows: Sequence[Row]) -> dict[str, Estimate]:
-    """Rank correlations over rows, of all pairs of judges that count words wrong, and of STOI and each MOS: does a
-    cheap measure rank systems and stages as an outside one does? Pairs that fewer than four rows have are left out."""
-    means = [{key: each["value"] for key, each in row.summary["values"].items()} for row in rows]
-    keys = [key for key in _keys(means) if key.startswith(("words wrong", "MOS", "STOI"))]
+    """Rank correlations over rows, of all pairs of judges that count words wrong, or unknown, and of STOI and each MOS:
+    does a cheap measure rank systems and stages as an outside one does? Pairs that fewer than four rows have are left
+    out. STOI is of speech against itself in natural speech, 1."""
+    means = [
+        ({"STOI": 1.0} if row.system == TRUTH else {})
+        | {key: each["value"] for key, each in row.summary["values"].items() if each["value"] is not None}
+        for row in rows
+    ]
+    kinds = {key: key.partition(" (")[0] for key in sorted(_keys(means))}
     found = {}
-    for first, second in combinations(sorted(keys), 2):
-        kinds = {first.partition(" (")[0], second.partition(" (")[0]}
+    for first, second in combinations(kinds, 2):
         both = [(each[first], each[second]) for each in means if first in each and second in each]
-        if kinds in ({"words wrong"}, {"STOI", "MOS"}) and len(both) >= 4:
+        if {kinds[first], kinds[second]} in _AGREE and len(both) >= 4:
             with suppress(LabError):  # all alike
                 found[f"{first}, {second}"] = statistics.spearman(*zip(*both, strict=True))
     return found
