@@ -343,6 +343,8 @@ def test_words_wrong_are_counted_against_what_was_read(listens: Ears, ear: Ear) 
     heard[6] = "kitten named who went back"
     again = scoring.score(listens, example(text=text), sound, noise(6), truth, respoken=True)
     assert again["values"]["words wrong (ear)"] == 2 / 5 and again["values"]["STOI"] > 0.99  # of the same noise
+    ends = scoring.score(listens, example(text="long ago there"), sound, noise(6), None, respoken=True)
+    assert ends["said"] == "" and ends["values"]["words"] == 5 and "words wrong (ear)" not in ends["values"]
     assert scoring.words_wrong("The owl's home.", "the owl's house") == 1 / 3
     assert scoring.part("a b c d", "", "x y") and scoring.part("a b", "a b", "") == ""
 

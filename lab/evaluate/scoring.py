@@ -18,6 +18,7 @@ from rapidfuzz.distance import Levenshtein
 
 from lab import audio
 from lab.audio import SAMPLE_RATE, Waveform
+from lab.console import console
 from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.evaluate.ears import Ears
@@ -69,7 +70,10 @@ def score(
     record |= {"prompt_text": prompt_text, "texts": heard}
     if heard and example.text and respoken:
         record["said"] = truth["said"] if truth else part(example.text, prompt_text, " ".join(texts))
-        whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
+        if record["said"]:
+            whole |= {f"words wrong ({name})": words_wrong(record["said"], " ".join(of)) for name, of in heard.items()}
+        elif not truth:
+            console.print(f"warning: the text of {example.name} ends with its prompt: no words of it can be wrong")
     if respoken and truth and sound.reference is not None:
         whole["STOI"] = float(stoi(sound.reference, spoken, SAMPLE_RATE))
     likeness = {f"SC-L ({each.name})": span_likeness(each, prompt_text, " ".join(texts)) for each in ears.encoders}
