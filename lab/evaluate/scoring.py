@@ -6,7 +6,6 @@ where it is quietest within 1 s of the mark, so that no word is, and each is hea
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -24,6 +23,7 @@ from lab.errors import LabError
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Sound, silent
 from lab.measure import coherence
+from lab.measure.listening import moment
 from lab.measure.recall import Recalled, going_on
 from lab.measure.text import auto_bleu, log_perplexity, similarity, span_likeness
 
@@ -111,8 +111,7 @@ def mos_spans(name: str, spoken: Waveform, before: int, reference: Waveform | No
     for number, (low, high) in enumerate(pairwise(edges)):
         known = before + len(reference) if reference is not None else 0
         high = min(high, known) if known >= low + length else high
-        chance = np.random.default_rng((zlib.crc32(name.encode()), number)).random()
-        start = low - before + round(chance * max(0, high - low - length))
+        start = low - before + round(moment(name, number) * max(0, high - low - length))
         spans.append(spoken[start : start + length])
     return spans
 

@@ -60,23 +60,22 @@ def nmos(systems: Systems) -> list[Trial]:
     ]
 
 
-def nmos_t(
-    systems: Systems, first: float = 10.0, every: float = 60.0, seconds: float = 5.0, seed: int = 0
-) -> list[Trial]:
-    """N-MOS-T: naturalness over time, one span of `seconds` from each minute, the same one in all systems.
+def nmos_t(systems: Systems, first: float = 10.0, every: float = 60.0, seconds: float = 5.0) -> list[Trial]:
+    """N-MOS-T: naturalness over time, one span of `seconds` from each minute, the same one in all systems, and where
+    items have the names that `lab evaluate` knows them by, the one that is judged there.
 
     first: where the prompt ends, s; the first minute begins there. every: seconds of what is called a minute. An item
     lasts as long as in the system where it is shortest. Raises LabError for one that is too short for a span.
     """
-    trials, rng = [], np.random.default_rng(seed)
+    trials = []
     for item in _items(systems):
         end = min(len(sounds[item]) for sounds in systems.values()) / SAMPLE_RATE
         edges = [first, *(edge for edge in np.arange(every, end, every) if edge > first), end]
         spans = [(low, high - seconds) for low, high in zip(edges, edges[1:], strict=False) if high - low >= seconds]
         if not spans:
             raise LabError(f"{item} lasts {end:.1f} s: no {seconds:g} s after the first {first:g}; give longer sounds")
-        for number, span in enumerate(spans, 1):
-            at, part = rng.uniform(*span), f"minute {number}"
+        for number, (low, high) in enumerate(spans):
+            at, part = low + listening.moment(item, number) * (high - low), f"minute {number + 1}"
             trials += [
                 Trial("N-MOS-T", NATURAL, item, part, ((system, _span(systems[system][item], at, seconds)),))
                 for system in systems
