@@ -339,9 +339,11 @@ def test_the_prompted_speaker_is_told_from_others(speak: str, right: float, monk
     )
     ssm = SimpleNamespace(tokenizer=SimpleNamespace(encode=lambda waveform: waveform), voice=voice)
     monkeypatch.setattr(narration, "held_out_story", held_out_story)
-    found = values(figures.of_speaker(ssm, None, 2))  # type: ignore[arg-type]
+    rows = figures.of_speaker(ssm, None, 2)  # type: ignore[arg-type]
+    found = values(rows)
     known = "known among 2 of training, about 10 s"
     assert found[f"prompted speaker of the output {known}"] == right
+    assert all(row.n == 2 and row.low is not None for row in rows)
     assert found[f"speaker of natural speech {known}"] == 1
     assert found[f"speaker of natural speech through the codec {known}"] == 1
     numbers = [number for number, _ in read]
@@ -428,7 +430,10 @@ def test_sentences_of_stories_that_parse() -> None:
     spoken.tokenizer.transcribe = lambda _: (
         "good night finn once upon a time there was a brave panda named finn " + 8 * "xyz "
     )
-    found = values(figures.of_stories(spoken, None, 1))
+    rows = figures.of_stories(spoken, None, 2)
+    found = values(rows)
+    assert {(row.temperature, row.n) for row in rows} == {(0.5, 2), (1.0, 2)} and len(rows) % 2 == 0
+    assert all((", at temperature 1" in row.name) == (row.temperature == 1) for row in rows)
     assert found["share of sentences that parse, 4-minute stories, from the tokens"] == pytest.approx(2 / 3)
 
 

@@ -82,7 +82,9 @@ def said(*tokens: int, text: str = "") -> Utterance:
 
 def test_measures_of_a_tokenizer() -> None:
     tokenizer = Spoken()
-    assert measures.transcription(tokenizer, [said(0, 1, text="ab"), said(2, 2, 3, text="cad")]) == pytest.approx(1 / 5)
+    assert measures.transcription(tokenizer, [said(0, 1, text="ab"), said(2, 2, 3, text="cad")]).value == pytest.approx(
+        1 / 5
+    )
     assert measures.codes_used(tokenizer, [said(0, 1, 1), said(1, 3)]) == 3 / 8
     between = measures.between_narrators(tokenizer, [(said(1, 1, 2, 3), said(1, 2, 2, 3)), (said(4), said(4))])
     assert between == {"unit_edit_distance": 0.5 * 1 / 4, "unit_edit_distance_collapsed": 0}

@@ -25,7 +25,7 @@ from lab.corpora import Utterance, librispeech, narration, narrators, phones, sp
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.language import Griffin
-from lab.measure import abx, coherence, recall, zero_resource
+from lab.measure import abx, coherence, recall, statistics, zero_resource
 from lab.measure import audio as audio_measures
 from lab.measure import speaker as speaker_measures
 from lab.measure import tokens as token_measures
@@ -35,6 +35,7 @@ from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE, SpeechSSM
 from lab.tokens import TOKEN_RATE
 
+_TEMPERATURES = tuple(dict.fromkeys((TEMPERATURE, 1.0)))  # that of `lab story`, and the paper's
 _FACTS = ("all", *storyworld.RECALLED)
 LANGUAGES = ("griffin", "griffin30", "transformer")  # griffin30 learnt from segments of 30 s
 
@@ -62,16 +63,21 @@ def of_tokens(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         tuple(narration.held_out_story(number, narrators.HELD_OUT[(number + shift) % 6]) for shift in (0, 1))
         for number in range(count)
     ]
-    figures = {"character error rate, held-out stories": token_measures.transcription(ssm.tokenizer, stories)}
-    if chapter := _chapter(speech):
-        figures["character error rate, unseen LibriSpeech chapter"] = token_measures.transcription(
-            ssm.tokenizer, chapter
+    read = {"held-out stories": stories, "unseen LibriSpeech chapter": _chapter(speech)}
+    rows = [
+        _estimated(
+            "tokenizer", f"character error rate, {what}", token_measures.transcription(ssm.tokenizer, utterances)
         )
+        for what, utterances in read.items()
+        if utterances
+    ]
     between = token_measures.between_narrators(ssm.tokenizer, pairs)  # type: ignore[arg-type]
-    figures["unit edit distance, two held-out narrators"] = between["unit_edit_distance"]
-    figures["unit edit distance, repeats collapsed"] = between["unit_edit_distance_collapsed"]
-    figures["share of codes used"] = token_measures.codes_used(ssm.tokenizer, stories)
-    return [Figure("tokenizer", name, value) for name, value in figures.items()]
+    figures = {
+        "unit edit distance, two held-out narrators": between["unit_edit_distance"],
+        "unit edit distance, repeats collapsed": between["unit_edit_distance_collapsed"],
+        "share of codes used": token_measures.codes_used(ssm.tokenizer, stories),
+    }
+    return rows + [Figure("tokenizer", name, value) for name, value in figures.items()]
 
 
 def of_abx(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -158,8 +164,13 @@ def of_codec(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     rows = []
     for group, utterances in groups.items():
         for depth in sorted({codec.levels, levels}, reverse=True):
-            scores = audio_measures.of_codec(codec, [u.samples() for u in utterances], depth)
-            rows += [Figure("codec", f"{name}, {group}, {depth} levels", value) for name, value in scores.items()]
+            scores = [audio_measures.of_codec(codec, [u.samples()], depth) for u in utterances]
+            rows += [
+                _estimated(
+                    "codec", f"{name}, {group}, {depth} levels", statistics.mean([each[name] for each in scores])
+                )
+                for name in scores[0]
+            ]
     used = audio_measures.codes_used(codec, [u.samples() for utterances in groups.values() for u in utterances])
     rows.append(Figure("codec", f"share of codes used, all {len(used)} levels", float(np.mean(used))))
     return rows + [Figure("codec", f"share of codes used, level {n}", share) for n, share in enumerate(used, 1)]
@@ -173,11 +184,10 @@ def of_voice(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
         truth.append(utterance.text)
         direct.append(ssm.tokenizer.transcribe(tokens))
         heard.append(ssm.tokenizer.transcribe(ssm.tokenizer.encode(spoken)))
-    again = token_measures.character_error_rate(truth, heard)
     name = "character error rate after tokens, voice and codec, prompt of another text"
     return [
-        Figure("soundstorm", name, again),
-        Figure("soundstorm", "the same before the voice", token_measures.character_error_rate(truth, direct)),
+        _estimated("soundstorm", name, token_measures.character_errors(truth, heard)),
+        _estimated("soundstorm", "the same before the voice", token_measures.character_errors(truth, direct)),
     ]
 
 
@@ -207,34 +217,41 @@ def of_speaker(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     }
     known = f"known among {len(named)} of training, about 10 s"
     return [
-        Figure("soundstorm", f"{group} {known}", speaker_measures.top1(gallery, waveforms, names))
+        _estimated("soundstorm", f"{group} {known}", statistics.share(right, [1.0] * count))
         for group, waveforms in groups.items()
+        for right in [speaker_measures.known(gallery, waveforms, names)]
     ]
 
 
 def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     """Four-minute stories from 10 s of held-out stories: words that exist in the world, by the tokens and by ear, and
-    sentences that its grammar can parse."""
+    sentences that its grammar can parse; at the temperature of `lab story` and at the paper's."""
     score = partial(token_measures.words_that_exist, vocabulary=storyworld.VOCABULARY)
-    meant: list[list[float]] = []
-    heard: list[list[float]] = []
-    parsed: list[float] = []
-    for number in range(count):
-        story = ssm.generate(prompt(number), 240.0, seed=number)
-        spelled = ssm.tokenizer.transcribe(story.tokens[story.prompt_tokens :])
-        parsed.append(storyworld.check(spelled).sentences_that_parse)
-        again = ssm.tokenizer.encode(story.waveform)
-        for tokens, found in ((story.tokens, meant), (again, heard)):
-            found.append(token_measures.minutes_scored(ssm.tokenizer, tokens[story.prompt_tokens :], score))
-    minutes = np.mean(meant, axis=0)
-    name = "share of words that exist, 4-minute stories"
-    values = {
-        f"{name}, from the tokens": np.mean(meant),
-        f"{name}, heard again": np.mean(heard),
-        "share of sentences that parse, 4-minute stories, from the tokens": np.mean(parsed),
-        **{f"{name}, minute {n}": share for n, share in enumerate(minutes, 1)},
-    }
-    return [Figure("griffin", of, float(value), temperature=TEMPERATURE, seed=0) for of, value in values.items()]
+    figures = []
+    for temperature in _TEMPERATURES:
+        meant: list[list[float]] = []
+        heard: list[list[float]] = []
+        parsed: list[float] = []
+        for number in range(count):
+            story = ssm.generate(prompt(number), 240.0, seed=number, temperature=temperature)
+            spelled = ssm.tokenizer.transcribe(story.tokens[story.prompt_tokens :])
+            parsed.append(storyworld.check(spelled).sentences_that_parse)
+            again = ssm.tokenizer.encode(story.waveform)
+            for tokens, found in ((story.tokens, meant), (again, heard)):
+                found.append(token_measures.minutes_scored(ssm.tokenizer, tokens[story.prompt_tokens :], score))
+        name = "share of words that exist, 4-minute stories"
+        values = {
+            f"{name}, from the tokens": np.mean(meant, axis=1),
+            f"{name}, heard again": np.mean(heard, axis=1),
+            "share of sentences that parse, 4-minute stories, from the tokens": np.array(parsed),
+            **{f"{name}, minute {n}": shares for n, shares in enumerate(np.transpose(meant), 1)},
+        }
+        drawn = "" if temperature == TEMPERATURE else f", at temperature {temperature:g}"
+        figures += [
+            _estimated("griffin", of + drawn, statistics.mean(shares), temperature=temperature, seed=0)
+            for of, shares in values.items()
+        ]
+    return figures
 
 
 def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
@@ -242,7 +259,7 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
     that of `lab story`: is the hero still right, how often is there one, and what comes up again after a while?"""
     models, reader = _languages(), judges.load("minilm")
     figures = []
-    for temperature in dict.fromkeys((TEMPERATURE, 1.0)):
+    for temperature in _TEMPERATURES:
         report = coherence.measure(ssm.tokenizer, models, range(count), reader, minutes, temperature)  # type: ignore[arg-type]
         kept = report if temperature == TEMPERATURE else None
         for model, scores in report.scores.items():
@@ -308,12 +325,13 @@ def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16)
         story = ssm.generate(prompt(number), 60.0 * minutes, seed=number)
         drifts.append(abs(audio_measures.drift(story.waveform[: 60 * minutes * audio.SAMPLE_RATE])))
         at, others = audio_measures.spectral_jumps(story.waveform, story.seams)
-        at_seams.append(at)
-        elsewhere.append(others)
-    jump = np.concatenate(at_seams).mean() / np.concatenate(elsewhere).mean()
+        at_seams.append(float(at.mean()))
+        elsewhere.append(float(others.mean()))
+    jump = statistics.estimate(lambda table: table[0].mean(-1) / table[1].mean(-1), at_seams, elsewhere)
+    told = f"spectral jump at seams against elsewhere, {minutes}-minute stories"
     return [
-        Figure("soundstorm", f"loudness drift, minute 1 to {minutes}, dB", float(np.mean(drifts))),
-        Figure("soundstorm", f"spectral jump at seams against elsewhere, {minutes}-minute stories", float(jump)),
+        _estimated("soundstorm", f"loudness drift, minute 1 to {minutes}, dB", statistics.mean(drifts)),
+        _estimated("soundstorm", told, jump),
     ]
 
 
@@ -379,7 +397,7 @@ MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
     "codec": (of_codec, 24, ("codec", "soundstorm")),  # which says how many levels are spoken
     "voice": (of_voice, 12, _SPEAKS),
     "speaker": (of_speaker, 48, _SPEAKS),
-    "stories": (of_stories, 6, _SPEAKS),
+    "stories": (of_stories, 16, _SPEAKS),
     "coherence": (of_coherence, 16, _READS),
     "recall": (of_recall, 16, _READS),
     "seams": (of_seams, 2, ("griffin", *_SPEAKS)),

@@ -18,6 +18,8 @@ from torch import Tensor
 from lab.corpora import Utterance
 from lab.corpora.phones import UNKNOWN, Phone, labels
 from lab.errors import LabError
+from lab.measure import statistics
+from lab.measure.statistics import Estimate
 from lab.protocols import Tokenizer
 from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.tokens.mel import LogMel
@@ -36,10 +38,18 @@ def character_error_rate(truth: Sequence[str], transcripts: Sequence[str]) -> fl
     return float(jiwer.cer(list(truth), list(transcripts)))
 
 
-def transcription(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> float:
+def character_errors(truth: Sequence[str], transcripts: Sequence[str]) -> Estimate:
+    """`character_error_rate` with its interval over texts. Raises LabError as it does."""
+    rate = character_error_rate(truth, transcripts)
+    edits = [Levenshtein.distance(*map(str.strip, pair)) for pair in zip(truth, transcripts, strict=True)]
+    found = statistics.estimate(lambda table: table[0].sum(-1) / table[1].sum(-1), edits, list(map(len, truth)))
+    return found._replace(value=rate)
+
+
+def transcription(tokenizer: Tokenizer, utterances: Sequence[Utterance]) -> Estimate:
     """Character error rate of waveform -> tokens -> text."""
     transcripts = [tokenizer.transcribe(tokenizer.encode(utterance.samples())) for utterance in utterances]
-    return character_error_rate([utterance.text for utterance in utterances], transcripts)
+    return character_errors([utterance.text for utterance in utterances], transcripts)
 
 
 def unit_edit_distance(first: Tensor, second: Tensor) -> float:

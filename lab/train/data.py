@@ -57,7 +57,7 @@ def heard(plan: Plan) -> list[Utterance]:
 def evaluation() -> Callable[[Tokenizer], dict[str, float]]:
     """The character error rate on stories of no other use."""
     test = [narration.development_story(number) for number in range(6)]
-    return lambda tokenizer: {"cer": transcription(tokenizer, test)}
+    return lambda tokenizer: {"cer": transcription(tokenizer, test).value}
 
 
 def shard(plan: Plan, name: str, codes: bool = False) -> Shard:
