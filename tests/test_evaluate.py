@@ -319,6 +319,7 @@ def test_values_of_a_sample_by_hand(listens: Ears, ear: Ear) -> None:
     assert values["words"] == 14 and values["ASR-PPL (ear)"] == 2.5
     assert values["SpkrSim (ear)"] == pytest.approx(0.6)  # of [1, 0] and [0.6, 0.8]
     assert values["similarity (ear)"] == pytest.approx(0.6)  # of its whole text and the truth's
+    assert [minute.get("similarity (ear)") for minute in found["minutes"]] == [pytest.approx(0.6), None]
     assert found["minutes"][0]["auto-BLEU"] == pytest.approx(
         (6 / 7 * 4 / 6) ** 0.5
     )  # all but `and`; `the fox`, `fox ran`

@@ -64,8 +64,10 @@ def score(
             values |= more
         recalled = going_on(_timed([prompt_text, *texts], [sound.prompt, *pieces]))
     if heard and truth:
-        reference = " ".join(truth["texts"][ears.recognizers[0].name])
-        whole |= {f"similarity ({each.name})": similarity(each, " ".join(texts), reference) for each in ears.encoders}
+        told = truth["texts"][ears.recognizers[0].name]
+        whole |= _similar(ears, " ".join(texts), " ".join(told))
+        for values, text, of in zip(by_minute, texts, told, strict=False):  # no longer than the reference
+            values |= _similar(ears, text, of)
     record: dict[str, Any] = {"name": example.name, "seed": example.seed, "seconds": len(spoken) / SAMPLE_RATE}
     record |= {"prompt_text": prompt_text, "texts": heard}
     if heard and example.text and respoken:
@@ -132,6 +134,10 @@ def _speakers(ears: Ears, prompt: Waveform, spoken: Waveform) -> Values:
         return 0.0 if silent(spoken) else float(embed(prompt) @ embed(spoken))
 
     return {f"SpkrSim ({each.name})": alike(each.embed_speaker) for each in ears.speakers}
+
+
+def _similar(ears: Ears, text: str, reference: str) -> Values:
+    return {f"similarity ({each.name})": similarity(each, text, reference) for each in ears.encoders}
 
 
 def _of_text(ears: Ears, text: str) -> Values:
