@@ -274,16 +274,17 @@ def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int =
 
 
 def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
-    """Questions in held-out stories of about ten minutes, put to each language model of the bundle in use; to a Griffin
-    also with its state ablated before the question. By fact and gap; cards keep the gaps of all facts together, and of
-    each fact what was last said beyond every window. Nothing is sampled: answers are compared by their likelihood."""
+    """Questions in the first held-out stories of about ten minutes that ask any, put to each language model of the
+    bundle in use; to a Griffin also with its state ablated before the question.
+
+    By fact and gap; cards keep the gaps of all facts together, and of each fact what was last said beyond every window.
+    Nothing is sampled: answers are compared by their likelihood.
+    """
+    stories = ((number, storyworld.story(narration.held_out_seed(number), 240)) for number in splits.STORIES)
+    asking = islice((each for each in stories if any(r.asked for r in each[1].recalls)), count)  # three in four
     told = [
-        recall.questions(
-            ssm.tokenizer,
-            storyworld.story(narration.held_out_seed(number), 240),
-            narrators.HELD_OUT[number % len(narrators.HELD_OUT)],
-        )
-        for number in range(count)
+        recall.questions(ssm.tokenizer, story, narrators.HELD_OUT[number % len(narrators.HELD_OUT)])
+        for number, story in asking
     ]
     figures = []
     for name, model in _languages().items():
