@@ -351,6 +351,7 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path, monkeypatch: pytest
     unfinished = Results.load(Path("r.json"))
     unfinished.rows[1].summary = {}  # as a kill leaves it
     unfinished.save()
+    assert (truth.likelihood, truth.trained) == ({}, None) and mine.trained  # nobody's model
     assert set(mine.likelihood) == {"sWUGGY", "sBLIMP"} and mine.likelihood["sBLIMP"]["n"] == 4
     shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5", "--agreement").stdout
     assert "four rows with both measures are needed" in shown

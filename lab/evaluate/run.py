@@ -34,7 +34,8 @@ def run(
     what is heard. Samples that are there already stay. Raises LabError where the file holds others under the same name,
     and where it cannot be written; a sample that cannot be scored is named in `skipped`.
     """
-    truth = results.row(replace(asked, system=TRUTH, temperature=None, weights={}, samples=[], skipped=[]))
+    none = replace(asked, temperature=None, weights={}, likelihood={}, trained=None)  # of no model
+    truth = results.row(replace(none, system=TRUTH, samples=[], skipped=[]))
     row = results.row(asked)
     truth.skipped = row.skipped = list(samples.skipped)
     for line in samples.skipped:
