@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from lab.measure.causes import CONVOLUTION, FORGETFUL, PARTS, PATIENT, WINDOW, M
 from lab.tokens import TOKEN_RATE
 from lab.view import causes as view
 from lab.view import state as state_view
+from lab.view.explore import PAGE, PLOTLY
 from tests.test_recall import Speller
 
 SPELLER: Any = Speller()
@@ -164,3 +166,59 @@ def test_lanes_are_the_map_and_the_seconds(trace):
     )
     assert heat["rows"] == 8 and len(heat["values"]) == 8 * 55 and heat["rate"] == 12.5
     assert seconds.lane()["rows"] == 5 and len(seconds.lane()["values"]) == 5 * 22 and seconds.rate == 5
+
+
+def test_a_story_goes_on_with_the_state_of_one_cell(model, told, monkeypatch):
+    begun: list[GriffinState] = []
+
+    def generate(_model: Griffin, newest: torch.Tensor, *, state: GriffinState, generator: torch.Generator, **_: int):
+        begun.append(state)
+        yield from [int(newest), generator.initial_seed()]
+
+    monkeypatch.setattr(causes, "generate", generate)
+    mention = told[0]
+    mine, theirs = (state_after(model, heard[:-1]) for heard in mention.heard)
+    for cell, layers in ((("layer 2", PATIENT), [1]), (("all layers", WINDOW), None), (None, [])):
+        new = causes.told_on(model, mention, cell, SLOW, 2, seed=3)
+        assert new.tolist() == [int(mention.heard[0][-1]), 3]
+        wanted = causes.exchange(mine, theirs, cell[1] if cell else WINDOW, SLOW, layers)
+        torch.testing.assert_close(model(mention.said[0][None], begun[-1])[0], model(mention.said[0][None], wanted)[0])
+    assert not torch.equal(begun[0].layers[1].hidden, begun[2].layers[1].hidden)
+    with pytest.raises(LabError, match="no layer 'layer 9'; there are layer 1, "):
+        causes.told_on(model, mention, ("layer 9", PATIENT), SLOW, 9)
+
+
+def test_a_cell_of_the_map_is_heard(model, told, monkeypatch):
+    class Voice:
+        def speak(self, tokens: torch.Tensor, prompt: str, seed: int) -> np.ndarray:
+            assert prompt == "prompt"
+            return np.full(640 * len(tokens), 0.1, np.float32)
+
+    class Reader:
+        def words(self, tokens: torch.Tensor) -> list[tuple[float, float, str]]:
+            return [(0.0, 0.2, told[0].heroes[0]), (3.4, 3.6, told[0].heroes[1])]
+
+    reader, voice = cast(Any, Reader()), cast(Any, Voice())
+    hear = view.hearing(reader, model, voice, cast(Any, "prompt"), told[0], SLOW, seconds=1)
+    found = causes.cause_map(model, told[:1], SLOW)
+    heard = view.Heard(found, hear, stored=[("all layers", WINDOW)])
+    cells = [each for each in heard.children[1].children if isinstance(each, ipywidgets.Button)]
+    assert len(cells) == len(found.gained)
+    cells[-1].click()
+    player = heard.children[-1]
+    changed = f"the {WINDOW}, all layers, of the one about {told[0].heroes[1]}"
+    assert player.caption == f"3 s of a story about {told[0].heroes[0]}, then 1 s with {changed}"
+    assert player._plays and player._seams == [3.0]
+    assert [lane["times"] for lane in player._lanes if lane["kind"] == "marks"] == [[0.0], [3.4]]
+    heard.children[2].click()
+    assert "nothing exchanged" in heard.children[-1].caption and player.comm is None  # the one before is gone
+
+    assert PAGE not in heard._repr_mimebundle_()
+    monkeypatch.setenv("LAB_STORE", "1")
+    page = heard._repr_mimebundle_()
+    assert page[PLOTLY]["data"][0]["x"] == list(PARTS)
+    assert [name for name, _ in page[PAGE]["settings"]] == ["nothing exchanged", f"{WINDOW}, all layers"]
+    assert [sound.count("<audio") for sound in page[PAGE]["sounds"]] == [1, 1]
+    heard.hear = cast(Any, lambda cell: 1 / 0)
+    cells[0].click()
+    assert "ZeroDivisionError" in heard.children[-1].value

@@ -15,7 +15,7 @@ from lab.audio import SAMPLE_RATE
 from lab.corpora import narrators, storyworld
 from lab.corpora.narrators import Narrator
 from lab.errors import LabError
-from lab.language import Griffin, GriffinState
+from lab.language import Griffin, GriffinState, generate
 from lab.language.layers import AttentionState, RecurrentState
 from lab.measure import recall, statistics
 from lab.measure.state import SentenceEnds, Trace
@@ -56,11 +56,14 @@ class Mention(NamedTuple):
     ago: float  # seconds since the hero was named
 
 
+Cell = tuple[str, str]  # of a `Map`: a layer by its name, and one of PARTS
+
+
 class Map(NamedTuple):
     """How much likelier the other hero's name gets where a part of the state is the other story's, over stories."""
 
     layers: tuple[str, ...]  # and "all layers" at the end
-    gained: dict[tuple[str, str], Estimate]  # (layer, part) -> probability, where the layer has such a part
+    gained: dict[Cell, Estimate]  # probability, where the layer has such a part
     before: Estimate  # probability of the other hero's name with nothing exchanged
     everything: Estimate  # gained with the whole state exchanged
 
@@ -183,9 +186,32 @@ def cause_map(model: Griffin, told: Sequence[Mention], slow: Sequence[Tensor]) -
         before, *after = other_name(model, mention, [mine, whole, *changed])
         gained.append([before, *(np.array(after) - before)])
     start, everything, *of_cells = map(statistics.mean, np.transpose(gained))
-    names = (*(f"layer {number + 1}" for number in range(len(kinds))), "all layers")
+    names = _layers(model)
     placed = ((names[-1 if layer is None else layer], part) for layer, part in cells)
     return Map(names, dict(zip(placed, of_cells, strict=True)), start, everything)
+
+
+@torch.no_grad()
+def told_on(
+    model: Griffin, mention: Mention, cell: Cell | None, slow: Sequence[Tensor], count: int, seed: int = 0
+) -> Tensor:
+    """How the story before a mention goes on where the state of one cell is the other story's: tokens (count,).
+
+    cell: None for the story as it is. slow: as of `exchange`. Raises LabError for a cell that no state has.
+    """
+    state, theirs = _before(model, mention)
+    if cell is not None:
+        layer, part = cell
+        if layer not in (names := _layers(model)):
+            raise LabError(f"there is no layer {layer!r}; there are {', '.join(names)}")
+        layers = None if layer == names[-1] else [names.index(layer)]
+        state = exchange(state, theirs, part, slow, layers)
+    dice = torch.Generator().manual_seed(seed)
+    return torch.tensor(list(generate(model, mention.heard[0][-1:], state=state, generator=dice, max_tokens=count)))
+
+
+def _layers(model: Griffin) -> tuple[str, ...]:
+    return (*(f"layer {number + 1}" for number in range(len(model.config.blocks))), "all layers")
 
 
 def edits(

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
+import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
+import torch
+from torch import Tensor
 
-from lab.measure.causes import PARTS, WINDOW, Map
+from lab.language import Griffin
+from lab.measure import causes
+from lab.measure.causes import PARTS, WINDOW, Cell, Map, Mention
 from lab.measure.state import Trace
-from lab.tokens import TOKEN_RATE
+from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.view import style
+from lab.view.explore import PAGE, PLOTLY, button, kept, told
+from lab.view.player import Player
 from lab.view.style import axes, styled
+from lab.view.tracks import Marks, Words
+from lab.voice import Synthesizer, VoicePrompt
+
+LEAD = 3 * TOKEN_RATE  # tokens of the story that are heard before what was exchanged
 
 
 def seconds(traces: Sequence[Trace], shares: Sequence[np.ndarray], word: tuple[float, float, str]) -> go.Figure:
@@ -57,3 +73,94 @@ def cause_map(found: Map) -> go.Figure:
     of_h = max(100 * found.gained["all layers", part].value for part in PARTS[:2])
     message = f"The other hero's name gains {100 * kept:.0f} points from {WINDOW}, {of_h:.0f} at most from a half of h"
     return styled(figure, message, 400).update_layout(margin_t=110)
+
+
+class Heard(ipywidgets.VBox):
+    """`cause_map` as a table of buttons: each plays how a story goes on with that cell exchanged.
+
+    hear: makes a `Player` of a cell, or of None for the story as it is. stored: cells whose sound a stored notebook and
+    a page without a kernel keep, where LAB_STORE is set, besides that of None.
+    """
+
+    def __init__(self, found: Map, hear: Callable[[Cell | None], Player], stored: Sequence[Cell] = ()) -> None:
+        self.figure, self.hear, self.stored = cause_map(found), hear, (None, *stored)
+        self._player: Player | None = None
+        self._pressed: ipywidgets.Button | None = None
+        self._said = ipywidgets.HTML()
+        table: list[ipywidgets.Widget] = [ipywidgets.Label(text) for text in ("", *PARTS)]
+        for layer in found.layers:
+            table.append(ipywidgets.Label(layer))
+            for part in PARTS:
+                gain = found.gained.get((layer, part))
+                table.append(ipywidgets.Label() if gain is None else self._cell((layer, part), 100 * gain.value))
+        columns = f"max-content repeat({len(PARTS)}, minmax(70px, 150px))"
+        grid = ipywidgets.GridBox(table, layout={"grid_template_columns": columns, "grid_gap": "3px 6px"})
+        title = ipywidgets.HTML(f"<b>{html.escape(self.figure.layout.title.text)}</b>")
+        self._shown = title, grid, button("Hear it with nothing exchanged", partial(self._heard, None)), self._said
+        super().__init__(self._shown)
+
+    def _cell(self, cell: Cell, points: float) -> ipywidgets.Button:
+        share = min(max(points / 60, 0), 1)  # of the scale of `cause_map`
+        rgb = ",".join(str(int(style.SEAM[at : at + 2], 16)) for at in (1, 3, 5))
+        made = button(f"{points:+.0f}", partial(self._heard, cell), _named(cell))
+        made.style = {"button_color": f"rgba({rgb},{0.06 + 0.94 * share:.2f})"}
+        made.style.text_color = "white" if points > 20 else "var(--jp-content-font-color1)"
+        return made
+
+    def _heard(self, cell: Cell | None, pressed: ipywidgets.Button) -> None:
+        if self._player is not None:
+            self._player.close()
+        if self._pressed is not None:
+            self._pressed.layout.border = None
+        self._player, self._pressed, pressed.disabled = None, pressed, True
+        pressed.layout.border = f"2px solid {style.INK}"
+        try:
+            self._player, self._said.value = self.hear(cell), ""
+        except Exception as error:  # what a callback raises is not seen in a notebook
+            self._said.value = f'<span role="status">{html.escape(told(error))}</span>'
+        self.children = (*self._shown, *filter(None, [self._player]))
+        pressed.disabled = False
+
+    def __repr__(self) -> str:
+        return f"Heard({len(self._shown[1].children)} cells)"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """The widget, and for a page without a kernel the map and the sounds of some of its cells."""
+        made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: json.loads(self.figure.to_json())}
+        if not os.environ.get("LAB_STORE"):
+            return made
+        sounds = [self.hear(cell)._repr_mimebundle_()[0]["text/html"] for cell in self.stored]
+        return {**made, PAGE: kept([], [(_named(cell), {}) for cell in self.stored], sounds)}
+
+
+def _named(cell: Cell | None) -> str:
+    return "nothing exchanged" if cell is None else f"{cell[1]}, {cell[0]}"
+
+
+def hearing(
+    tokenizer: Tokenizer,
+    model: Griffin,
+    voice: Synthesizer,
+    prompt: VoicePrompt,
+    mention: Mention,
+    slow: Sequence[Tensor],
+    seconds: float = 6,
+    seed: int = 0,
+) -> Callable[[Cell | None], Player]:
+    """For `Heard(hear=...)`: the story before a mention, and how it goes on; slow: as of `measure.causes.exchange`."""
+    before = mention.heard[0][-LEAD:]
+
+    def hear(cell: Cell | None) -> Player:
+        new = causes.told_on(model, mention, cell, slow, round(seconds * TOKEN_RATE), seed)
+        tokens = torch.cat([before, new])
+        words = tokenizer.words(tokens)
+        named = [
+            Marks(name, [start for start, _, word in words if word == name], colour)
+            for name, colour in zip(mention.heroes, (style.PROMPT, style.SEAM), strict=True)
+        ]
+        caption = f"{LEAD / TOKEN_RATE:g} s of a story about {mention.heroes[0]}, then {seconds:g} s with "
+        changed = "nothing exchanged" if cell is None else f"the {_named(cell)}, of the one about {mention.heroes[1]}"
+        sound = voice.speak(tokens, prompt, seed=0)
+        return Player(sound, [Words("heard", words), *named], caption + changed, [LEAD / TOKEN_RATE], play=True)
+
+    return hear

@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import plotly.graph_objects as go
 from lab.errors import LabError
 
 PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs beside the figure
+PLOTLY = "application/vnd.plotly.v1+json"
 STEPS = 9  # places of a slider in a page without a kernel, at which it is drawn ahead
 
 
@@ -86,8 +87,8 @@ class Explorer(ipywidgets.VBox):
             if hasattr(control, "readout"):  # 160 pixels of slider and 80 of number, beside the description
                 control.layout.min_width = f"calc({len(control.description)}ch + 240px)"
             control.observe(self._moved, "value")
-        buttons = [_button(name, partial(self._set, values)) for name, values in self.settings.items()]
-        hears = [_button(f"Hear it{price and f' ({price})'}", self._heard)] if hear else []
+        buttons = [button(name, partial(self._set, values)) for name, values in self.settings.items()]
+        hears = [button(f"Hear it{price and f' ({price})'}", self._heard)] if hear else []
         rows = [row for row in ([*controls.values(), self._said], buttons, hears) if row]
         bars = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows]
         self._shown = *bars, self.figure
@@ -114,7 +115,7 @@ class Explorer(ipywidgets.VBox):
             self._sound = self.hear and self.hear(**self.values)
             self._say("")
         except Exception as error:
-            self._say(_told(error))
+            self._say(told(error))
         self.children = (*self._shown, *filter(None, [self._sound]))
         button.disabled = False
 
@@ -129,7 +130,7 @@ class Explorer(ipywidgets.VBox):
             self._show(self._draw(**self.values))
             self._say("")
         except Exception as error:  # what a callback raises is not seen in a notebook
-            self._say(_told(error))
+            self._say(told(error))
 
     def _say(self, text: str) -> None:
         self._said.value = f'<span role="status">{html.escape(text)}</span>'
@@ -169,40 +170,56 @@ class Explorer(ipywidgets.VBox):
         """The widget, and for a page without a kernel the figure as it is now; where notebooks are stored (LAB_STORE
         is set), what the controls would make of it as well."""
         figure = json.loads(self.drawn.to_json())
-        made = {**super()._repr_mimebundle_(**kwargs), "application/vnd.plotly.v1+json": figure}
+        made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: figure}
         return {**made, PAGE: self.moves()} if os.environ.get("LAB_STORE") else made
 
     def moves(self) -> dict[str, Any]:
         """What a page without a kernel can show: each control at up to STEPS places, and each setting, the others as
         they stand now. A drawing is what differs from the figure; all are packed as deflated JSON in base64."""
-        now, base, drawings = self.values, json.loads(self.drawn.to_json()), []
+        now, base = self.values, json.loads(self.drawn.to_json())
 
-        def drawn(values: Mapping[str, Any]) -> int:
-            drawings.append(differences(base, json.loads(self._draw(**{**now, **values}).to_json())))
-            return len(drawings) - 1
+        def drawn(values: Mapping[str, Any]) -> dict[str, Any]:
+            return differences(base, json.loads(self._draw(**{**now, **values}).to_json()))
 
         controls = []
         for name, control in self.controls.items():
-            places = [(value, text, drawn({name: value})) for value, text in _places(control)]
-            at = [value for value, *_ in places].index(control.value)
-            texts, numbers = [text for _, text, _ in places], [number for *_, number in places]
-            controls.append({"name": control.description or name, "texts": texts, "drawings": numbers, "at": at})
-        settings = [(name, drawn(values)) for name, values in self.settings.items()]  # a notebook sorts what is a dict
-        packed = zlib.compress(json.dumps(drawings, separators=(",", ":")).encode(), 9)
-        drawn_ahead = {"controls": controls, "settings": settings, "drawings": base64.b64encode(packed).decode()}
+            values, texts = map(list, zip(*_places(control), strict=True))
+            drawings = [drawn({name: value}) for value in values]
+            at = values.index(control.value)
+            controls.append({"name": control.description or name, "texts": texts, "drawings": drawings, "at": at})
+        settings = [(name, drawn(values)) for name, values in self.settings.items()]
         if self.hear is None:
-            return drawn_ahead
+            return kept(controls, settings)
         heard = (self.hear(**{**now, **values}) for values in self.settings.values())
-        return {**drawn_ahead, "sounds": [widget._repr_mimebundle_()[0]["text/html"] for widget in heard]}
+        return kept(controls, settings, [widget._repr_mimebundle_()[0]["text/html"] for widget in heard])
 
 
-def _button(name: str, pressed: Callable[[Any], None]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=name, layout={"width": "auto"})
-    button.on_click(pressed)
-    return button
+def kept(
+    controls: Sequence[dict[str, Any]], settings: Sequence[tuple[str, dict[str, Any]]], sounds: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What PAGE holds: controls and named settings with the `differences` that each makes, all packed into one; and
+    the HTML that each setting is heard by."""
+    drawings: list[dict[str, Any]] = []
+
+    def number(drawing: dict[str, Any]) -> int:
+        drawings.append(drawing)
+        return len(drawings) - 1
+
+    numbered = [{**control, "drawings": [number(each) for each in control["drawings"]]} for control in controls]
+    named = [(name, number(drawing)) for name, drawing in settings]  # a notebook sorts what is a dict
+    packed = zlib.compress(json.dumps(drawings, separators=(",", ":")).encode(), 9)
+    page = {"controls": numbered, "settings": named, "drawings": base64.b64encode(packed).decode()}
+    return {**page, "sounds": list(sounds)} if sounds else page
 
 
-def _told(error: Exception) -> str:
+def button(name: str, pressed: Callable[[Any], None], tooltip: str | None = None) -> ipywidgets.Button:
+    made = ipywidgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
+    made.on_click(pressed)
+    return made
+
+
+def told(error: Exception) -> str:
+    """An error as a reader sees it below a widget."""
     return str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
 
 

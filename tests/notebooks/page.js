@@ -32,14 +32,20 @@ async function controls(place) {
     selects.push(input);
     bar.append(h("label", {}, `${name} `, input, read));
   }
+  const named = {};
   stored.settings.forEach(([name, number], i) => {
-    bar.append(button(name, "what the text speaks of", () => {
+    named[name] = button(name, "what the text speaks of", () => {
       rest(null);
       draw(number);
       heard.innerHTML = stored.sounds?.[i] ?? "";
-    }));
+    });
+    bar.append(named[name]);
   });
-  bar.append(h("small", {}, "Drawn ahead, one control at a time; with a kernel all move together."));
+  plot.on("plotly_click", ({ points: [{ x, y }] }) => named[`${x}, ${y}`]?.click()); // a cell of a map that is heard
+  const note = selects.length
+    ? "Drawn ahead, one control at a time; with a kernel all move together."
+    : "Some are kept here; with a kernel each can be heard.";
+  bar.append(h("small", {}, note));
   plot.before(bar);
   plot.after(heard);
 }
