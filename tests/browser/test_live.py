@@ -1,0 +1,114 @@
+"""A story that plays in a real page while it is made, and a player in a notebook of which nothing was run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nbformat
+import numpy as np
+import pytest
+
+from lab.view import Player
+from tests.browser.lab import Notebook, Server
+from tests.browser.shown import SETUP, Shown
+
+CELLS = (
+    SETUP,
+    """
+story = Player.live(chunks(0.7, 0.1, 600), "a story", file="story.wav", cache_bytes=6144)
+story
+""",
+    """
+long = Player.live(chunks(0, 60, 12, hertz=500), "twelve minutes")
+long.wait()
+long
+""",
+)
+LIVE, LONG = range(1, len(CELLS))
+
+
+@pytest.fixture(scope="module")
+def notebook(server: Server, opened: Callable[..., Notebook]) -> Notebook:
+    server.write("live.ipynb", CELLS)
+    notebook = opened("live.ipynb")
+    notebook.run(0)
+    return notebook
+
+
+def test_a_story_plays_while_it_is_made(notebook: Notebook):
+    story, page = Shown(notebook, LIVE), notebook.page
+    if story.root.get_attribute("data-playing") != "true":
+        story.button("Play").click()
+    story.until("data.position > 5", 20)
+    story.hears(300)
+    assert story["underruns"] == 0
+    assert story["jump"] < 1.1 * 0.3 * 2 * np.pi * 300 / 16_000  # the pieces meet sample to sample
+    gauges = story.root.locator(".gauges").inner_text()
+    assert "× real time" in gauges and "0.59 MB" in gauges and "keys and values" in gauges
+    notebook.picture("live", story.root)
+
+    silent = """root => new Promise(done => {
+        const pressed = performance.now();
+        const look = () => root.dataset.level < 0.001 ? done(performance.now() - pressed) : requestAnimationFrame(look);
+        [...root.querySelectorAll("button")].find(button => button.textContent === "Stop").click();
+        look();
+    })"""
+    assert page.evaluate(silent, story.handle) < 500
+    assert story.root.get_by_role("status").inner_text() == "stopped"
+    assert not notebook.evaluate("(story._worker.join(5), story._worker.is_alive())[1]")
+    assert notebook.evaluate("__import__('lab.audio').audio.load('story.wav').size / 16000 == story.made")
+    story.button("Rewind").click()
+    story.until("data.position === '0.0000'")
+    story.button("Play").click()
+    story.hears(300)
+    assert story["position"] < 15
+    story.pause()
+
+
+def test_the_page_holds_ten_minutes_and_asks_for_the_rest(notebook: Notebook):
+    long = Shown(notebook, LONG)
+    long.pause()
+    long.until("data.held === '600'")
+    long.click(0.01)  # 7 s of 720, long gone
+    long.hears(500)
+    assert 7 <= long["position"] < 60 and long["held"] == 600
+    assert long.root.get_by_text("of 12:00.0").is_visible()
+    long.pause()
+
+
+def test_a_story_whose_kernel_was_restarted_says_so(notebook: Notebook):
+    story = Shown(notebook, LIVE)
+    story.until("data.held > 3")
+    notebook.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    status = story.root.locator(".gauges").get_by_role("status")
+    status.get_by_text("the kernel was restarted").wait_for(timeout=15_000)
+    story.until("data.playing === 'false'")
+    assert story.button("Stop").is_disabled()
+    story.button("Rewind").click()
+    story.button("Play").click()  # what was made is in the page
+    story.hears(300)
+    story.pause()
+
+
+def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
+    assert notebook.errors() == [] and notebook.console == [] and notebook.external == []
+
+
+def test_a_notebook_opened_cold_shows_and_plays(server: Server, opened: Callable[..., Notebook]):
+    waveform = (0.3 * np.sin(np.arange(20 * 16_000) / 8)).astype(np.float32)
+    data, _ = Player(waveform, caption="a tone")._repr_mimebundle_()
+    cell = nbformat.v4.new_code_cell("player", execution_count=1)
+    stored = {"text/plain": data["text/plain"], "text/html": data["text/html"]}
+    cell.outputs = [nbformat.v4.new_output("execute_result", stored, execution_count=1)]
+    path = server.write("cold.ipynb", [])
+    cold = nbformat.read(path, as_version=4)
+    cold.cells = [cell]
+    nbformat.write(cold, path)  # not signed, so not trusted
+    notebook = opened("cold.ipynb", kernel=False)
+    notebook.page.wait_for_function("() => document.querySelector('.jp-OutputArea audio')?.readyState >= 1")
+    poster, clip = notebook.page.locator(".jp-OutputArea img"), notebook.page.locator(".jp-OutputArea audio")
+    assert poster.evaluate("image => image.complete && image.naturalWidth") == 640
+    assert "waveform and spectrogram" in (poster.get_attribute("alt") or "")
+    assert 19.5 < clip.evaluate("audio => audio.duration") < 20.5
+    assert notebook.external == []
+    notebook.picture("cold")
