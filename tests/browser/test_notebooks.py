@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,15 @@ OVERLAPS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(pl
     const titles = boxes(".infolayer [class$=title]").filter(([, box]) => box.width);
     return boxes(".legend").flatMap(([, box]) => titles.filter(([, title]) => meet(box, title)).map(([text]) => text));
 })"""
+# A title of a figure that goes beyond it; that of an axis may be longer than the axis.
+CUT = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
+    const box = plot.getBoundingClientRect();
+    return [...plot.querySelectorAll(".gtitle")].filter(title => title.getBoundingClientRect().right > box.right + 1)
+        .map(title => title.textContent);
+})"""
+INKS = """() => [...document.querySelectorAll(".js-plotly-plot :is(.infolayer, .xaxislayer-above) text")]
+    .filter(text => text.textContent && !text.closest(".annotation"))
+    .map(text => [text.textContent, getComputedStyle(text).fill])"""
 PLAYABLE = """() => {
     const clips = [...document.querySelectorAll(".jp-OutputArea-output audio")];
     return clips.length && clips.every(clip => clip.readyState >= 1);
@@ -123,6 +133,15 @@ def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
     remember(name, took)
 
 
+def contrast(colour: str, paper: float) -> float:
+    """Of a colour rgb(...) with a grey page (WCAG 2.1): `paper` in sRGB, 0 to 1."""
+    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    light = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in (*channels, paper)]
+    ink = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2]
+    darker, lighter = sorted((ink, light[3]))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 def press(handle: Locator, key: str) -> None:
     """A key on the handle of a slider."""
     handle.focus()
@@ -156,6 +175,11 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
         page.set_viewport_size({"width": width, "height": 1400})
         page.wait_for_timeout(500)  # plotly follows the window after a while
         assert page.evaluate(OVERLAPS) == [], f"a legend lies on a title at {width} pixels"
+        assert page.evaluate(CUT) == [], f"a title is cut off at {width} pixels"
+    for scheme, paper in (("dark", 0.07), ("light", 1.0)):
+        page.emulate_media(color_scheme=scheme)
+        faint = [text for text, ink in page.evaluate(INKS) if contrast(ink, paper) < 3]
+        assert faint == [], f"text of figures that cannot be read on a {scheme} page"
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}-page.png")
     for slider in page.locator(".lab-controls input").all()[:1]:
@@ -168,6 +192,11 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
         sounds = "player => player.dataset.playing === 'true' && player.dataset.level > 0.001"
         page.wait_for_function(sounds, arg=player.element_handle())
     page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_function(DRAWN, arg=str(stored(name)).count(PLOTLY))
+    page.screenshot(path=PICTURES / f"{name}-phone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone has to scroll sideways"
+    assert page.evaluate(OVERLAPS) == [], "on a phone a legend lies on a title"
+    assert page.evaluate(CUT) == [], "on a phone a title is cut off"
     assert console == [] and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     context.close()

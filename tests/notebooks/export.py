@@ -29,7 +29,7 @@ PLAYER, EXPLORER = "application/vnd.speechssm-lab.player+json", "application/vnd
 
 _TEMPLATE = """
 {%- extends 'lab/index.html.j2' -%}
-{%- block html_head_js -%}<script src="plotly.min.js"></script>{%- endblock -%}
+{%- block html_head_js -%}<script src="plotly.min.js"></script><script>DRAW</script>{%- endblock -%}
 {%- block html_head_js_mathjax -%}{%- endblock -%}
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
@@ -54,7 +54,7 @@ main { max-width: 1100px; margin: 0 auto; padding: 0 16px }
 @media (max-width: 600px) {
   main { padding: 0 8px } .jp-Notebook { padding: 0 } .jp-Prompt { display: none }
   .jp-Cell { padding-left: 0; padding-right: 0 } .jp-RenderedHTMLCommon { padding-right: 0; overflow-wrap: break-word }
-  .jp-OutputArea-output, .highlight { overflow-x: auto }
+  .jp-OutputArea-output, .highlight { overflow-x: auto } .jp-OutputArea-output pre { white-space: pre }
 }
 """
 
@@ -64,7 +64,7 @@ _INDEX = """<!DOCTYPE html>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 760px; margin: 40px auto; padding: 0 16px }}
 li {{ list-style: none; display: flex; gap: 16px; align-items: center; margin: 20px 0 }}
-ul {{ padding: 0 }} img {{ width: 200px; border: 1px solid #8884; background: white; flex: none }}
+ul {{ padding: 0 }} li img {{ width: 200px; border: 1px solid #8884; background: white; flex: none }}
 @media (max-width: 600px) {{ li {{ flex-wrap: wrap }} }}
 a {{ font-weight: 600 }}
 </style></head><body><h1>SpeechSSM Lab</h1>
@@ -111,7 +111,8 @@ def export(notebooks: list[Path], folder: Path) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plotly.min.js").write_text(get_plotlyjs())
-    exporter = _Exporter(raw_template=_TEMPLATE.replace("STYLE", _STYLE))
+    drawing = Path(__file__).with_name("draw.js").read_text()
+    exporter = _Exporter(raw_template=_TEMPLATE.replace("STYLE", _STYLE).replace("DRAW", drawing))
     pages, rows, sound = [], [], ""
     code = (ROOT / "lab" / "view" / "player.js").read_text() + (Path(__file__).with_name("page.js")).read_text()
     style = (ROOT / "lab" / "view" / "player.css").read_text()
@@ -138,9 +139,8 @@ def _draw(notebook: nbformat.NotebookNode) -> None:
             data, shown = output.get("data", {}), ""
             if figure := data.get(PLOTLY):
                 place = "const plot = document.currentScript.previousElementSibling"
-                draw = "Plotly.newPlot(plot, ...Object.values(structuredClone(plot.figure)), {responsive: true})"
                 drawn = _json({part: figure[part] for part in ("data", "layout")})
-                script = f"<script>{{ {place}; plot.figure = {drawn}; {draw} }}</script>"
+                script = f"<script>{{ {place}; plot.figure = {drawn}; draw(plot, plot.figure) }}</script>"
                 kept = _kept(data[EXPLORER]) if EXPLORER in data else ""
                 shown = f'<div class="lab-figure"><div class="plotly"></div>{script}{kept}</div>'
             elif PLAYER in data:

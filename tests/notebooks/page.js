@@ -8,11 +8,11 @@ async function controls(place) {
   const plot = place.querySelector(".plotly"), stored = JSON.parse(place.querySelector("script[type]").textContent);
   const stream = new Blob([bytes(stored.drawings)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const drawings = await new Response(stream).json(), selects = [];
-  const draw = (number) => {
+  const show = (number) => {
     const figure = structuredClone(plot.figure), { data, traces, layout } = drawings[number];
     if (data) figure.data = data;
     traces?.forEach((changes, i) => Object.assign(figure.data[i], structuredClone(changes)));
-    Plotly.react(plot, figure.data, Object.assign(figure.layout, structuredClone(layout)));
+    draw(plot, { data: figure.data, layout: Object.assign(figure.layout, structuredClone(layout)) });
   };
   const rest = (but) => stored.controls.forEach(({ at }, i) => selects[i] !== but && (selects[i].move(at)));
   const bar = h("div", { class: "lab-controls" }), heard = h("div");
@@ -26,7 +26,7 @@ async function controls(place) {
     input.addEventListener("input", () => {
       input.move(Number(input.value));
       rest(input);
-      draw(numbers[input.value]);
+      show(numbers[input.value]);
     });
     input.move(at);
     selects.push(input);
@@ -36,7 +36,7 @@ async function controls(place) {
   stored.settings.forEach(([name, number], i) => {
     named[name] = button(name, "what the text speaks of", () => {
       rest(null);
-      draw(number);
+      show(number);
       heard.innerHTML = stored.sounds?.[i] ?? "";
     });
     bar.append(named[name]);
