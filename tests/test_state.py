@@ -238,8 +238,9 @@ def test_half_lives_are_sorted_per_layer(traces):
 
 def test_initialisations_show_every_channel_once(traces):
     figure = view.initialisations(traces)
-    assert len(figure.data) == 3 and all(sum(trace.y) == pytest.approx(100, abs=0.1) for trace in figure.data)
-    paper, gemma, _ = (np.average(np.log(trace.x), weights=trace.y) for trace in figure.data)
+    assert len(figure.data) == 4 and all(sum(trace.y) == pytest.approx(100, abs=0.1) for trace in figure.data)
+    paper, gemma, minutes, _ = (np.average(np.log(trace.x), weights=trace.y) for trace in figure.data)
+    assert minutes - paper > 0.5
     assert paper - gemma == pytest.approx(np.log(8), abs=0.2)
     assert "55 s in the paper, 7 s in" in figure.layout.title.text
 

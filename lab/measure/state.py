@@ -101,7 +101,7 @@ def half_life(decay: Tensor, recurrence_gate: Tensor | float) -> Tensor:
 
 
 def initial_half_lives(kind: str, width: int = 10_000, seed: int = 0) -> Tensor:
-    """Seconds (width,) before training, gates half open. kind: "paper" or "recurrentgemma", as in GriffinConfig."""
+    """Seconds (width,) before training, gates half open. kind: of `GriffinConfig.lambda_init`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return half_life(F.softplus(initial_lambda(width, kind)), 0.5)

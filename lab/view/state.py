@@ -56,10 +56,11 @@ def half_lives(traces: Sequence[Trace]) -> go.Figure:
 
 
 def initialisations(traces: Sequence[Trace] = ()) -> go.Figure:
-    """How half-lives are spread: both initialisations with gates half open, and a trained model at the gates it met."""
+    """How half-lives are spread: at the start, with gates half open, and of a trained model at the gates it met."""
     spreads = {
         "the paper's: a⁸ in [0.9, 0.999]": (initial_half_lives("paper"), style.STATE, "solid"),
         "RecurrentGemma's code: a in [0.9, 0.999]": (initial_half_lives("recurrentgemma"), style.TRANSFORMER, "dash"),
+        "this lab's: the paper's, one in four longer": (initial_half_lives("minutes"), style.CONTINUATION, "dashdot"),
     }
     if traces:
         spreads["this model, trained"] = (torch.cat([trace.half_lives for trace in traces]), style.TRUTH, "dot")
