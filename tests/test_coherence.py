@@ -422,6 +422,12 @@ def test_fits_as_a_table() -> None:
     assert rows[3] == "| Griffin | 0.70 (0.70 to 0.70) | 0.40 (0.40 to 0.40) | 100 (100 to 100) |"
     silent = Report(16, "", {"griffin": (StoryScores(0, "leo", tuple(minutes(*[(0, 0, 0, 0)] * 16)), ()),)})
     assert "0 points do not show a decay" in pictures.coherence_fits(silent, "words")
+    level = Report(16, "", {"griffin": (told([(10, 10)] * 16, [0.5] * 6),)})
+    assert pictures.coherence_fits(level, draws=5).endswith(
+        "| 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | nothing that falls |"
+    )
+    slow = told([(100 - k, 100) for k in range(16)], [0.5] * 6)  # a straight line, with no floor in sight
+    assert pictures.coherence_fits(Report(16, "", {"griffin": (slow,)}), draws=5).endswith("| longer than was told |")
     assert "Griffin nothing to count" in pictures.coherence_decay(silent, "words").layout.title.text
 
 

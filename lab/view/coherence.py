@@ -133,7 +133,10 @@ def _group(name: str, column: int) -> dict[str, Any]:
 
 
 def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> str:
-    """The fitted decays as a table in markdown, with 95 % intervals of a bootstrap over stories."""
+    """The fitted decays as a table in markdown, with 95 % intervals of a bootstrap over stories.
+
+    No half-life where start and floor may be the same, nor a bound of the fit in place of one that was not reached.
+    """
     unit = "words" if SERIES[series].step > 1 else "minutes"
     lines = [f"| {SERIES[series].label} | start | floor | half of the way in, {unit} |", "| --- | --- | --- | --- |"]
     for system, scores in report.scores.items():
@@ -142,13 +145,21 @@ def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> st
         except LabError as error:
             lines.append(f"| {SYSTEMS[system][0]} | {error} | | |")
             continue
-        digits = (2, 2, 0 if unit == "words" else 1)
-        cells = [
-            f"{value:.{d}f} ({below:.{d}f} to {above:.{d}f})"
-            for value, below, above, d in zip(found, low, high, digits, strict=True)
-        ]
-        lines.append(f"| {SYSTEMS[system][0]} | {' | '.join(cells)} |")
+        ends = zip(found[:2], low[:2], high[:2], strict=True)
+        cells = [f"{value:.2f} ({below:.2f} to {above:.2f})" for value, below, above in ends]
+        length = float(np.ptp(coherence.curve(scores, series).x))
+        half = "nothing that falls" if low.start <= high.floor else _half(found.half, low.half, high.half, length)
+        lines.append(f"| {SYSTEMS[system][0]} | {' | '.join([*cells, half])} |")
     return "\n".join(lines)
+
+
+def _half(value: float, low: float, high: float, length: float) -> str:
+    """A half-life with its interval, of a story of that length."""
+    if value >= length:
+        return "longer than was told"
+    digits = 0 if length > 100 else 1
+    last = f"{high:.{digits}f}" if high < length else "longer than was told"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {last})"
 
 
 def describe(decay: coherence.Decay, series: str) -> str:
