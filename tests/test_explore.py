@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -48,6 +49,22 @@ def click(figure: go.FigureWidget, trace: int, x: float) -> None:
     """What the page sends when somebody clicks."""
     points = {"trace_indexes": [trace], "point_indexes": [0], "xs": [x], "ys": [0.0]}
     figure._js2py_pointsCallback = {"event_type": "plotly_click", "points": points, "device_state": None}
+
+
+def test_what_was_drawn_not_long_ago_is_kept(monkeypatch):
+    monkeypatch.setattr(sys.modules["lab.view.explore"], "KEPT", 2)
+    drawn = []
+
+    def draw(hertz: int) -> go.Figure:
+        drawn.append(hertz)
+        return tone(hertz)
+
+    hertz = slider()
+    explorer = explore(draw, hertz=hertz)
+    for value in (6, 5, 6, 7, 5):
+        hertz.value = value
+        np.testing.assert_allclose(explorer.figure.data[0].y, tone(value).data[0].y)
+    assert drawn == [5, 6, 7, 5]  # before it was drawn again, 6 and 7 were the last two
 
 
 def test_a_move_updates_the_figure_in_place():

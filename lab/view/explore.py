@@ -8,7 +8,7 @@ import inspect
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
@@ -21,6 +21,9 @@ from lab.errors import LabError
 
 PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs beside the figure
 PLOTLY = "application/vnd.plotly.v1+json"
+KEPT = (
+    64  # drawings of an explorer: a slider goes back and forth, and drawing is 7 to 33 ms of the kernel's work a move
+)
 STEPS = 9  # places of a slider in a page without a kernel, at which it is drawn ahead
 
 
@@ -34,7 +37,7 @@ class Explorer(ipywidgets.VBox):
     """Controls above the figure that `draw(**values)` makes of them.
 
     draw: a plain function of the controls' values. It is called once here, so that the defaults are seen, and then at
-        each move: it should take less than 100 ms.
+        each move to values that are not among the last KEPT: it should take less than 100 ms.
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
     settings: what the prose speaks of, by name, as a dict of values each: a button that sets the controls so.
@@ -72,6 +75,7 @@ class Explorer(ipywidgets.VBox):
             if unknown := values.keys() - controls.keys():
                 raise LabError(f"the setting {name!r} sets {', '.join(unknown)}; there are {', '.join(controls)}")
         self.settings, self._sound = dict(settings or {}), None
+        self._drawings: dict[tuple[Any, ...], go.Figure] = {}
         self.drawn = self._draw(**self.values)
         self._fitted = False  # since a move: a cell that is out of sight when it is drawn has no width
         figure = go.Figure(self.drawn)
@@ -120,9 +124,18 @@ class Explorer(ipywidgets.VBox):
         button.disabled = False
 
     def _draw(self, **values: Any) -> go.Figure:
-        figure = self.draw(**values)
+        """What `draw` makes of values, or made of them not long ago; the oldest drawing makes room."""
+        key = tuple(values.values())  # in the order of the controls
+        known = all(isinstance(value, Hashable) for value in key)
+        figure = self._drawings.pop(key, None) if known else None
+        if figure is None:
+            figure = self.draw(**values)
         if not isinstance(figure, go.Figure):
             raise LabError(f"what draws returned {type(figure).__name__}; return a plotly Figure")
+        if known:
+            self._drawings[key] = figure
+        if len(self._drawings) > KEPT:
+            del self._drawings[next(iter(self._drawings))]
         return figure
 
     def _moved(self, _change: Any) -> None:
