@@ -23,6 +23,7 @@ from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.view import style
 from lab.view.explore import PAGE, PLOTLY, button, kept, told
 from lab.view.player import Player
+from lab.view.sound import listen
 from lab.view.style import axes, styled
 from lab.view.tracks import Marks, Words
 from lab.voice import Synthesizer, VoicePrompt
@@ -129,8 +130,10 @@ class Heard(ipywidgets.VBox):
         made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: json.loads(self.figure.to_json())}
         if not os.environ.get("LAB_STORE"):
             return made
-        sounds = [self.hear(cell)._repr_mimebundle_()[0]["text/html"] for cell in self.stored]
-        return {**made, PAGE: kept([], [(_named(cell), {}) for cell in self.stored], sounds)}
+        settings = [(_named(cell), {}) for cell in self.stored]
+        players = (self.hear(cell) for cell in self.stored)  # a clip alone: its poster would be as large again
+        sounds = [listen(clip, player.caption).data for player in players for clip in player._clips.values()]
+        return {**made, PAGE: kept([], settings, sounds)}
 
 
 def _named(cell: Cell | None) -> str:
