@@ -130,10 +130,9 @@ class Heard(ipywidgets.VBox):
         made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: json.loads(self.figure.to_json())}
         if not os.environ.get("LAB_STORE"):
             return made
-        settings = [(_named(cell), {}) for cell in self.stored]
         players = (self.hear(cell) for cell in self.stored)  # a clip alone: its poster would be as large again
         sounds = [listen(clip, player.caption).data for player in players for clip in player._clips.values()]
-        return {**made, PAGE: kept([], settings, sounds)}
+        return {**made, PAGE: kept([], [(_named(cell), {}) for cell in self.stored], sounds)}
 
 
 def _named(cell: Cell | None) -> str:

@@ -32,8 +32,20 @@ explore(
     hertz=IntSlider(300, 200, 400, 100, description="frequency, Hz"),
 )
 """,
+    """
+from lab.measure.causes import PARTS, Map
+from lab.measure.statistics import Estimate
+from lab.view.causes import Heard
+gains = {("layer 1", PARTS[0]): 0.02, ("layer 2", PARTS[3]): 0.61, ("all layers", PARTS[3]): 0.64}
+gained = {cell: Estimate(gain, gain, gain, 2) for cell, gain in gains.items()}
+found = Map(("layer 1", "layer 2", "all layers"), gained | {("all layers", part): Estimate(0, 0, 0, 2)
+    for part in PARTS[:3]}, Estimate(0, 0, 0, 2), Estimate(0.7, 0, 1, 2))
+def hear(cell):
+    return Player(tone(500 if cell else 250, 60), caption="exchanged" if cell else "as it was", play=True)
+Heard(found, hear)
+""",
 )
-PAIR, BLIND, TWELVE, EXPLORED = range(1, len(CELLS))
+PAIR, BLIND, TWELVE, EXPLORED, MAP = range(1, len(CELLS))
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +134,21 @@ def test_an_explorer_plays_what_its_controls_say(notebook: Notebook):
         explorer.get_by_role("button", name="Hear it").click()
         Shown.of(notebook, explorer.locator(f".lab-player[aria-label='{hertz} Hz']")).hears(hertz)
     assert explorer.locator(".lab-player").count() == 1
+
+
+def test_a_cell_of_the_map_of_causes_is_heard(notebook: Notebook):
+    cells = notebook.run(MAP)
+    for name, caption, hertz in (
+        ("+61", "exchanged", 500),
+        ("Hear it with nothing exchanged", "as it was", 250),
+    ):
+        cells.get_by_role("button", name=name, exact=True).click()
+        Shown.of(notebook, cells.locator(f".lab-player[aria-label='{caption}']")).hears(hertz)
+    assert cells.locator(".lab-player").count() == 1
+    for dark in (True, False):
+        notebook.theme(dark)
+        notebook.page.wait_for_timeout(300)
+        notebook.picture(f"causes-{'dark' if dark else 'light'}", cells)
 
 
 def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
