@@ -97,7 +97,9 @@ class Heard(ipywidgets.VBox):
         columns = f"max-content repeat({len(PARTS)}, minmax(70px, 150px))"
         grid = ipywidgets.GridBox(table, layout={"grid_template_columns": columns, "grid_gap": "3px 6px"})
         title = ipywidgets.HTML(f"<b>{html.escape(self.figure.layout.title.text)}</b>")
-        self._shown = title, grid, button("Hear it with nothing exchanged", partial(self._heard, None)), self._said
+        alone = button("Hear it with nothing exchanged", partial(self._heard, None))
+        alone.layout.align_self = "flex-start"
+        self._shown = title, grid, alone, self._said
         super().__init__(self._shown)
 
     def _cell(self, cell: Cell, points: float) -> ipywidgets.Button:
