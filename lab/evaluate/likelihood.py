@@ -17,8 +17,10 @@ TESTS = {"sWUGGY": minimal_pairs.words, "sBLIMP": minimal_pairs.sentences}
 
 
 def hold(results: Results, row: Row, system: System, count: int) -> None:
-    """The tests that a row lacks, of `count` pairs each; of a system without a language model none. Of the same weights they are the same,
-    whatever the prompts, the temperature and the restart are."""
+    """The tests that a row lacks, of `count` pairs each; of a system without a language model none.
+
+    Of the same weights they are the same, whatever the prompts, the temperature and the restart are.
+    """
     if system.likelihood is None:
         return
     kind = row.system.partition("+")[0]
