@@ -103,7 +103,7 @@ class Refining(nn.Module):
     def __init__(self, codec: Codec):
         super().__init__()
         assert codec.refiner is not None
-        self.refiner, self.quantizer = codec.refiner, codec.quantizer
+        self.refiner, self.quantizer = codec.refiner.requires_grad_(), codec.quantizer  # a bundle's learns nothing
 
     def forward(self, tokens: Tensor, codes: Tensor, timbre: Tensor, known: Tensor) -> Tensor:
         """The mean square error of each row, over the variance of the batch (B,)."""
