@@ -17,6 +17,7 @@ from lab.evaluate.examples import Examples, Sound
 from lab.evaluate.results import Results, Row
 from lab.evaluate.systems import TRUTH, System
 from lab.measure import zero_resource
+from lab.measure.statistics import Estimate
 from tests.commands import lab, refused
 from tests.test_evaluate import Ear, example, noise, row, sample
 
@@ -246,25 +247,22 @@ def test_the_likelihood_tests_are_of_a_rows_own_model_and_made_once(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def score(tokenizer: Any, models: dict[str, Any], pairs: Any) -> Any:
-        asked.append((tokenizer, models, len(list(pairs))))
-        likely = [zero_resource.Scored(str(n), "", -1.0, 4, -2.0 if n < 3 else -0.5, 1) for n in range(4)]
-        return {name: likely for name in models}
+    def likelier(likelihood: Any, pairs: Any) -> Any:
+        asked.append((likelihood(noise(1)), len(list(pairs))))
+        return Estimate(0.75, 0.5, 1.0, 4)
 
-    monkeypatch.setattr(zero_resource, "score", score)
-    monkeypatch.setattr(likelihood, "PAIRS", 3)
+    monkeypatch.setattr(zero_resource, "likelier", likelier)
     results = Results(tmp_path / "r.json")
-    system = System("griffin", 1.0, {"griffin": "1"}, lambda *_: noise(1), scored=("tokenizer", "model"))
+    system = System("griffin", 1.0, {"griffin": "1"}, lambda *_: noise(1), likelihood=lambda _: (-1.0, 4))
     rows = [
         results.row(row(name, temperature=t, weights={"griffin": w}, samples=[sample("a", {})]))
         for name, t, w in (("griffin", 1.0, "1"), ("griffin+3s", 0.5, "1"), ("griffin", 0.7, "2"))
     ]
     for each in rows[:2]:
-        likelihood.hold(results, each, system)
-    assert asked == [("tokenizer", {"griffin": "model"}, 3)] * 2  # words and sentences
+        likelihood.hold(results, each, system, 3)
+    assert asked == [((-1.0, 4), 3)] * 2  # words and sentences
     assert rows[0].likelihood == rows[1].likelihood and list(rows[0].likelihood) == ["sWUGGY", "sBLIMP"]
-    assert rows[0].likelihood["sWUGGY"]["value"] == 0.75  # by the sum: by the mean a token it is another one
-    likelihood.hold(results, rows[2], system)
+    likelihood.hold(results, rows[2], system, 3)
     assert len(asked) == 4  # of other weights
     kept = Results.load(results.path)
     summary.summarize_all(kept)
@@ -327,9 +325,8 @@ def test_tables_call_the_published_rows_published(tmp_path: Path) -> None:
 
 
 def test_the_command_scores_a_system_and_goes_on(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood, "PAIRS", 4)
     words = ("evaluate", "--system", "transformer+window", "--minutes", "0.2", "-o", "r.json", "--temperature", "0.5")
-    first = lab(*words, "-n", "1", "--keep", "kept")
+    first = lab(*words, "-n", "1", "--keep", "kept", "--pairs", "2")
     assert first.exit_code == 0, first.output
     assert "nobody judges SpkrSim; MOS; ASR-PPL; similarity to the reference and SC-L; Win%" in first.stderr
     again = lab(*words, "-n", "2", "--json", "--table", "2", "--pairs", "2")
@@ -342,17 +339,14 @@ def test_the_command_scores_a_system_and_goes_on(desk: Path, monkeypatch: pytest
     asked = "--set stories --minutes 0.2 --count 2 --temperature 0.5 --seed 0 --ears ctc"
     assert mine.command == f"lab evaluate --system transformer+window {asked}"
     assert json.loads(again.stdout)["rows"][1]["values"]["words"]["n"] == 2
-    assert {key: each["n"] for key, each in mine.likelihood.items()} == {
-        "sWUGGY (story world)": 2,
-        "sBLIMP (story world)": 2,
-    }
+    assert [(key, each["n"]) for key, each in mine.likelihood.items()] == [("sWUGGY", 2), ("sBLIMP", 2)]
     kept = lab("evaluate", "kept", "-o", "other.json")
     assert kept.exit_code == 0 and "continuations on kept: 1 samples, 0 left out" in kept.stdout
     unfinished = Results.load(Path("r.json"))
     unfinished.rows[1].summary = {}  # as a kill leaves it
     unfinished.save()
     assert (truth.likelihood, truth.trained) == ({}, None) and mine.trained  # nobody's model
-    assert set(mine.likelihood) == {"sWUGGY", "sBLIMP"} and mine.likelihood["sBLIMP"]["n"] == 4
+    assert set(mine.likelihood) == {"sWUGGY", "sBLIMP"} and mine.likelihood["sBLIMP"]["n"] == 2
     shown = lab("evaluate", "-o", "r.json", "--table", "2", "--figure", "5", "--agreement").stdout
     assert "four rows with both measures are needed" in shown
     assert "| transformer+window (stories, 12 s) | here | 2 | 0.5 |" in shown and "Fig. 5" in shown

@@ -66,7 +66,7 @@ def test_a_page_plays_its_clip(page: str):
 
 
 def test_a_page_draws_its_figure_and_cannot_be_broken_by_it(page: str):
-    assert page.count("Plotly.newPlot(") == 1
+    assert page.count("draw(plot, plot.figure)") == 1
     assert '"text": "<\\/script>"' in page
 
 
@@ -114,7 +114,7 @@ def test_every_notebook_becomes_a_page_of_its_own(path: Path, tmp_path: Path):
     assert all(value.startswith("data:") or (tmp_path / value).exists() for _, value in resources)
     assert any(tag == "audio" for tag, _ in resources)
     stored = str(nbformat.read(path, as_version=4))
-    assert page.count("Plotly.newPlot(") == stored.count("application/vnd.plotly.v1+json")
+    assert page.count("draw(plot, plot.figure)") == stored.count("application/vnd.plotly.v1+json")
     heading = Heading.of(nbformat.read(path, as_version=4))
     assert heading.title and heading.sentence
 

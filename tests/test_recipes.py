@@ -402,7 +402,7 @@ def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> No
         recipe = recipes.RECIPES[name]
         assert made.issuperset(recipe.models) and (recipe.part is None or recipe.part in made), name
         made.add(name)
-    assert made == bundle.KINDS.keys() - {"units", "durations"} | {"griffin30", "decoder", "refiner"}
+    assert made == bundle.KINDS.keys() - {"units", "one-voice"} | {"griffin30", "decoder", "refiner"}
 
 
 @pytest.mark.parametrize("name", ["codec", "griffin"])
