@@ -183,7 +183,7 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}-page.png")
     for slider in page.locator(".lab-controls input").all()[:1]:
-        plot = page.locator(".lab-figure:has(.lab-controls) .js-plotly-plot")
+        plot = page.locator(".lab-figure:has(.lab-controls input) .js-plotly-plot").first
         before = plot.evaluate(SHOWN)
         slider.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
         page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
