@@ -20,7 +20,7 @@ from lab import bundle, judges
 from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.language import generate
-from lab.measure import coherence, figures
+from lab.measure import coherence, figures, of_language
 from lab.measure.coherence import TRUTH, Decay, Minute, Report, Span, StoryScores
 from lab.measure.recall import Recalled
 from lab.speech import TEMPERATURE
@@ -342,7 +342,7 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(judges, "load", lambda spec: Bag())
     monkeypatch.setattr(coherence, "FOLDER", tmp_path)
     ssm: Any = SimpleNamespace(tokenizer=None)
-    rows = figures.of_coherence(ssm, None, 2)
+    rows = of_language.of_coherence(ssm, None, 2)
     models = ["griffin", "griffin30", "transformer"]
     assert asked == {"temperatures": [0.5, 1.0], "models": models, "numbers": [0, 1], "minutes": 16}
     found = {(row.model, row.name): row for row in rows}

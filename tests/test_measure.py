@@ -15,9 +15,10 @@ from torch import nn
 
 from lab import audio
 from lab.corpora import Utterance, narration, narrators
+from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
-from lab.measure import figures, seams, speaker
+from lab.measure import figures, of_language, of_tokens, of_voice, seams, speaker
 from lab.measure.tokens import minutes_scored
 from lab.speech import SpeechSSM, Story
 from lab.voice import Synthesizer
@@ -310,7 +311,7 @@ def values(rows: list[figures.Figure]) -> dict[str, float]:
 
 def test_the_narrator_and_the_speaker_among_few(ssm: SpeechSSM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(narrators, "NAMED", narrators.NAMED[:2])  # a woman and a man
-    found = values(figures.of_narrator(ssm, None, 6))
+    found = values(of_tokens.of_narrator(ssm, None, 6))
     assert found["narrator of training known from 10 s among 2, by chance"] == 1 / 2
     assert found["narrator of training known from 10 s among 2, from log-mel"] == 1
 
@@ -339,7 +340,7 @@ def test_the_prompted_speaker_is_told_from_others(speak: str, right: float, monk
     )
     ssm = SimpleNamespace(tokenizer=SimpleNamespace(encode=lambda waveform: waveform), voice=voice)
     monkeypatch.setattr(narration, "held_out_story", held_out_story)
-    rows = figures.of_speaker(ssm, None, 2)  # type: ignore[arg-type]
+    rows = of_voice.of_speaker(ssm, None, 2)  # type: ignore[arg-type]
     found = values(rows)
     known = "known among 2 of training, about 10 s"
     assert found[f"prompted speaker of the output {known}"] == right
@@ -358,7 +359,7 @@ def test_the_voice_is_prompted_by_another_text(monkeypatch: pytest.MonkeyPatch) 
     assert len(texts) == 4
     voice = SimpleNamespace(prompt=lambda waveform, tokens: waveform, speak=lambda tokens, prompt, seed: prompt)
     tokenizer = SimpleNamespace(encode=lambda waveform: waveform, transcribe=lambda tokens: texts[len(tokens)])
-    found = values(figures.of_voice(SimpleNamespace(tokenizer=tokenizer, voice=voice), None, 2))  # type: ignore[arg-type]
+    found = values(of_voice.of_voice(SimpleNamespace(tokenizer=tokenizer, voice=voice), None, 2))  # type: ignore[arg-type]
     assert found["the same before the voice"] == 0
     assert found["character error rate after tokens, voice and codec, prompt of another text"] > 0.3
 
@@ -372,14 +373,14 @@ def test_memory_is_compared_between_the_first_minute_and_the_last(monkeypatch: p
             yield SimpleNamespace(seconds=seconds)
 
     grown = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1_000_000 * told[-1]))
-    monkeypatch.setattr(figures.psutil, "Process", lambda: grown)
-    found = values(figures.of_memory(SimpleNamespace(stream=stream), None, 1, minutes=2))  # type: ignore[arg-type]
+    monkeypatch.setattr(of_voice.psutil, "Process", lambda: grown)
+    found = values(of_voice.of_memory(SimpleNamespace(stream=stream), None, 1, minutes=2))  # type: ignore[arg-type]
     assert list(found.values()) == [60, 120] and "minute 2" in list(found)[1]
 
 
 def test_phones_of_a_chapter(ssm: SpeechSSM, tmp_path: Path) -> None:
-    assert figures.of_phones(ssm, None, 1) == []
-    for name, lines in ((figures.HELD_OUT_CHAPTER, 2), ("12", 1), ("13", 0)):
+    assert of_tokens.of_phones(ssm, None, 1) == []
+    for name, lines in ((HELD_OUT_CHAPTER, 2), ("12", 1), ("13", 0)):
         folder = tmp_path / "7" / name
         folder.mkdir(parents=True)
         (folder / f"7-{name}.trans.txt").write_text(f"7-{name}-0000 OH\n7-{name}-0001 OH\n")
@@ -390,17 +391,17 @@ def test_phones_of_a_chapter(ssm: SpeechSSM, tmp_path: Path) -> None:
                 f"7-{name}-000{n},phone,{a},{b},{p}\n" for n in range(lines) for a, b, p in ((0, 1, "OW1"), (1, 4, ""))
             ]
             (folder / "7.alignment.csv").write_text("".join(rows))
-    found = values(figures.of_phones(ssm, tmp_path, 100))
+    found = values(of_tokens.of_phones(ssm, tmp_path, 100))
     groups = "unseen LibriSpeech chapter", "all aligned LibriSpeech chapters"
     assert len(found) == 8
     for group in groups:
         assert 0.75 <= found[f"phone purity, {group}"] <= 1  # three frames in four are silence
         assert found[f"PNMI of shuffled tokens, {group}"] < 0.2
-    assert len(values(figures.of_phones(ssm, tmp_path / "7" / "12", 1))) == 4
+    assert len(values(of_tokens.of_phones(ssm, tmp_path / "7" / "12", 1))) == 4
 
 
 def test_making(ssm: SpeechSSM) -> None:
-    found = values(figures.of_making(ssm, None, 1))
+    found = values(of_tokens.of_making(ssm, None, 1))
     parts = [
         found[f"seconds of speech per second, {what} stories, one process"] for what in ("narrating", "tokenizing")
     ]
@@ -420,7 +421,7 @@ def telling(waveform: np.ndarray, tokens: torch.Tensor, seams: list[float]) -> S
 
 def test_seams_of_long_stories() -> None:
     fading = hiss(130) * np.float32(10) ** (-2 * (np.arange(130 * 16_000) // 960_000) / 20)  # 2 dB less a minute
-    found = values(figures.of_seams(telling(clicking(fading, 0), torch.zeros(3), SEAMS), None, 2, minutes=2))
+    found = values(of_voice.of_seams(telling(clicking(fading, 0), torch.zeros(3), SEAMS), None, 2, minutes=2))
     assert found["loudness drift, minute 1 to 2, dB"] == pytest.approx(2, abs=0.1)
     assert found["spectral jump at seams against elsewhere, 2-minute stories"] > 1.5
 
@@ -430,7 +431,7 @@ def test_sentences_of_stories_that_parse() -> None:
     spoken.tokenizer.transcribe = lambda _: (
         "good night finn once upon a time there was a brave panda named finn " + 8 * "xyz "
     )
-    rows = figures.of_stories(spoken, None, 2)
+    rows = of_language.of_stories(spoken, None, 2)
     found = values(rows)
     assert {(row.temperature, row.n) for row in rows} == {(0.5, 2), (1.0, 2)} and len(rows) % 2 == 0
     assert all((", at temperature 1" in row.name) == (row.temperature == 1) for row in rows)
@@ -439,7 +440,7 @@ def test_sentences_of_stories_that_parse() -> None:
 
 def test_words_of_stories_by_minute() -> None:
     tokens = torch.arange(5).repeat_interleave(1500)[1499:]
-    found = values(figures.of_stories(telling(hiss(1), tokens, []), None, 1))
+    found = values(of_language.of_stories(telling(hiss(1), tokens, []), None, 1))
     name = "share of words that exist, 4-minute stories"
     assert [found[f"{name}, minute {n}"] for n in range(1, 5)] == [1, 0.5, 0, 0.75]
     assert found[f"{name}, from the tokens"] == found[f"{name}, heard again"] == 9 / 16

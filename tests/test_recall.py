@@ -18,7 +18,7 @@ from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, generate
 from lab.language.decode import decoder
 from lab.language.layers import RecurrentState
-from lab.measure import ablate, figures, recall
+from lab.measure import ablate, of_language, recall
 from lab.measure.ablation import ABLATIONS, INTACT, NEITHER, NO_H, NO_WINDOWS, Ablated
 from lab.measure.recall import EDGES, Question, Recalled
 
@@ -310,7 +310,7 @@ def test_figures_of_recall(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
     monkeypatch.setattr(recall, "questions", questions)
     ssm: Any = SimpleNamespace(tokenizer="ours")
-    rows = figures.of_recall(ssm, None, 2)
+    rows = of_language.of_recall(ssm, None, 2)
     held_out = [narrator.name for narrator in narrators.HELD_OUT]
     assert asked == [("ours", narration.held_out_seed(n), 240, held_out[n]) for n in (2, 3)]  # 0 and 1 ask nothing
     mine = [row for row in rows if row.model == "griffin"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lab.corpora import Utterance, narration, narrators, prompts, splits, storyworld
-from lab.measure import coherence, figures, minimal_pairs, state
+from lab.measure import coherence, minimal_pairs, of_tokens, of_voice, state
 
 
 @pytest.fixture
@@ -89,16 +89,16 @@ def test_each_figure_is_of_its_own_stories(told: set[int], monkeypatch: pytest.M
         ),
     )
     monkeypatch.setattr(
-        figures.token_measures, "narrator_identified", lambda tokenizer, readings: {"x": len([*readings])}
+        of_tokens.token_measures, "narrator_identified", lambda tokenizer, readings: {"x": len([*readings])}
     )
-    figures.of_narrator(ssm, None, 2)
+    of_tokens.of_narrator(ssm, None, 2)
     assert of(splits.NARRATORS)
-    figures.of_voice(ssm, None, 2)
+    of_voice.of_voice(ssm, None, 2)
     assert of(splits.STORIES, splits.SPEAKERS)
     enrolled: list[np.ndarray] = []
-    monkeypatch.setattr(figures.speaker_measures, "enrol", lambda waveforms, names: enrolled.append(numbers(told)))
-    monkeypatch.setattr(figures.speaker_measures, "known", lambda gallery, waveforms, names: [True, False])
-    figures.of_speaker(ssm, None, 2)
+    monkeypatch.setattr(of_voice.speaker_measures, "enrol", lambda waveforms, names: enrolled.append(numbers(told)))
+    monkeypatch.setattr(of_voice.speaker_measures, "known", lambda gallery, waveforms, names: [True, False])
+    of_voice.of_speaker(ssm, None, 2)
     assert enrolled == [set(splits.ENROLLED[:8])]  # before anything else is told
     assert of(splits.ENROLLED, splits.NATURAL, splits.SPEAKERS, splits.STORIES)
 
@@ -125,5 +125,5 @@ def test_the_voice_is_held_against_the_text_and_not_its_tokens_spelling(monkeypa
         tokenizer=SimpleNamespace(encode=lambda waveform: waveform, transcribe=lambda tokens: "mumble mumble"),
         voice=SimpleNamespace(prompt=lambda waveform, tokens: waveform, speak=lambda tokens, prompt, seed: tokens),
     )
-    found = [figure.value for figure in figures.of_voice(ssm, None, 2)]
+    found = [figure.value for figure in of_voice.of_voice(ssm, None, 2)]
     assert all(value > 0.7 for value in found) and len(found) == 2

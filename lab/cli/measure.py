@@ -44,12 +44,12 @@ def measure(
     """The figures of the bundle, on held-out stories by held-out narrators."""
     from lab import bundle, machine
     from lab.corpora import librispeech
-    from lab.measure import figures
+    from lab.measure import figures, of_language
 
     if pairs and (what != "likelihood" or save):
         raise LabError("--pairs is for `lab measure likelihood`, without --save: the bundle's cards have its own sets")
     if pairs:
-        rows = figures.of_pairs(pairs, count)
+        rows = of_language.of_pairs(pairs, count)
     else:
         rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
     told = ("value", "low", "high", "n", "of", "temperature")
