@@ -52,3 +52,13 @@ def opened(server: Server, browser: Browser) -> Callable[..., Notebook]:
         return notebook
 
     return opens
+
+
+@pytest.fixture(scope="module")
+def notebook(request: pytest.FixtureRequest, server: Server, opened: Callable[..., Notebook]) -> Notebook:
+    """A notebook of the module's CELLS, of which the first was run."""
+    name = f"{request.module.__name__.rpartition('.')[2]}.ipynb"
+    server.write(name, request.module.CELLS)
+    notebook = opened(name)
+    notebook.run(0)
+    return notebook

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 
-from tests.browser.lab import Notebook, Server
+from tests.browser.lab import Notebook
 from tests.browser.shown import SETUP, Shown
 
 CELLS = (
@@ -46,14 +43,6 @@ Heard(found, hear)
 """,
 )
 PAIR, BLIND, TWELVE, EXPLORED, MAP = range(1, len(CELLS))
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, opened: Callable[..., Notebook]) -> Notebook:
-    server.write("comparisons.ipynb", CELLS)
-    notebook = opened("comparisons.ipynb")
-    notebook.run(0)
-    return notebook
 
 
 def test_switching_keeps_the_place_and_makes_no_click(notebook: Notebook):

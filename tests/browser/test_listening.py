@@ -40,7 +40,7 @@ joins
 """,
     "from lab.view import Player\nPlayer(tone(30, 300))",
 )
-SETUP, TEST, JOINS, PLAYER = range(len(CELLS))
+TEST, JOINS, PLAYER = range(1, len(CELLS))
 SYSTEMS = {"0.500": "brief", "0.800": "lasting"}
 TRIALS = 6
 
@@ -91,14 +91,6 @@ class Asked:
 
 def same(found: list[Answer], expected: list[Answer]) -> bool:
     return [answer._replace(time="", item="") for answer in found] == expected
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, opened: Callable[..., Notebook]) -> Notebook:
-    server.write("listening.ipynb", CELLS)
-    notebook = opened("listening.ipynb")
-    notebook.run(SETUP)
-    return notebook
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import nbformat
 import numpy as np
-import pytest
 
 from lab.view import Player
 from tests.browser.lab import Notebook, Server
@@ -25,14 +24,6 @@ long
 """,
 )
 LIVE, LONG = range(1, len(CELLS))
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, opened: Callable[..., Notebook]) -> Notebook:
-    server.write("live.ipynb", CELLS)
-    notebook = opened("live.ipynb")
-    notebook.run(0)
-    return notebook
 
 
 def test_a_story_plays_while_it_is_made(notebook: Notebook):

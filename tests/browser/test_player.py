@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +34,6 @@ while not Path("heard").exists():
 """,
 )
 TRANSPORT, BUSY = 1, 2
-
-
-@pytest.fixture(scope="module")
-def notebook(server: Server, opened: Callable[..., Notebook]) -> Notebook:
-    server.write("player.ipynb", CELLS)
-    notebook = opened("player.ipynb")
-    notebook.run(0)
-    return notebook
 
 
 @pytest.fixture(scope="module")
