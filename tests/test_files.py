@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,27 @@ def test_one_file_of_two_names(tmp_path: Path) -> None:
         files.same_file(tmp_path / "a", tmp_path / name) for name in ("link", "hard", "../" + tmp_path.name + "/a")
     )
     assert not files.same_file(tmp_path / "a", tmp_path / "b") and not files.same_file("a\0", "b")
+
+
+@pytest.mark.parametrize("filtered", [True, False], ids=["this Python", "3.11.2"])
+def test_an_archive_is_unpacked_into_its_folder_alone(
+    filtered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not filtered:
+        monkeypatch.delattr(tarfile, "data_filter")
+    with tarfile.open(tmp_path / "a.tar", "w") as made:
+        for name in ("in/a.txt", "../out.txt"):
+            member = tarfile.TarInfo(name)
+            member.size = 2
+            made.addfile(member, io.BytesIO(b"ab"))
+        link = tarfile.TarInfo("in/link")
+        link.type, link.linkname = tarfile.SYMTYPE, "../../out.txt"
+        made.addfile(link)
+    with tarfile.open(tmp_path / "a.tar") as archive:
+        whole, *bad = archive
+        files.unpack(archive, whole, tmp_path / "into")
+        assert (tmp_path / "into/in/a.txt").read_bytes() == b"ab"
+        for member in bad:
+            with pytest.raises(tarfile.TarError):
+                files.unpack(archive, member, tmp_path / "into")
+    assert not (tmp_path / "out.txt").exists() and not (tmp_path / "into/in/link").is_symlink()

@@ -23,6 +23,7 @@ from lab.corpora import librispeech
 from lab.corpora.folder import Corpus
 from lab.corpora.utterance import Recording
 from lab.errors import LabError
+from lab.files import unpack
 
 SECONDS = 240.0
 ADDRESS = "https://storage.googleapis.com/librispeech_long/v0_1.tar.gz"  # about 3 GB
@@ -122,7 +123,7 @@ def _unpack(archive: Path, into: Path, splits: Sequence[str]) -> None:
             bar = progress.add_task("checking and unpacking", total=size)
             for member in tar:
                 if not set(SPLITS).difference(splits).intersection(PurePosixPath(member.name).parts[1:2]):
-                    tar.extract(member, part, filter="data")
+                    unpack(tar, member, part)
                 progress.update(bar, completed=packed.tell())
             while plain.read(2**20):
                 pass

@@ -22,6 +22,7 @@ import psutil
 import torch
 
 from lab.errors import LabError
+from lab.files import unpack
 from lab.recurrence.probe import backends, capability
 
 FLAGS = {"causal-conv1d": "CAUSAL_CONV1D", "mamba-ssm": "MAMBA"}  # the prefixes of their environment variables
@@ -85,7 +86,8 @@ def _sdist(requirement: str, folder: Path | None, work: Path) -> Path:
 
 def _build(sdist: Path, architecture: str, work: Path) -> None:
     with tarfile.open(sdist) as archive:
-        archive.extractall(work, filter="data")
+        for member in archive:
+            unpack(archive, member, work)
     root = work / sdist.name.removesuffix(".tar.gz")
     setup = root / "setup.py"
     setup.write_text(for_one(setup.read_text(), architecture))
