@@ -77,7 +77,7 @@ def order(results: Results) -> str:
     """How our rows of 4 minutes are ordered beside the published ones: rank correlation of each measure, on the set
     that most of them are of."""
     theirs = {row["system"]: row for row in published()["tables"]["3"]["rows"]}
-    alike = [row for row in results.rows if row.seconds == MINUTES_4[0] and row.system in _TWINS]
+    alike = [row for row in _lasting(results, MINUTES_4) if row.system in _TWINS]
     sets = [
         [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in _TWINS]
         for name in dict.fromkeys(row.set for row in alike)
@@ -116,7 +116,7 @@ def _value(row: Row, measure: str) -> Mapping[str, Any] | None:
 def _rows(results: Results, seconds: tuple[float, float], *systems: str) -> list[Row]:
     """A row of each system of so many seconds, from and below, all on one set. Raises Unmeasured where no set has them
     all."""
-    alike = [row for row in results.rows if row.seconds is not None and seconds[0] <= row.seconds < seconds[1]]
+    alike = _lasting(results, seconds)
     for name in dict.fromkeys(row.set for row in alike):
         found = [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in systems]
         if all(found):
@@ -125,6 +125,10 @@ def _rows(results: Results, seconds: tuple[float, float], *systems: str) -> list
     lacking = [system for system in systems if system not in there]
     told = ", ".join(lacking) or f"{' and '.join(systems)} on one set"
     raise Unmeasured(f"it wants {told} of {seconds[0]:g} to {seconds[1]:g} s")
+
+
+def _lasting(results: Results, seconds: tuple[float, float]) -> list[Row]:
+    return [row for row in results.rows if row.seconds is not None and seconds[0] <= row.seconds < seconds[1]]
 
 
 def _at_1(rows: Sequence[Row]) -> Row | None:
