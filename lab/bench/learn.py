@@ -26,7 +26,7 @@ def rows(
     preset: str = "laptop", lengths: tuple[int, ...] = (2048, 6000), rounds: int = 3, steps: int = 200, piece: int = 512
 ) -> list[Row]:
     """Tokens a second of whole steps at the preset's tokens a step, in pieces of each length; resident memory over
-    `steps` of them, each of a `piece` of so many tokens (of the preset's it would be 7 minutes on two cores); and the
+    `steps` of them, each of one `piece` of so many tokens, as those of a whole step would take minutes; and the
     seconds from the call of a run that goes on to its first step."""
     from lab.train.language import PRESETS
 

@@ -86,7 +86,7 @@ def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> 
 
 def _here(workers: int) -> dict[str, Any]:
     """What Ray on this machine is started with. Its workers are as important as ours: it would have them yield to
-    everything else (nice 15), which on a machine with other work is half the speed and less."""
+    everything else (nice 15)."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
     return {"num_cpus": workers, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}
 

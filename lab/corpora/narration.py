@@ -91,10 +91,7 @@ def voice_samples(number: int) -> tuple[Utterance, Utterance]:
 
 
 def told(number: int, sentences: int = 96) -> storyworld.Story:
-    """Training story `number` as language models learn it: each narrator tells every other one with dense gaps.
-
-    Of 96 sentences, 2.75 say the hero after 20 s and more without the name, and else .83.
-    """
+    """Training story `number` as language models learn it: each narrator tells every other one with dense gaps."""
     return storyworld.story(training_seed(number), sentences, dense=number // len(narrators.CLEAR) % 2 == 0)
 
 

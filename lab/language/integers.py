@@ -1,6 +1,6 @@
 """Rows of int8 times a vector in integers, where the processor has an instruction for it (VNNI).
 
-A conversion to float32 and a product for each weight takes four times as long as reading it. The instruction multiplies
+A conversion to float32 and a product for each weight takes longer than reading it. The instruction multiplies
 32 bytes by 32 bytes and adds them up, one of both unsigned: so the vector is rounded to 16 bits, of which each half is
 multiplied, and 128 is added to the weights, and subtracted from the sums.
 """

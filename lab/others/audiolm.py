@@ -10,8 +10,8 @@ coarse stage sees AHEAD tokens more, where in AudioLM it sees all that come.
     coarse   s(t + AHEAD) c1 c2 | ...    for each token; learns c1 c2
     fine     c1 c2 f3 f4 f5 f6 | ...     for each frame of the codec; learns f3 to f6
 
-Fine codes that are drawn blur the words of so small a model. `refined` has the codec's refiner in place of the fine
-stage, from c1: what SpeechSSM's voice has here, so that the two differ by who guesses the coarse codes.
+`refined` has the codec's refiner in place of the fine stage, from c1: what SpeechSSM's voice has here, so that the two
+differ by who guesses the coarse codes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Units to speech in one voice: how long each unit lasts, and what the codec's decoder makes sound of.
 
 GSLM's Tacotron 2 and TWIST's unit HiFi-GAN are trained on one reader and draw nothing: so is this. Where one voice says
-it, a unit among its neighbours leaves little open, and the vector that all levels of the codec add up to is estimated
-in one pass of convolutions, as the refiner does for the voice of the bundle (`lab.voice.refiner`). The duration
-predictor is that of the unit HiFi-GAN (Kreuk et al. 2111.07402), without the prompt's rate: mean squared error of
-log(1 + duration).
+it, a unit among its neighbours is taken to leave little open: the vector that all levels of the codec add up to is
+estimated in one pass of convolutions, as the refiner does for the voice of the bundle (`lab.voice.refiner`). The
+duration predictor is that of the unit HiFi-GAN (Kreuk et al. 2111.07402), without the prompt's rate: mean squared error
+of log(1 + duration).
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], float]:
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         if not path.exists():
             told, seconds = [], 0.0
-            made_ = narration.make(worded_story, range(total), os.cpu_count())
-            for utterance, words in track(made_, "narrating", total, console=console):
+            read = narration.make(worded_story, range(total), os.cpu_count())
+            for utterance, words in track(read, "narrating", total, console=console):
                 told.append(heard(utterance, words, units))
                 seconds += utterance.seconds
             saved: dict[str, Any] = {"seconds": seconds}

@@ -21,9 +21,7 @@ from lab.errors import LabError
 
 PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs beside the figure
 PLOTLY = "application/vnd.plotly.v1+json"
-KEPT = (
-    64  # drawings of an explorer: a slider goes back and forth, and drawing is 7 to 33 ms of the kernel's work a move
-)
+KEPT = 64  # drawings of an explorer: a slider goes back and forth
 STEPS = 9  # places of a slider in a page without a kernel, at which it is drawn ahead
 
 

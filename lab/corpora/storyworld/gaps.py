@@ -53,7 +53,7 @@ class Recall(NamedTuple):
 class Gaps:
     """The gaps of one story as it is told, drawn apart from what it says; none by default.
 
-    `dense`: each fact is in a gap nearly always, so that it is asked for three times as often.
+    `dense`: each fact is in a gap nearly always, so that it is asked for more often.
     """
 
     def __init__(self, rng: np.random.Generator, facts: Iterable[str] = (), dense: bool = False) -> None:
