@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, GriffinState
 from lab.measure import causes
 from lab.measure import state as measure
-from lab.measure.causes import CONVOLUTION, FORGETFUL, PARTS, PATIENT, WINDOW, Mention
+from lab.measure.causes import CONVOLUTION, FAST_HALF, PARTS, SLOW_HALF, WINDOW, Mention
 from lab.tokens import TOKEN_RATE
 from lab.view import causes as view
 from lab.view import state as state_view
@@ -84,13 +84,13 @@ def test_a_mention_is_one_story_of_two_heroes(told):
 
 def test_each_part_is_exchanged_and_nothing_else(model, told):
     mine, theirs = (state_after(model, heard) for heard in told[0].heard)
-    for part, kept in ((PATIENT, ~SLOW[0]), (FORGETFUL, SLOW[0])):
+    for part, kept in ((SLOW_HALF, ~SLOW[0]), (FAST_HALF, SLOW[0])):
         layer = causes.exchange(mine, theirs, part, SLOW, [0]).layers[0]
         wanted = torch.where(kept, mine.layers[0].hidden, theirs.layers[0].hidden)
         assert torch.equal(layer.hidden, wanted) and layer.conv is mine.layers[0].conv
     changed = causes.exchange(mine, theirs, CONVOLUTION, SLOW, [1])
     assert torch.equal(changed.layers[1].conv, theirs.layers[1].conv) and changed.layers[0] is mine.layers[0]
-    with pytest.raises(LabError, match="no part 'soul'; there are patient half of h"):
+    with pytest.raises(LabError, match="no part 'soul'; there are slow half of h"):
         causes.exchange(mine, theirs, "soul", SLOW)
     short = state_after(model, told[0].heard[1][:5])
     with pytest.raises(LabError, match="a window of 5 tokens cannot take the place"):
@@ -114,7 +114,7 @@ def test_the_map_is_what_the_model_makes_of_each_exchange(model, told):
     before, swapped = [], []
     for mention in told[:2]:
         mine, theirs = (state_after(model, heard[:-1]) for heard in mention.heard)
-        for state, shares in ((mine, before), (causes.exchange(mine, theirs, PATIENT, SLOW, [1]), swapped)):
+        for state, shares in ((mine, before), (causes.exchange(mine, theirs, SLOW_HALF, SLOW, [1]), swapped)):
             nats = []
             for sentence in mention.said:
                 logits = model(torch.cat([mention.heard[0][-1:], sentence[:-1]])[None], state)[0][0]
@@ -123,7 +123,7 @@ def test_the_map_is_what_the_model_makes_of_each_exchange(model, told):
                 nats.append(each.sum())
             shares.append(torch.stack(nats).softmax(0)[1].item())
     assert found.before.value == pytest.approx(np.mean(before), rel=1e-4)
-    gained = found.gained["layer 2", PATIENT]
+    gained = found.gained["layer 2", SLOW_HALF]
     assert gained.value == pytest.approx(np.subtract(swapped, before).mean(), rel=0.01) and gained.n == 2
     with pytest.raises(LabError, match="no story names its hero"):
         causes.cause_map(model, [], SLOW)
@@ -178,14 +178,14 @@ def test_a_story_goes_on_with_the_state_of_one_cell(model, told, monkeypatch):
     monkeypatch.setattr(causes, "generate", generate)
     mention = told[0]
     mine, theirs = (state_after(model, heard[:-1]) for heard in mention.heard)
-    for cell, layers in ((("layer 2", PATIENT), [1]), (("all layers", WINDOW), None), (None, [])):
+    for cell, layers in ((("layer 2", SLOW_HALF), [1]), (("all layers", WINDOW), None), (None, [])):
         new = causes.told_on(model, mention, cell, SLOW, 2, seed=3)
         assert new.tolist() == [int(mention.heard[0][-1]), 3]
         wanted = causes.exchange(mine, theirs, cell[1] if cell else WINDOW, SLOW, layers)
         torch.testing.assert_close(model(mention.said[0][None], begun[-1])[0], model(mention.said[0][None], wanted)[0])
     assert not torch.equal(begun[0].layers[1].hidden, begun[2].layers[1].hidden)
     with pytest.raises(LabError, match="no layer 'layer 9'; there are layer 1, "):
-        causes.told_on(model, mention, ("layer 9", PATIENT), SLOW, 9)
+        causes.told_on(model, mention, ("layer 9", SLOW_HALF), SLOW, 9)
 
 
 def test_a_cell_of_the_map_is_heard(model, told, monkeypatch):

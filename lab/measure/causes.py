@@ -36,9 +36,9 @@ def seconds_in(trace: Trace) -> np.ndarray:
 
 # Parts of the state
 
-PATIENT, FORGETFUL, CONVOLUTION, WINDOW = PARTS = (
-    "patient half of h",
-    "forgetful half of h",
+SLOW_HALF, FAST_HALF, CONVOLUTION, WINDOW = PARTS = (
+    "slow half of h",
+    "fast half of h",
     "convolution",
     "keys and values",
 )
@@ -107,17 +107,17 @@ def exchange(
 ) -> GriffinState:
     """`state` with one of PARTS from `other`, in some layers (counted among all), or in each that has it if None.
 
-    slow: (L,) bool for each recurrent layer, True in its patient half. Of another length, keys and values keep their
+    slow: (L,) bool for each recurrent layer, True in its slow half. Of another length, keys and values keep their
     distance from the newest token. Raises LabError where a window of `other` has fewer in use, and for another part.
     """
     if part not in PARTS:
         raise LabError(f"a state has no part {part!r}; there are {', '.join(PARTS)}")
-    wanted, patient = range(len(state.layers)) if layers is None else list(layers), iter(slow)
+    wanted, masks = range(len(state.layers)) if layers is None else list(layers), iter(slow)
     found: list[AttentionState | RecurrentState] = []
     for number, (mine, theirs) in enumerate(zip(state.layers, other.layers, strict=True)):
         if isinstance(mine, RecurrentState) and isinstance(theirs, RecurrentState):
-            mask = next(patient)
-            taken = {PATIENT: mask, FORGETFUL: ~mask}.get(part, torch.zeros_like(mask))
+            mask = next(masks)
+            taken = {SLOW_HALF: mask, FAST_HALF: ~mask}.get(part, torch.zeros_like(mask))
             changed: AttentionState | RecurrentState = RecurrentState(
                 theirs.conv if part == CONVOLUTION else mine.conv, torch.where(taken, theirs.hidden, mine.hidden)
             )

@@ -21,7 +21,7 @@ from lab.measure.causes import PARTS, WINDOW, Cell, Map, Mention
 from lab.measure.state import Trace
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.view import style
-from lab.view.explore import PAGE, PLOTLY, button, kept, told
+from lab.view.explore import PAGE, PLOTLY, button, kept, remade
 from lab.view.player import Player
 from lab.view.sound import listen
 from lab.view.style import axes, styled
@@ -111,18 +111,12 @@ class Heard(ipywidgets.VBox):
         return made
 
     def _heard(self, cell: Cell | None, pressed: ipywidgets.Button) -> None:
-        if self._player is not None:
-            self._player.close()
         if self._pressed is not None:
             self._pressed.layout.border = None
-        self._player, self._pressed, pressed.disabled = None, pressed, True
-        pressed.layout.border = f"2px solid {style.INK}"
-        try:
-            self._player, self._said.value = self.hear(cell), ""
-        except Exception as error:  # what a callback raises is not seen in a notebook
-            self._said.value = f'<span role="status">{html.escape(told(error))}</span>'
+        self._pressed, pressed.layout.border = pressed, f"2px solid {style.INK}"
+        self._player, wrong = remade(self._player, pressed, partial(self.hear, cell))
+        self._said.value = f'<span role="status">{html.escape(wrong)}</span>' if wrong else ""
         self.children = (*self._shown, *filter(None, [self._player]))
-        pressed.disabled = False
 
     def __repr__(self) -> str:
         return f"Heard({len(self._shown[1].children)} cells)"

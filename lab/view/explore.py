@@ -110,16 +110,9 @@ class Explorer(ipywidgets.VBox):
         self._moved(None)
 
     def _heard(self, button: ipywidgets.Button) -> None:
-        if self._sound is not None:
-            self._sound.close()
-        self._sound, button.disabled = None, True
-        try:
-            self._sound = self.hear and self.hear(**self.values)
-            self._say("")
-        except Exception as error:
-            self._say(told(error))
+        self._sound, wrong = remade(self._sound, button, lambda: self.hear and self.hear(**self.values))
+        self._say(wrong)
         self.children = (*self._shown, *filter(None, [self._sound]))
-        button.disabled = False
 
     def _draw(self, **values: Any) -> go.Figure:
         """What `draw` makes of values, or made of them not long ago; the oldest drawing makes room."""
@@ -227,6 +220,21 @@ def button(name: str, pressed: Callable[[Any], None], tooltip: str | None = None
     made = ipywidgets.Button(description=name, tooltip=tooltip, layout={"width": "auto"})
     made.on_click(pressed)
     return made
+
+
+def remade(
+    before: ipywidgets.Widget | None, pressed: ipywidgets.Button, make: Callable[[], Any]
+) -> tuple[ipywidgets.Widget | None, str]:
+    """What `make` makes in place of a widget, which is closed, and what went wrong; the button rests meanwhile."""
+    if before is not None:
+        before.close()
+    pressed.disabled = True
+    try:
+        return make(), ""
+    except Exception as error:  # what a callback raises is not seen in a notebook
+        return None, told(error)
+    finally:
+        pressed.disabled = False
 
 
 def told(error: Exception) -> str:
