@@ -49,7 +49,7 @@ IDEAS = {
         ("tokens that tell|what is said", "Transformer", "two more Transformers:|coarse, fine codes"), 2,
     ),
 }  # fmt: skip
-_LEFT, _WIDTH, _GAP, _ROW = 170, 190, 34, 62
+_LEFT, _WIDTH, _GAP, _ROW = 188, 190, 34, 62
 
 
 def ideas(*systems: str) -> HTML:
