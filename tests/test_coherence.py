@@ -367,6 +367,7 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     figures.record(root, [replace(row, command="lab measure coherence") for row in rows], "a machine")
     saved = Report.load(tmp_path / "coherence.json")
     assert (saved.command, saved.machine) == ("lab measure coherence", "a machine")
+    assert saved.weights == {"griffin": "0", "transformer": "0"}
     card = json.loads((root / "bundle.json").read_text())["transformer"]["card"]["figures"]
     assert card[name.format(16) + "at temperature 0.5"]["value"] == 0.03125
 

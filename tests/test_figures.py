@@ -14,6 +14,7 @@ from lab.corpora.prompts import prompts
 from lab.evaluate import report
 from lab.language import generate
 from lab.measure import audio as audio_measures
+from lab.measure import coherence
 from lab.measure import tokens as token_measures
 from lab.speech import SpeechSSM
 from tests.commands import lab
@@ -42,6 +43,12 @@ def test_readme_shows_what_lab_card_prints(what: str):
 
 def test_page_of_all_figures_is_that_of_the_bundle():
     assert report.PAGE.read_text() == lab("card", "page", "--bundle", SHIPPED).stdout
+
+
+def test_the_curves_of_coherence_are_those_of_the_bundle():
+    weights, digests = coherence.Report.load().weights, bundle.digests(SHIPPED)
+    assert set(weights) == {"griffin", "griffin30", "transformer", "tokenizer"}
+    assert weights == {name: digests[name] for name in weights}
 
 
 def test_prompts_are_about_ten_seconds_and_understood(ssm: SpeechSSM):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -93,6 +93,7 @@ class Report:
     temperature: float = TEMPERATURE  # that the language models were sampled at
     command: str = ""
     machine: str = ""
+    weights: Mapping[str, str] = field(default_factory=dict)  # digests of the models that were measured
 
     def save(self, folder: Path | None = None) -> Path:
         """coherence.json in `folder`, by default data/measured. Raises LabError if it cannot be written."""

@@ -59,10 +59,12 @@ def measure(what: str, root: Path, speech: Path | None, count: int | None = None
 def record(root: Path, figures: Sequence[Figure], machine: str) -> None:
     """Put figures into the models' cards in bundle.json, each with all that it takes to get it again, the digests of
     the weights among that; keep their reports."""
+    digests = bundle.digests(root)
     for figure in {id(figure.report): figure for figure in figures if figure.report}.values():
         assert figure.report is not None
-        replace(figure.report, command=figure.command, machine=machine).save()
-    digests = bundle.digests(root)
+        measured = sorted({*figure.report.scores, *figure.uses} & digests.keys())
+        weights = {name: digests[name] for name in measured}
+        replace(figure.report, command=figure.command, machine=machine, weights=weights).save()
     with bundle.changing(root) as entries:
         for figure in (figure for figure in figures if figure.kept):
             told = {name: getattr(figure, name) for name in _TOLD}
