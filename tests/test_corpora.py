@@ -127,16 +127,6 @@ def test_pairs_are_one_text_by_two_voices_in_the_same_accent_and_another() -> No
     assert {len(both) for both in accents} == {1, 2}
 
 
-def test_the_reference_narrator_reads_what_anyone_reads_at_the_same_rate() -> None:
-    pairs = [narration.beside_reference(number) for number in range(6)]
-    named = {who.name for who in narrators.NAMED}
-    for number, (reading, reference) in enumerate(pairs):
-        assert reading.text == reference.text and reference.narrator == "Dario"
-        assert (reading.narrator in named) == bool(number % 2)
-        assert 0.6 < reading.seconds / reference.seconds < 1.6
-    assert narrators.reference(150).read(SENTENCE).size > 1.1 * narrators.reference(190).read(SENTENCE).size
-
-
 def test_voice_samples_are_two_texts_by_one_narrator() -> None:
     cast, named = narration.voice_samples(4), narration.voice_samples(5)
     for first, second in (cast, named):

@@ -46,9 +46,7 @@ def test_no_number_is_for_two_things() -> None:
     assert len(named) == len(splits.FIGURES) + 1 and "DEVELOPMENT" in named
 
 
-@pytest.mark.parametrize(
-    "maker", [narration.training_story, narration.pair, narration.beside_reference, narration.voice_samples]
-)
+@pytest.mark.parametrize("maker", [narration.training_story, narration.pair, narration.voice_samples])
 def test_training_is_told_no_story_that_is_held_out(told: set[int], maker: Callable[[int], Any]) -> None:
     for number in (*range(30), *splits.DEVELOPMENT[:5], *splits.CONTEXTS[:5]):
         maker(number)

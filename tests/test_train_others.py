@@ -23,9 +23,9 @@ from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.train import language, others, recipes, unit_stories
 from lab.train import units as recipe
+from lab.train.alignment import beside
 from lab.train.language import TokenStream
 from lab.train.recipes import Plan
-from lab.train.tokenizer import beside
 from tests.spoken import voiced
 
 

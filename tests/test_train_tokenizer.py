@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lab.corpora import Utterance, narration, narrators
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig
-from lab.train import tokenizer
+from lab.train import alignment, augment, ctc_head, tokenizer
 from lab.train.augment import augmented, in_voices
 from lab.train.loop import Compute, Losses, Schedule, fit
 
@@ -56,17 +56,17 @@ def test_tokens_of_two_readings_are_matched_in_time() -> None:
     said = [sounds, sounds.repeat_interleave(2, 0), sounds, -sounds]
     rows = torch.nn.utils.rnn.pad_sequence([*said, sounds, sounds], batch_first=True)  # (6, 12, 8)
     lengths = torch.tensor([6, 12, 6, 6, 6, 6])
-    mine, other = tokenizer.aligned(rows, lengths, torch.tensor([True, True, True, False, True, True]))
+    mine, other = alignment.aligned(rows, lengths, torch.tensor([True, True, True, False, True, True]))
     found = set(zip(mine.tolist(), other.tolist(), strict=True))
     doubled = {(n // 2, 12 + n) for n in range(12)}
     assert found == doubled | {(48 + n, 60 + n) for n in range(6)}
-    nothing, _ = tokenizer.aligned(rows, lengths, torch.zeros(6, dtype=torch.bool))
+    nothing, _ = alignment.aligned(rows, lengths, torch.zeros(6, dtype=torch.bool))
     assert nothing.shape == (0,)
 
 
 def test_readings_match_near_an_even_tempo_where_sounds_do_not_say() -> None:
     rows = torch.ones(2, 40, 4) / 2  # one sound throughout
-    mine, other = tokenizer.aligned(rows, torch.tensor([40, 40]), torch.tensor([True, True]))
+    mine, other = alignment.aligned(rows, torch.tensor([40, 40]), torch.tensor([True, True]))
     assert torch.equal(other - 40, mine) and len(mine) == 40
 
 
@@ -74,7 +74,7 @@ def test_every_parameter_of_the_tokenizer_learns(pairs: list[tuple[Utterance, Ut
     torch.manual_seed(0)
     learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
     batch = tokenizer.collate([utterance for pair in pairs * 6 for utterance in pair], agreement=0.5)
-    loss, logs = tokenizer.loss_of(learner, batch)
+    loss, logs = ctc_head.loss_of(learner, batch)
     assert logs.keys() == {"ctc", "masked", "agreement", "same", "used"}
     assert all(torch.isfinite(value) and value > 0 for name, value in logs.items() if name != "same")
     torch.testing.assert_close(loss, logs["ctc"] + 0.15 * logs["masked"] + 0.5 * logs["agreement"])
@@ -99,7 +99,7 @@ def test_a_batch_that_is_not_finite_is_skipped_whole(pairs: list[tuple[Utterance
 
     def loss_of(model: nn.Module, batch: tokenizer.Batch) -> Losses:
         states.append({name: value.clone() for name, value in learner.state_dict().items()})
-        return tokenizer.loss_of(model, batch)
+        return ctc_head.loss_of(model, batch)
 
     fit(learner, loss_of, batches, schedule=Schedule(3, warmup=1), folder=tmp_path, compute=Compute(progress=False))
     assert all(torch.equal(value, states[2][name]) for name, value in states[1].items())
@@ -111,7 +111,7 @@ def test_a_batch_that_is_not_finite_is_skipped_whole(pairs: list[tuple[Utterance
 def test_agreement_counts_for_what_it_weighs(pairs: list[tuple[Utterance, Utterance]], weight: float) -> None:
     torch.manual_seed(0)
     learner = tokenizer.Learner(Tokenizer(TokenizerConfig.preset("tiny")))
-    loss, logs = tokenizer.loss_of(learner, tokenizer.collate([u for pair in pairs * 4 for u in pair], weight))
+    loss, logs = ctc_head.loss_of(learner, tokenizer.collate([u for pair in pairs * 4 for u in pair], weight))
     torch.testing.assert_close(loss - weight * logs["agreement"], logs["ctc"] + 0.15 * logs["masked"])
 
 
@@ -131,7 +131,7 @@ def test_perturbed_speech_is_in_step_and_another(pairs: list[tuple[Utterance, Ut
     frames = learner.tokenizer.mel(tokenizer.collate(list(pairs[1])).waveform)
     loud = frames.clone()
     loud[:, 20:] -= 6.0  # speech, then near silence
-    varied = tokenizer.perturb(loud)
+    varied = augment.perturb(loud)
     assert varied.shape == frames.shape and torch.isfinite(varied).all()
     assert (varied[0] - varied[1]).abs().mean() > 0.1  # every row is another room
     assert (varied[:, :20].mean((1, 2)) - varied[:, 20:].mean((1, 2)) > 0.2).all()
@@ -191,7 +191,7 @@ def test_an_utterance_is_heard_in_other_voices() -> None:
 def test_tokenizer_recipe(tmp_path: Path) -> None:
     corpus = noise_pairs(4)
     options: dict[str, Any] = {"preset": "tiny", "steps": 5, "size": 2}
-    made, figures = tokenizer.train(corpus, corpus, tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
+    made, figures = tokenizer.train(corpus, tmp_path, evaluate=lambda judged: {"cer": 0.5}, **options)
     assert isinstance(made, Tokenizer) and made.quantizer.started and not made.training
     assert figures["cer"] == 0.5 and figures["steps"] == 5
     asked = {path.parent.name: tomllib.loads(path.read_text())["steps"] for path in tmp_path.glob("*/run.toml")}

@@ -58,26 +58,12 @@ def pair(number: int, nonsense: float = 0.0) -> tuple[Utterance, Utterance]:
     return utterance(text, narrator), utterance(text, other)
 
 
-def beside_reference(number: int) -> tuple[Utterance, Utterance]:
-    """One passage by a random or, every other time, a named narrator, and by the reference narrator at its rate."""
-    rng = np.random.default_rng((0x0E, number))
-    text = passage(training_seed(number), rng, nonsense=0.2)
-    narrator = (
-        narrators.NAMED[int(rng.integers(len(narrators.NAMED)))] if number % 2 else narrators.random_narrator(rng)
-    )
-    return utterance(text, narrator), utterance(text, narrators.reference(narrator.rate))
-
-
-def beside(numbered: tuple[int, Utterance], reference: bool = False) -> tuple[Utterance, Utterance]:
-    """An utterance, and its text read by espeak-ng at about its tempo, by a random or the reference narrator.
-
-    Same number, same narrator."""
+def beside(numbered: tuple[int, Utterance]) -> tuple[Utterance, Utterance]:
+    """An utterance, and its text read by espeak-ng at about its tempo, by a random narrator. Same number, same one."""
     number, utterance = numbered
     words = len(utterance.text.split())
     rate = int(np.clip(60 * words / max(utterance.seconds - 0.3, 0.5), 110, 300))
-    narrator = narrators.reference(rate)
-    if not reference:
-        narrator = replace(narrators.random_narrator(np.random.default_rng((0xBE51DE, number))), rate=rate)
+    narrator = replace(narrators.random_narrator(np.random.default_rng((0xBE51DE, number))), rate=rate)
     read = Utterance(int16(narrator.read(utterance.text)), utterance.text, narrator.name, "narrated", utterance.story)
     return utterance, read
 

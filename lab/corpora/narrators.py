@@ -10,7 +10,7 @@ import _ctypes
 import ctypes
 import re
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -153,11 +153,6 @@ def at_same_rate(narrator: Narrator, rng: np.random.Generator) -> Narrator:
 
 def _unnamed(voice: str, rate: int, pitch: int, size: float) -> Narrator:
     return Narrator(f"{voice} {rate} wpm, pitch {pitch}, size {size:.2f}", voice, rate, pitch, size)
-
-
-def reference(rate: int) -> Narrator:
-    """The narrator whose reading all others' tokens are to follow, at a `rate` in words a minute: a plain voice."""
-    return replace(named("Dario"), rate=rate)
 
 
 def named(name: str) -> Narrator:

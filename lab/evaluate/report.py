@@ -94,7 +94,7 @@ def differences(entries: dict[str, Any]) -> str:
         "semantic codes, 25 Hz": ("32k", str(config["tokenizer"]["codes"])),
         "tokenizer": (
             "USM-v2, 2B: BEST-RQ on untranscribed speech, then an auxiliary loss of recognition",
-            f"{size['tokenizer']}; supervised by text alone: CTC, and one narrator's reading of the same words",
+            f"{size['tokenizer']}; supervised by text alone: CTC, and two readings of the same words",
         ),
         "language model": (
             "Griffin of 2B and 9B, attention to 82 s, begun from RecurrentGemma",

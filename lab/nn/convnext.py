@@ -68,6 +68,6 @@ class ConvNeXt(nn.ModuleList):
         return x
 
 
-def convnext_blocks(count: int, width: int, kernel: int) -> nn.Sequential:
+def convnext_blocks(count: int, width: int, kernel: int, expansion: int = 3) -> nn.Sequential:
     """`count` blocks one after the other, on (B, T, C)."""
-    return nn.Sequential(*(ConvNeXtBlock(width, kernel) for _ in range(count)))
+    return nn.Sequential(*(ConvNeXtBlock(width, kernel, expansion=expansion) for _ in range(count)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor, nn
 
 from lab.errors import LabError
 
@@ -53,3 +54,8 @@ def neighbours(items: list[T], count: int, random: np.random.Generator) -> list[
     """`count` that stand side by side, or all if they are fewer: of items sorted by length, of about one length."""
     start = int(random.integers(max(1, len(items) - count + 1)))
     return items[start : start + count]
+
+
+def padded(rows: Sequence[Tensor], padding: float = 0.0) -> Tensor:
+    """Rows (N,) of any lengths -> (B, longest)."""
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=padding)

@@ -38,12 +38,6 @@ def pairs(hours: float) -> list[Pair]:
     return paired(partial(narration.pair, nonsense=0.4), range(round(hours * _AN_HOUR)))
 
 
-def references(hours: float, people: Sequence[Utterance]) -> list[Pair]:
-    """Readings of narrators, for half of the hours, and of people, each beside the reference narrator's."""
-    read = paired(narration.beside_reference, range(round(hours * _AN_HOUR / 2)))
-    return read + paired(partial(narration.beside, reference=True), list(enumerate(people)))
-
-
 def narrated(hours: float) -> list[Utterance]:
     """Passages of stories, each by two narrators."""
     return list(chain.from_iterable(paired(narration.pair, range(round(hours * _AN_HOUR)))))

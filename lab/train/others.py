@@ -31,8 +31,8 @@ from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.tokens import ctc
 from lab.train import data, language, unit_stories
 from lab.train import units as units_recipe
+from lab.train.alignment import beside
 from lab.train.language import TokenStream
-from lab.train.tokenizer import beside
 from lab.windows import TOKEN_HOP
 
 if TYPE_CHECKING:

@@ -25,9 +25,12 @@ from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
+from lab.tokens import Tokenizer
 from lab.train import augment, data
 from lab.train import codec as codec_recipe
+from lab.train import ctc_head as ctc_head_recipe
 from lab.train import decoder as decoder_recipe
+from lab.train import encoder as encoder_recipe
 from lab.train import language as language_recipe
 from lab.train import others as others_recipe
 from lab.train import refiner as refiner_recipe
@@ -37,6 +40,7 @@ from lab.train import units as units_recipe
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import EVALUATE_EVERY, Compute, whole
+from lab.voice import SoundStorm
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
 _LONG = 120  # sentences of the two stories that tell the loss of each minute, to the fifth
@@ -157,26 +161,34 @@ def tokenizer(plan: Plan, name: str) -> dict[str, Any]:
     hours, people = plan.hours or HOURS, plan.people(cuts=2)
     pairs = data.pairs(hours) + data.paired(narration.beside, list(enumerate(people)))
     options = plan.options(name) | {"begin": plan.begin(name), "evaluate": data.evaluation()}
-    model, figures = tokenizer_recipe.train(pairs, data.references(hours, people), plan.work / name, **options)
+    model, figures = tokenizer_recipe.train(pairs, plan.work / name, **options)
     return _finish(plan, name, model, figures, data.seconds(chain.from_iterable(pairs)))
 
 
 def encoder(plan: Plan, name: str) -> dict[str, Any]:
-    """Goes on with the encoder of the bundle's tokenizer: whoever reads, the tokens of one narrator. What
-    learnt from its tokens goes on with `--warm`; they stand for the same as before."""
-    model, evaluate = plan.load("tokenizer"), data.evaluation()
-    options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    pairs = data.references(plan.hours or HOURS, plan.people(cuts=2))
-    figures = tokenizer_recipe.train_encoder(model, pairs, plan.work / name, **options)
-    return _finish(plan, name, model, figures, data.seconds(chain.from_iterable(pairs)))
+    """Goes on with the encoder of the bundle's tokenizer, and its CTC head: words of whoever reads. Its codes stand for
+    the same as before, so what learnt from its tokens goes on with `--warm`."""
+    model, evaluate = encoder_recipe.widened(plan.load("tokenizer")), data.evaluation()
+    return _part_of_tokenizer(plan, name, model, encoder_recipe.train, evaluate, plan.people(cuts=2))
 
 
 def ctc_head(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the CTC head of the bundle's tokenizer; its tokens, and what learnt from them, stay."""
     model, evaluate = plan.load("tokenizer"), data.evaluation()
+    return _part_of_tokenizer(plan, name, model, ctc_head_recipe.train, evaluate, plan.people())
+
+
+def _part_of_tokenizer(
+    plan: Plan,
+    name: str,
+    model: Tokenizer,
+    train: Callable[..., dict[str, float]],
+    evaluate: Callable[[Tokenizer], dict[str, float]],
+    people: list[Utterance],
+) -> dict[str, Any]:
     options = plan.options(name) | {"evaluate": lambda _: evaluate(model)}
-    corpus = data.narrated(plan.hours or HOURS) + plan.people()
-    figures = tokenizer_recipe.train_ctc_head(model, corpus, plan.work / name, **options)
+    corpus = data.narrated(plan.hours or HOURS) + people
+    figures = train(model, corpus, plan.work / name, **options)
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
@@ -313,8 +325,8 @@ RECIPES["griffin-text"] = Recipe(language, "stories", ("tokenizer", "text-griffi
 RECIPES |= {name: Recipe(other, "stories", models, alone=not models) for name, models in others_recipe.MODELS.items()}
 SCHEDULES = {  # of all but the language models, which have one a preset; of the others' by the last part of their name
     "tokenizer": tokenizer_recipe.SCHEDULE,
-    "encoder": tokenizer_recipe.ENCODER_SCHEDULE,
-    "head": tokenizer_recipe.CTC_HEAD_SCHEDULE,
+    "encoder": encoder_recipe.SCHEDULE,
+    "head": ctc_head_recipe.SCHEDULE,
     "codec": codec_recipe.SCHEDULE,
     "decoder": decoder_recipe.SCHEDULE,
     "refiner": refiner_recipe.SCHEDULE,
@@ -437,7 +449,6 @@ def _finish(
     first = not distributed.is_initialized() or distributed.get_rank() == 0
     weights = whole(model.state_dict(), first)  # of all processes, where they share the model
     if first:
-        bundle.save(
-            plan.bundle, entry, model, made, weights, int8=entry == "griffin30" or isinstance(model, SpeechTransformer)
-        )
+        int8 = entry == "griffin30" or isinstance(model, SpeechTransformer | SoundStorm)
+        bundle.save(plan.bundle, entry, model, made, weights, int8=int8)
     return made

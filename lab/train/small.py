@@ -19,7 +19,7 @@ from lab import bundle
 from lab.corpora import Utterance, folder, narration, narrators
 from lab.errors import LabError
 from lab.tokens import Tokenizer, TokenizerConfig
-from lab.train import codec, language, soundstorm, tokenizer
+from lab.train import codec, ctc_head, language, soundstorm, tokenizer
 from lab.train.batches import seed_of
 from lab.train.loop import Compute, Schedule, fit
 from lab.train.recipes import card
@@ -88,7 +88,7 @@ def train(
     hears = Tokenizer(TokenizerConfig.preset("tiny"))
     figures = fit(
         tokenizer.Learner(hears),
-        tokenizer.loss_of,
+        ctc_head.loss_of,
         tokenizer.batches([(each, each) for each in corpus], 4, seed, lambda step: 0.1),
         schedule=Schedule(steps["tokenizer"], learning_rate=4e-3, warmup=20),
         folder=work / "tokenizer",
