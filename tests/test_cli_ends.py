@@ -26,6 +26,7 @@ from lab.recurrence import probe
 from lab.speech import SpeechSSM, Stream
 from lab.tokens import TOKEN_HOP as HOP
 from lab.train import language, others, recipes
+from lab.train.plan import RECIPES
 from tests.commands import SECOND, lab, refused
 
 pytestmark = pytest.mark.usefixtures("desk")
@@ -204,7 +205,7 @@ def test_version_and_completion() -> None:
 def test_choices_are_those_of_the_rooms() -> None:
     from lab import bench
 
-    assert set(train.Model.__args__) == {*recipes.RECIPES, *others.SYSTEMS, "all"}
+    assert set(train.Model.__args__) == {*RECIPES, *others.SYSTEMS, "all"}
     assert [each.value for each in corpora.Split] == list(librispeech_long.SPLITS)
     assert set(measure.Measure.__args__) == {*figures.MEASURES, "all"}
     assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.train.recipes import WHOLE
+from lab.train.plan import WHOLE
 from tests.gpu import run
 
 

@@ -20,7 +20,7 @@ from lab.corpora.piper import PiperNarrator
 from lab.errors import LabError
 from lab.evaluate import sets
 from lab.train import others
-from lab.train.recipes import Plan
+from lab.train.plan import Plan
 
 TEXT = "good night, badger."
 there = pytest.mark.skipif(

@@ -19,13 +19,13 @@ from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.corpora.shards import Shard, Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
-from lab.language import Griffin, GriffinConfig
+from lab.language import Griffin, GriffinConfig, recurrentgemma
 from lab.speech import SpeechSSM
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import recipes
 from lab.train.language import TokenStream
 from lab.train.loop import Compute
-from lab.train.recipes import Plan
+from lab.train.plan import RECIPES, WHOLE, Plan
 from lab.voice import VoicePrompt
 from tests.commands import lab
 from tests.spoken import spoken, voiced
@@ -139,7 +139,7 @@ def test_a_recipe_puts_its_model_and_card_into_the_bundle(
     monkeypatch.setattr(narration, "development_story", lambda number: said("good night.", number))
     plan = Plan(tmp_path / "runs", tmp_path / "bundle", None, None, steps=5, hours=0.03, seed=0)
     card = recipes.train("tokenizer", plan)
-    assert narrated == [12, 0]
+    assert narrated == [12, 0, 0]
     assert card == bundle.index(plan.bundle)["tokenizer"]["card"]
     assert (
         card["steps"] == 5
@@ -168,6 +168,25 @@ def test_a_part_of_the_tokenizer_goes_on_alone(
         assert torch.equal(ours, theirs) == (name not in learnt)
     assert card == bundle.index(root)["tokenizer"]["card"] and card["steps"] == 3 and "cer" in card["at_the_end"]
     assert card["command"] == f"lab train {part} --steps 3 --hours 0.03" and card["before"].items() <= before.items()
+
+
+def test_what_is_cut_twice_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Utterance(int16(np.zeros(32_000)), "owl", "7", "people")
+    learnt: list[Any] = []
+    monkeypatch.setattr(Plan, "passages", lambda plan, cut=0: [read])
+    monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
+    monkeypatch.setattr(Plan, "inputs", lambda *_: {})
+    monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])
+    monkeypatch.setattr(recipes.data, "evaluation", lambda: None)
+    monkeypatch.setattr(recipes.data, "narrated", lambda hours: [])
+    monkeypatch.setattr(recipes.data, "pairs", lambda hours: [])
+    monkeypatch.setattr(recipes.data, "paired", lambda maker, items: [(each, each) for _, each in items])
+    monkeypatch.setattr(recipes.encoder_recipe, "train", lambda model, corpus, *_, **__: learnt.append(corpus) or {})
+    monkeypatch.setattr(recipes.tokenizer_recipe, "train", lambda pairs, *_, **__: learnt.append(pairs) or (None, {}))
+    plan = Plan(tmp_path, tmp_path, None, None)
+    assert recipes.encoder(plan, "encoder") == {"people": 2.0}
+    assert recipes.tokenizer(plan, "tokenizer") == {"people": 2.0 * 3}  # once, and each cut's reading beside it
+    assert learnt == [[read, read], [(read, read)] * 2]
 
 
 def test_the_decoder_goes_on_and_codes_stay(tmp_path: Path, tiny_bundle: Path, narrated: list[int]) -> None:
@@ -243,7 +262,7 @@ def test_a_run_begins_with_another_bundle_or_with_recurrentgemma(
         return Griffin(GriffinConfig.preset("tiny", vocabulary=32, lambda_init="recurrentgemma"))
 
     monkeypatch.setattr(recipes.language_recipe, "train", train)
-    monkeypatch.setattr(recipes.recurrentgemma, "load", load)
+    monkeypatch.setattr(recurrentgemma, "load", load)
     other = Path(shutil.copytree(tiny_bundle, tmp_path / "other"))
     torch.manual_seed(7)
     bundle.save(other, "griffin", Griffin(GriffinConfig.preset("tiny", vocabulary=32)), {})
@@ -364,13 +383,13 @@ def test_training_is_watched_on_stories_of_no_other_use(tmp_path: Path, monkeypa
     monkeypatch.setattr(recipes.data, "paired", lambda *_: [])
     monkeypatch.setattr(recipes, "_finish", lambda *_: {})
     monkeypatch.setattr(Plan, "load", lambda plan, name: made[name])
-    monkeypatch.setattr(recipes, "inputs", lambda *_: {})
+    monkeypatch.setattr(Plan, "inputs", lambda *_: {})
     for recipe, train in (("language", "train"), ("tokenizer", "train")):
         monkeypatch.setattr(getattr(recipes, f"{recipe}_recipe"), train, lambda *_, **__: (made["tokenizer"], {}))
     made = {"tokenizer": Tokenizer(TokenizerConfig.preset("tiny"))}
     plan = Plan(tmp_path, tmp_path, None, None)
     for number, name in enumerate(("griffin", "tokenizer"), 1):
-        recipes.RECIPES[name].make(plan, name)
+        recipes.MAKERS[name](plan, name)
         assert len(seeds) >= 6 * number, name
     assert all(seed % 2 and seed > narration.held_out_seed(100_000) for seed in seeds)
 
@@ -383,7 +402,7 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     learnt: list[Any] = []
     monkeypatch.setattr(recipes.data, "shard", lambda plan, name: shard)
     monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
-    monkeypatch.setattr(recipes, "inputs", lambda *_: {})
+    monkeypatch.setattr(Plan, "inputs", lambda *_: {})
     monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])
     monkeypatch.setattr(recipes.language_recipe, "train", lambda *given, **_: learnt.append(given) or (None, {}))
     assert recipes.language(Plan(tmp_path, speech=None, corpus="/a/talks"), "griffin") == {"talks": shard.seconds}
@@ -395,8 +414,8 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
 
 def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> None:
     made: set[str] = set()
-    for name in recipes.WHOLE:
-        recipe = recipes.RECIPES[name]
+    for name in WHOLE:
+        recipe = RECIPES[name]
         assert made.issuperset(recipe.models) and (recipe.part is None or recipe.part in made), name
         made.add(name)
     assert made == bundle.KINDS.keys() - {"units", "one-voice"} | {"griffin30", "decoder", "refiner"}
@@ -405,8 +424,7 @@ def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> No
 @pytest.mark.parametrize("name", ["codec", "griffin"])
 def test_codebooks_are_trained_by_one_process(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Compute] = []
-    recipe = replace(recipes.RECIPES[name], make=lambda plan, _: seen.append(plan.compute))
-    monkeypatch.setitem(recipes.RECIPES, name, recipe)
+    monkeypatch.setitem(recipes.MAKERS, name, lambda plan, _: seen.append(plan.compute))
     monkeypatch.setattr(bundle, "index", lambda root: {name: {"card": {"data": "nothing"}}})
     monkeypatch.setattr(Compute, "fabric", lambda self: FirstProcess)
     compute = Compute(devices=4, accumulate=2, tensorboard=True)

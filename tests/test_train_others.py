@@ -25,7 +25,7 @@ from lab.train import language, others, recipes, unit_stories
 from lab.train import units as recipe
 from lab.train.alignment import beside
 from lab.train.language import TokenStream
-from lab.train.recipes import Plan
+from lab.train.plan import RECIPES, Plan
 from tests.spoken import voiced
 
 
@@ -158,7 +158,7 @@ def test_a_language_model_of_another_system_has_its_share_of_the_steps_unless_to
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(recipes, "inputs", lambda name, plan: {})
+    monkeypatch.setattr(Plan, "inputs", lambda plan, name: {})
     monkeypatch.setattr(language, "train", lambda *_, steps, **options: asked.append(steps) or (None, {}))
     for steps in (None, 7):
         plan = Plan(tmp_path, tmp_path, None, steps=steps)
@@ -234,7 +234,7 @@ def test_all_models_of_a_system_have_recipes_in_the_order_in_which_they_need_eac
     assert set(others.SYSTEMS["others"]) == {*others.MODELS, "audiolm-semantic"} - {"text-griffin"}
     for names in others.SYSTEMS.values():
         for at, name in enumerate(names):
-            assert set(recipes.RECIPES[name].models) - {"tokenizer", "codec"} <= set(names[:at])
+            assert set(RECIPES[name].models) - {"tokenizer", "codec"} <= set(names[:at])
 
 
 def test_variants_of_the_language_model(

@@ -14,7 +14,7 @@ from lab.console import console
 from lab.files import replacing
 
 if TYPE_CHECKING:
-    from lab.train.recipes import Plan
+    from lab.train.plan import Plan
 
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
@@ -100,19 +100,20 @@ def train(
     ] = None,
 ) -> None:
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
-    from lab.corpora import librispeech
+    from lab.corpora import librispeech, narrated_folder
     from lab.train import others, recipes
     from lab.train import settings as run_settings
     from lab.train.loop import Compute
+    from lab.train.plan import WHOLE, Plan
 
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard, wandb, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
-    narration = narration or recipes.narrated_folder.find()
+    narration = narration or narrated_folder.find()
     settings = run_settings.gathered(config, change or [])
     steps = settings.pop("steps", None) if steps is None else steps
     given = (steps, hours, seed, preset, length, corpus, warm, init, settings, compute)
-    plan = recipes.Plan(work, into, speech, narration, *given)
-    several = {"all": recipes.WHOLE} | others.SYSTEMS
+    plan = Plan(work, into, speech, narration, *given)
+    several = {"all": WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
     tables = {name: recipes.settings(name, plan) for name in names}
     if show:

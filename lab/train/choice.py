@@ -27,9 +27,9 @@ from lab.evaluate import run, systems
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Examples
 from lab.evaluate.results import Results, Row
-from lab.language import SpeechTransformer
 from lab.train import kept
 from lab.train.kept import Kept
+from lab.train.plan import in_int8
 
 MOST = 5  # as many as the paper had
 
@@ -89,7 +89,7 @@ def put(name: str, judged: Sequence[Judged], root: Path, about: Mapping[str, Any
     model = _loaded(name, best.checkpoint, root)
     each = {f"{one.checkpoint.step}": round(one.perplexity, 4) for one in judged if math.isfinite(one.perplexity)}
     card = entry["card"] | {"steps": best.checkpoint.step, "chosen": {**about, "perplexity_after_step": each}}
-    bundle.save(root, name, model, card, int8=name == "griffin30" or isinstance(model, SpeechTransformer))
+    bundle.save(root, name, model, card, int8=in_int8(name, model))
     return card
 
 

@@ -20,7 +20,7 @@ from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 
 if TYPE_CHECKING:
-    from lab.train.recipes import Plan
+    from lab.train.plan import Plan
 
 NARRATED = ("stories", "long-stories")
 _AN_HOUR = 400  # pairs, of about 9 s each

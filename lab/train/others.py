@@ -36,7 +36,7 @@ from lab.train.language import TokenStream
 from lab.windows import TOKEN_HOP
 
 if TYPE_CHECKING:
-    from lab.train.recipes import Plan
+    from lab.train.plan import Plan
 
 Made = tuple[nn.Module, dict[str, float], dict[str, float]]  # a model, its last figures, seconds of each source
 

@@ -25,7 +25,7 @@ from lab.others.spiritlm import Expression, Word, expression
 from lab.windows import TOKEN_RATE
 
 if TYPE_CHECKING:
-    from lab.train.recipes import Plan
+    from lab.train.plan import Plan
 
 SENTENCES, SECONDS = 96, 217.5  # of a story, and how long it lasts: 663 are 40 h
 

@@ -1,0 +1,215 @@
+"""What to train, from what and for how long: a plan, and which models each model is made with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lab import bundle
+from lab.console import console
+from lab.corpora import Utterance, librispeech, narrated_folder, scan, shards
+from lab.corpora.folder import Corpus
+from lab.corpora.librispeech import HELD_OUT_CHAPTER
+from lab.errors import LabError
+from lab.language import SpeechTransformer, recurrentgemma
+from lab.train import data, others
+from lab.train.batches import seed_of
+from lab.train.language import LENGTHS
+from lab.train.loop import Compute
+from lab.voice import SoundStorm
+
+LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A language model that is not called after its kind: where it is set, the length of pieces and what it reads."""
+
+    model: str
+    length: str | None = None
+    corpus: str | None = None
+
+
+VARIANTS = {
+    "griffin30": Variant("griffin", "30s"),  # the paper's ablation: it never saw more than 30 s at once
+    "griffin-16min": Variant("griffin", "16min", "long-stories"),  # and SpeechSSM-X: it saw 16 minutes
+    "griffin-text": Variant("griffin"),  # it begins with a Griffin of text, as SpeechSSM with RecurrentGemma
+    "audiolm-semantic": Variant("transformer", "30s"),
+}
+LANGUAGE_MODELS = ("griffin", "transformer", *VARIANTS)  # of semantic tokens
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The models that the data of a model is made with.
+
+    `part` names the model that the bundle has to hold already, of which only a part goes on learning. `alone`: it has
+    codebooks that follow whole batches, or discriminators that look at them: one process trains it.
+    """
+
+    models: tuple[str, ...] = ()
+    part: str | None = None
+    alone: bool = False
+
+
+RECIPES = {
+    "tokenizer": Recipe(alone=True),
+    "encoder": Recipe(part="tokenizer", alone=True),
+    "ctc-head": Recipe(part="tokenizer", alone=True),
+    "codec": Recipe(("tokenizer",), alone=True),
+    "griffin": Recipe(("tokenizer",)),
+    "griffin30": Recipe(("tokenizer",)),
+    "transformer": Recipe(("tokenizer",)),
+    "soundstorm": Recipe(("tokenizer", "codec")),
+    "decoder": Recipe(("tokenizer",), part="codec", alone=True),
+    "refiner": Recipe(("tokenizer",), part="codec"),
+}
+RECIPES |= {name: Recipe(("tokenizer",)) for name in VARIANTS}
+RECIPES["griffin-text"] = Recipe(("tokenizer", "text-griffin"))
+RECIPES |= {name: Recipe(models, alone=not models) for name, models in others.MODELS.items()}
+# What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
+WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "refiner")
+
+
+def in_int8(name: str, model: nn.Module) -> bool:
+    """Whether a bundle keeps a model in int8, which halves it: not the tokenizer and the codec, of which all else
+    learns, nor Griffin, whose state is looked into."""
+    return name == "griffin30" or isinstance(model, SpeechTransformer | SoundStorm)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where to work, what to learn from and for how long; None takes the recipe's own length."""
+
+    work: Path = Path("runs")
+    bundle: Path = field(default_factory=bundle.folder)
+    speech: Path | None = field(default_factory=librispeech.find)
+    narration: Path | None = field(default_factory=narrated_folder.find)
+    steps: int | None = None
+    hours: float | None = None  # of narrated speech
+    seed: int = 0
+    preset: str = "laptop"  # of the language models
+    length: str | None = None  # of the pieces that they learn from, a key of `language.LENGTHS`
+    corpus: str = "stories"  # that they learn from, or recordings, which all others learn from as well
+    warm: bool = False  # begin with the weights that the bundle has
+    init: str | None = None  # or with those of another bundle, or of RecurrentGemma
+    settings: dict[str, Any] = field(default_factory=dict)  # of `settings.KINDS`, in place of the recipe's own
+    compute: Compute = field(default_factory=Compute)
+
+    def __post_init__(self) -> None:
+        seed_of(self.seed)
+        if self.warm and self.init:
+            raise LabError(f"cannot begin with what the bundle has and with {self.init}; give --warm or --init")
+        if self.steps is not None and self.steps < 1:
+            raise LabError(f"cannot train for {self.steps} steps; give 1 or more")
+        if self.hours is not None and not 0 < self.hours < float("inf"):
+            raise LabError(f"cannot learn from {self.hours:g} hours of speech; give a positive number")
+        if self.length is not None and self.length not in LENGTHS:
+            raise LabError(f"cannot learn from pieces of {self.length!r}; give one of {', '.join(LENGTHS)}")
+
+    def people(self, texts: bool = True) -> list[Utterance]:
+        """Passages that people, and narrators who sound like people, read: of `narration` and of `readers`."""
+        return self.passages() + self.readers(texts)
+
+    def passages(self, cut: int = 0) -> list[Utterance]:
+        """Of the documents of `narration`, each cut in one of many ways; those that can only be cut in one, at 0."""
+        documents = narrated_folder.narrated(self.narration).documents if self.narration else []
+        if held_out := sum(document.held_out for document in documents):
+            raise LabError(f"{held_out} stories of {self.narration} are held out, and nothing learns from them")
+        return [
+            passage
+            for number, document in enumerate(documents)
+            if not cut or len(document.sentences) > 1
+            for passage in document.passages(np.random.default_rng((number, cut)))
+        ]
+
+    def readers(self, texts: bool = True) -> list[Utterance]:
+        """What can be learnt from below `speech`, but the chapter that figures are measured on, and of `corpus`.
+
+        With `texts` only what has one, and of `corpus` what lasts no longer than a reader's sentences.
+        """
+        corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,)) if self.speech else Corpus([])
+        if self.recorded:
+            corpus.recordings += [
+                document  # type: ignore[misc]  # which is read as a recording is
+                for document in scan.documents(self.corpus, corpus.skipped)
+                if document.split == "train" and (not texts or document.text and document.seconds <= LONGEST)
+            ]
+        utterances = list(corpus)
+        for line in corpus.skipped:
+            console.print("skipped:", line)
+        if self.speech or self.recorded:
+            of = " and ".join(str(each) for each in (self.speech, self.recorded) if each)
+            console.print(f"{len(utterances)} utterances, {len(corpus.skipped)} skipped, of {of}")
+        return utterances
+
+    @property
+    def recorded(self) -> str | None:
+        """The corpus, unless it is narrated."""
+        return None if self.corpus in data.NARRATED else self.corpus
+
+    def options(self, name: str) -> dict[str, Any]:
+        """What every recipe's `train` takes of the plan."""
+        steps = {"steps": self.steps} if self.steps else {}
+        own = {"seed": self.seed, "inputs": self.inputs(name), "compute": self.compute, "settings": self.settings}
+        return own | steps
+
+    def load(self, name: str) -> Any:
+        """A model that the bundle has."""
+        return bundle.load(self.bundle, name)
+
+    def begin(self, name: str) -> Any:
+        """The model to begin with, if one."""
+        if self.init is None:
+            return self.load(name) if self.warm else None
+        if (Path(self.init) / "bundle.json").exists():
+            there = bundle.index(Path(self.init))
+            return bundle.load(Path(self.init), name if name in there or name not in VARIANTS else VARIANTS[name].model)
+        if name != "griffin":
+            raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")
+        return recurrentgemma.load(self.init, rope=False, vocabulary=self.load("tokenizer").vocabulary, seed=self.seed)
+
+    def command(self, name: str) -> str:
+        """What trains the same model anew."""
+        words = ["lab", "train", name]
+        asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
+        if self.speech and self.speech != librispeech.find():
+            asked["speech"] = self.speech.name  # the folder may lie elsewhere on another machine
+        if name not in LANGUAGE_MODELS and self.narration and self.narration != narrated_folder.find():
+            asked["narration"] = self.narration.name
+        asked |= {"corpus": self.corpus, "init": self.init}
+        if name in LANGUAGE_MODELS:
+            asked |= {"preset": self.preset, "length": self.length}
+        for option, value in asked.items():
+            if value != getattr(Plan, option, None):
+                words += [f"--{option}", str(value)]
+        for setting, value in self.settings.items():
+            words += ["--set", f"{setting}={json.dumps(value)}"]
+        return shlex.join(words + ["--warm"] * (self.warm and not RECIPES[name].part))
+
+    def inputs(self, name: str) -> dict[str, str]:
+        """What a model learns from: another story world, folder, tokenizer or codec has another digest."""
+        recipe, language = RECIPES[name], name in LANGUAGE_MODELS
+        speech = VARIANTS[name].corpus if name in VARIANTS else None
+        speech = (speech or self.corpus) if language else "stories"
+        found = {speech: shards.digest(speech), "hours": f"{self.hours or 'as the recipe has'}"}
+        if language:
+            found |= {"preset": self.preset, "length": self.length or "as the preset has"}
+        else:
+            found |= {"readers": self.speech.name if self.speech else "none"}
+            found |= {"narration": self.narration.name} if self.narration else {}
+            found |= {self.recorded: shards.digest(self.recorded)} if self.recorded else {}
+        found |= {"init": self.init} if self.init else {}
+        models = (*recipe.models, recipe.part or name) if self.warm or recipe.part else recipe.models
+        return found | {model: bundle.fingerprint(self.load(model)) for model in models}
+
+    def extent(self) -> dict[str, str]:
+        """For how long, and how, as `inputs` says from what."""
+        extent = {"steps": f"{self.steps or 'as the recipe has'}", "seed": f"{self.seed}"}
+        return extent | ({"settings": f"{self.settings}"} if self.settings else {})
