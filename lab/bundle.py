@@ -1,8 +1,8 @@
 """A set of trained models on disk: one safetensors file a model, and bundle.json with configs and model cards.
 
 Matrices are kept in half precision, vectors (norms, biases, decays, statistics) in single: `a` of the recurrence is
-close to 1 and half precision would round its distance to 1 away. A model may be kept in int8 with a scale a
-row, which costs nothing that can be measured (`lab bench step`) and halves it.
+close to 1 and half precision would round its distance to 1 away. A model may be kept in int8 with a scale a row,
+which halves it.
 """
 
 from __future__ import annotations

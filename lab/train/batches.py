@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,11 +35,11 @@ def random_of(seed: int, step: int) -> np.random.Generator:
     return np.random.default_rng((seed_of(seed), step))
 
 
-def by_source(items: Iterable[T]) -> list[list[T]]:
-    """Grouped by their `source`, the groups in the order of its name."""
+def by_source(items: Iterable[T], of: Callable[[T], Any] = lambda item: item) -> list[list[T]]:
+    """Grouped by the `source` of what each is `of`, the groups in the order of its name."""
     groups: defaultdict[str, list[T]] = defaultdict(list)
     for item in items:
-        groups[item.source].append(item)  # type: ignore[attr-defined]
+        groups[of(item).source].append(item)
     return [groups[name] for name in sorted(groups)]
 
 

@@ -8,7 +8,6 @@ learnt from them needs little more.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +23,14 @@ from lab.corpora import Utterance
 from lab.corpora.utterance import int16
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc
 from lab.train.augment import augmented, perturb
-from lab.train.batches import neighbours, padded, positive, random_of
+from lab.train.batches import by_source, neighbours, padded, positive, random_of, seed_of
 from lab.train.ctc_head import ctc_losses, loss_of
 from lab.train.loop import Schedule, fit, learning
 
 SCHEDULE = Schedule(5000, learning_rate=1e-3, warmup=50, weight_decay=0.02)
 SECONDS = 100.0  # of a batch, all together
 _PERTURBED = 0.4  # share of rows that come from another speaker and room
-_SHARPNESS = 15.0  # of logits over the codes: cosines of 0.2 apart are 20 to 1
+SHARPNESS = 15.0  # of logits over the codes: cosines of 0.2 apart are 20 to 1
 _STRAIGHT, _NEAR = 0.5, 0.1  # weights: of the head before the quantizer, of the distance from a vector to its code
 _PADDING = -100  # no target here
 
@@ -82,7 +81,7 @@ class Learner(nn.Module):
             logs["ctc"] = ctc_losses(tokenizer.ctc_head(quantized), *asked).mean()
             loss = loss + logs["ctc"]
         if (kept := batch.kept != _PADDING).any():
-            logits = tokenizer.quantizer.scores(narrow[kept]) * _SHARPNESS
+            logits = tokenizer.quantizer.scores(narrow[kept]) * SHARPNESS
             logs["kept"] = F.cross_entropy(logits, batch.kept[kept])
             logs["same"] = (logits.argmax(-1) == batch.kept[kept]).float().mean()
             loss = loss + logs["kept"]
@@ -102,14 +101,11 @@ def batches(corpus: Sequence[Labelled], seconds: float, seed: int) -> Callable[[
     """Step -> batch of utterances of about one length, of so many seconds in all, two of them at least; every source
     has an equal share. What people read is augmented; what narrators read begins up to a token late."""
     positive(utterances=len(corpus), seconds=seconds)
-    groups: defaultdict[str, list[Labelled]] = defaultdict(list)
-    for each in sorted(corpus, key=lambda both: len(both[0].waveform)):
-        groups[each[0].source].append(each)
-    sources = sorted(groups)
+    sources = by_source(sorted(corpus, key=lambda both: len(both[0].waveform)), lambda both: both[0])
 
     def batch(step: int) -> Batch:
         random = random_of(seed, step)
-        group = groups[sources[step % len(sources)]]
+        group = sources[step % len(sources)]
         chosen = neighbours(group, 2 * max(1, int(seconds / group[len(group) // 2][0].seconds)), random)
         chosen = [chosen[at] for at in random.permutation(len(chosen))]
         chosen = chosen[: max(2, int(seconds / max(utterance.seconds for utterance, _ in chosen)))]
@@ -165,7 +161,7 @@ def train(
     """Train the encoder and the CTC head of `tokenizer` in place. `options` are `fit`'s."""
     known = [labelled(tokenizer, each) for each in track(corpus, "listening", console=console)]
     made = batches(known, seconds, seed)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(seed))
     learner = Learner(tokenizer)
     with learning(tokenizer, (*Tokenizer.ENCODER, *Tokenizer.CTC_HEAD)):
         return fit(

@@ -9,7 +9,6 @@ dynamic time warping: tokens should tell neither who speaks nor when a frame beg
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
 from lab.train import ctc_head, encoder
 from lab.train.alignment import aligned
 from lab.train.augment import augmented, perturb
-from lab.train.batches import neighbours, padded, positive, random_of, seed_of
+from lab.train.batches import by_source, neighbours, padded, positive, random_of, seed_of
 from lab.train.ctc_head import ctc_losses, loss_of
+from lab.train.encoder import SHARPNESS
 from lab.train.loop import Losses, Schedule, fit, take_over
 
 Pair = tuple[Utterance, Utterance]
@@ -37,7 +37,6 @@ SCHEDULE = Schedule(8000, learning_rate=1.6e-3, warmup=100, weight_decay=0.02)
 SECONDS = 100.0  # of a batch's first readings, all together
 _MASKED_ROWS, _SPAN = 0.25, 10  # share of rows that learn by masked prediction; tokens a span, 400 ms (BEST-RQ)
 _AGREEMENT = 2.0  # weight of the agreement loss
-_SHARPNESS = 15.0  # of logits over the codes: cosines of 0.2 apart are 20 to 1
 
 
 class Batch(NamedTuple):
@@ -96,7 +95,7 @@ class Learner(nn.Module):
         first, second = aligned(tokenizer.quantizer.on_sphere(narrow.detach()), batch.tokens, read)
         agreement, same = none, narrow.new_zeros(())
         if len(first):
-            logits_of_codes = tokenizer.quantizer.scores(narrow.flatten(0, 1)) * _SHARPNESS  # (B T, codes)
+            logits_of_codes = tokenizer.quantizer.scores(narrow.flatten(0, 1)) * SHARPNESS  # (B T, codes)
             code = codes.flatten()
             agreement = 0.5 * (
                 F.cross_entropy(logits_of_codes[first], code[second])
@@ -121,19 +120,15 @@ def batches(pairs: Sequence[Pair], size: int, seed: int, agreement: Callable[[in
     tokens learn not to tell where their frame began.
     """
     positive(pairs=len(pairs), size=size)
-    groups: defaultdict[str, list[Pair]] = defaultdict(list)
-    for pair in sorted(pairs, key=lambda both: len(both[0].waveform)):
-        groups[pair[0].source].append(pair)
-    sources = sorted(groups)
+    sources = by_source(sorted(pairs, key=lambda both: len(both[0].waveform)), lambda both: both[0])
 
     def batch(step: int) -> Batch:
         random = random_of(seed, step)
-        source = sources[step % len(sources)]
-        chosen = neighbours(groups[source], size, random)
+        chosen = neighbours(sources[step % len(sources)], size, random)
         chosen = chosen[: max(1, int(SECONDS / chosen[-1][0].seconds))]
         rows: list[Utterance] = []
         for first, second in chosen:
-            if source != "narrated":
+            if first.source != "narrated":
                 first = replace(first, waveform=int16(augmented(first.samples(), random)))
             rows += [first, second]
         return collate(rows, agreement(step), random.integers(TOKEN_HOP, size=len(rows)))
