@@ -16,8 +16,7 @@ import numpy as np
 
 from lab.audio import SAMPLE_RATE
 from lab.corpora.folder import below, shown
-from lab.corpora.storyworld import normalize
-from lab.corpora.utterance import Recording, Utterance
+from lab.corpora.utterance import Recording, Utterance, normalize
 from lab.errors import LabError
 
 LONGEST = 11.0  # seconds of a passage of several sentences

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,11 @@ class Recording:
         """
         waveform = levelled((str(path), audio.load(path)) for path in self.paths)
         return Utterance(waveform, self.text, self.narrator, self.source)
+
+
+def normalize(text: str) -> str:
+    """Text as the tokenizer spells it: lower case, letters and apostrophes, single spaces."""
+    return " ".join(re.sub(r"[^a-z' ]+", " ", text.lower()).split())
 
 
 def levelled(parts: Iterable[tuple[str, audio.Waveform]]) -> np.ndarray:

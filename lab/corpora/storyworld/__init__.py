@@ -32,8 +32,9 @@ require("narrators")
 from lab.corpora.storyworld.checker import Check, Span, check
 from lab.corpora.storyworld.gaps import RECALLED, SENTENCES_A_MINUTE, Recall
 from lab.corpora.storyworld.generator import Cast, Facts, Sentence, Story, sentences, story
-from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, normalize, parse, speaks_of
+from lab.corpora.storyworld.grammar import FORMS, VOCABULARY, Form, Parse, parse, speaks_of
 from lab.corpora.storyworld.world import NAMING
+from lab.corpora.utterance import normalize
 
 __all__ = [
     "FORMS",

@@ -17,8 +17,9 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from lab.corpora.storyworld.generator import Cast, Facts
-from lab.corpora.storyworld.grammar import CAST, FORMS, VOCABULARY, Parse, State, normalize, sentences_from
+from lab.corpora.storyworld.grammar import CAST, FORMS, VOCABULARY, Parse, State, sentences_from
 from lab.corpora.storyworld.world import HEROES
+from lab.corpora.utterance import normalize
 
 FORGETTING = 3  # words of a gap after which places, weather, ... may have changed
 _USUAL = sum(len(form.words) for form in FORMS) / len(FORMS)  # words a sentence

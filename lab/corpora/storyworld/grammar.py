@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.corpora.storyworld import world
+from lab.corpora.utterance import normalize
 
 _FOLDER = Path(__file__).parent / "forms"
 _FILES = ("opening", "journey", "events", "ending", "recall")  # in the order that numbers forms
@@ -196,11 +197,6 @@ def _residents(bindings: Bindings, state: State) -> Iterator[tuple[str, str]]:
         yield bindings["Helper"], state["place"]
     if "Whom" in bindings:
         yield bindings["Whom"], bindings["Where"]
-
-
-def normalize(text: str) -> str:
-    """Text as the tokenizer spells it: lower case, letters and apostrophes, single spaces."""
-    return " ".join(re.sub(r"[^a-z' ]+", " ", text.lower()).split())
 
 
 def read_lines(name: str) -> str:
