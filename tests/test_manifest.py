@@ -305,7 +305,7 @@ BAD: dict[str, tuple[tuple[Any, ...], str]] = {
     "a tar that is none": (("bad.tar", "-o", "m.jsonl"), "it is no whole tar"),
     "no manifest": (("none.jsonl", "-o", "m.jsonl"), "there is no manifest none.jsonl; make it with `lab corpus`"),
     "nothing there": (("memory://none", "-o", "m.jsonl"), "there is nothing at memory://none; look at its name"),
-    "nobody there": (("http://127.0.0.1:9/x", "-o", "m.jsonl"), "there is nothing at http://127.0.0.1:9/x"),
+    "nobody there": (("http://127.0.0.1:9/x", "-o", "m.jsonl"), "cannot read http://127.0.0.1:9/x: Cannot connect"),
     "no package": (("gs://x/m.jsonl", "-o", "m.jsonl"), "cannot read gs://x/m.jsonl: "),
     "no package for tars": (("gs://x/*.tar", "-o", "m.jsonl"), "cannot read gs://x/*.tar: "),
     "no Parquet": (("bad.parquet", "-o", "m.jsonl"), "arquet"),

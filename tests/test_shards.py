@@ -261,8 +261,10 @@ def test_a_damaged_part_is_made_anew(tmp_path: Path, tiny_bundle: Path, whole: P
     assert files(tmp_path) == files(whole) and not (tmp_path / "parts").exists()
 
 
-def test_status_tells_who_is_at_work_and_who_died(copy: Path) -> None:
-    (copy / "parts").mkdir()
+def test_status_tells_who_is_at_work_and_who_died(tmp_path: Path, tiny_bundle: Path, copy: Path) -> None:
+    shards.share(tmp_path / "share", SOURCE, tiny_bundle, 1, 1, codes=True, workers=1)
+    (tmp_path / "share" / "parts").rename(copy / "parts")  # appended, and not yet taken away
+    assert shards.status(copy, SOURCE)["hours"] * 3600 == Shard.open(copy).seconds
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for number, process in enumerate((os.getpid(), gone.pid)):

@@ -17,11 +17,14 @@ TAIL = 2**21  # bytes at the end in which the last frame or page begins: frames 
 UNKNOWN = b"\xff\xff\xff\xff"  # libsndfile then takes what is there
 
 
-class _View(io.RawIOBase):
+class View(io.RawIOBase):
     """The bytes of a file from `begin` to `end`, with `prefix` before them and others at the places of `patches`.
 
     Damaged files make libsndfile seek to before the beginning, which is no error here: it would tell of that itself.
+    An error of the file it would take for the end: `check` raises that.
     """
+
+    failed: Exception | None = None
 
     def __init__(self, file: IO[bytes], begin: int, end: int, patches: dict[int, bytes], prefix: bytes = b""):
         self.file, self.shift, self.patches, self.prefix = file, begin - len(prefix), patches, prefix
@@ -46,8 +49,12 @@ class _View(io.RawIOBase):
         start = self.place + len(ahead) + self.shift  # in the file
         data = bytearray(ahead)
         if wanted > 0:
-            self.file.seek(start)
-            data += self.file.read(wanted)
+            try:
+                self.file.seek(start)
+                data += self.file.read(wanted)
+            except Exception as error:
+                self.failed = error
+                return 0
         for at, patch in self.patches.items():
             for n, byte in enumerate(patch):
                 if len(ahead) <= (index := at + n - start + len(ahead)) < len(data):
@@ -56,8 +63,13 @@ class _View(io.RawIOBase):
         self.place += len(data)
         return len(data)
 
+    def check(self) -> None:
+        """Raises what the file could not be read for."""
+        if self.failed is not None:
+            raise self.failed
 
-def mend(file: IO[bytes], max_seconds: float | None = None) -> tuple[_View, str]:
+
+def mend(file: IO[bytes], max_seconds: float | None = None) -> tuple[View, str]:
     """A view of the file that tells its true length, and what was wrong with its header, "" where nothing was.
 
     max_seconds: how much has to be countable at least.
@@ -78,7 +90,7 @@ def mend(file: IO[bytes], max_seconds: float | None = None) -> tuple[_View, str]
         complaint = "it is cut off in the middle of a page" if end < size else ""
     elif head[:3] == b"ID3" or len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
         return _mp3(file, size, max_seconds)
-    return _View(file, 0, end, patches), complaint
+    return View(file, 0, end, patches), complaint
 
 
 # WAV, AIFF and CAF are chunks of a name, a length and so many bytes: the form of a length, the name of the chunk with
@@ -237,7 +249,7 @@ def _mp3_frame(head: bytes) -> tuple[int, float, int] | None:
     return length, (1152 if first else 576) / rate, 4 + ((17 if mono else 32) if first else (9 if mono else 17))
 
 
-def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> tuple[_View, str]:
+def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> tuple[View, str]:
     """Frames are counted and the count written where a Xing header has it, or into one of our own before them."""
     file.seek(0)
     data = file.read()
@@ -250,7 +262,7 @@ def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> tuple[_View, 
         seconds += frame[1]
         if max_seconds is not None and seconds > 2 * max_seconds + 60:
             break  # as much as anybody asks for
-    whole = _View(file, 0, size, {}), ""
+    whole = View(file, 0, size, {}), ""
     if len(places) < 2:
         return whole
     first = places[0]
@@ -262,11 +274,11 @@ def _mp3(file: IO[bytes], size: int, max_seconds: float | None) -> tuple[_View, 
         if not data[first + at + 7] & 1 or abs(claimed - count) <= 1 or enough:
             return whole
         complaint = f"its header tells of {claimed * duration:.1f} s, {count * duration:.1f} s are there"
-        return _View(file, 0, size, {first + at + 8: count.to_bytes(4, "big")}), complaint
+        return View(file, 0, size, {first + at + 8: count.to_bytes(4, "big")}), complaint
     head = bytes([data[first], data[first + 1] | 1, data[first + 2] & 0xFD, data[first + 3]])
     length, _, at = _mp3_frame(head) or (0, 0.0, 0)
     info = head + bytes(at - 4) + b"Xing" + struct.pack(">2I", 1, len(places))
-    return _View(file, first, size, {}, info.ljust(length, b"\0")), ""
+    return View(file, first, size, {}, info.ljust(length, b"\0")), ""
 
 
 def _mp3_frames(data: bytes, place: int) -> Iterator[tuple[int, tuple[int, float, int]]]:

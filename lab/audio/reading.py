@@ -10,13 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
 
-from lab.audio.containers import mend
+from lab.audio.containers import View, mend
 from lab.audio.levels import SAMPLE_RATE, Waveform, check_finite
 from lab.console import console
 from lab.errors import LabError
@@ -72,7 +72,7 @@ def _load(file: IO[bytes], name: str, sample_rate: int, start: float, max_second
         raise LabError(f"{name} is empty (0 bytes); give an audio file")
     mended, complaint = mend(file, end)
     try:
-        sound = sf.SoundFile(mended)
+        sound = _Sound(mended)
     except (sf.SoundFileError, TypeError) as error:  # TypeError: a name in .raw, which has no header to read
         with tempfile.TemporaryFile() as decoded:
             _by_ffmpeg(file, name, decoded, end, error)
@@ -94,6 +94,29 @@ def _load(file: IO[bytes], name: str, sample_rate: int, start: float, max_second
     if not len(waveform):
         raise LabError(f"{name} holds no samples; give a file with sound in it")
     return np.clip(waveform, -1, 1, out=waveform)
+
+
+class _Sound(sf.SoundFile):
+    """Raises what a file could not be read for, which libsndfile takes for its end, or for damage."""
+
+    def __init__(self, view: View):
+        self._view = view
+        try:
+            super().__init__(view)
+        finally:
+            view.check()
+
+    def read(self, *given: Any, **options: Any) -> np.ndarray:
+        try:
+            return super().read(*given, **options)
+        finally:
+            self._view.check()
+
+    def seek(self, *given: Any, **options: Any) -> int:
+        try:
+            return super().seek(*given, **options)
+        finally:
+            self._view.check()
 
 
 def _seek(sound: sf.SoundFile, frame: int, name: str) -> None:

@@ -93,12 +93,20 @@ def shard(
         str | None,
         typer.Option(help="3/8: the third of eight workers, such as a Slurm array's; then once without puts all in."),
     ] = None,
+    skip_unreachable: Annotated[
+        bool, typer.Option("--skip-unreachable", help="Leave out for good what a network or storage does not give.")
+    ] = False,
     status: Annotated[bool, typer.Option("--status", help="Only tell how far it is.")] = False,
 ) -> None:
-    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out."""
+    """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out.
+
+    What cannot be reached is tried again; its part fails if that does not help, and the same command makes it later.
+    """
     from lab import bundle
     from lab.corpora import shards
 
+    options: dict[str, Any] = {"codes": codes, "hours": hours, "workers": workers, "device": device}
+    options |= {"skip_unreachable": skip_unreachable}
     if status:
         found = shards.status(into, shards.Source.of(source))
         of = f" of {found['of']}" if found["of"] else ""
@@ -106,8 +114,10 @@ def shard(
         console.print(
             f"{into}: {found['parts']}{of} parts, {found['hours']:.2f} of {found['hours_in_all']:.2f} h; "
             f"{found['running']} workers at {found['speed']:.0f} seconds of speech per second, "
-            f"{found['failed']} died{left}"
+            f"{found['failed']} failed{left}"
         )
+        for reason in found["reasons"]:
+            console.print("failed:", reason)
         answer(found)
     elif part is not None:
         if not (turn := re.fullmatch(r"(\d+)/(\d+)", part)) or engine != "local":
@@ -115,13 +125,11 @@ def shard(
                 f"cannot make part {part!r} by {engine}; give --part 3/8 for the third of eight, or an engine"
             )
         turns, given = (int(turn[1]), int(turn[2])), shards.Source.of(source)
-        options: dict[str, Any] = {"codes": codes, "hours": hours, "workers": workers, "device": device}
         seconds = shards.share(into, given, bundle.folder(), *turns, **options)
         console.print(f"{into}: {seconds / 3600:.2f} h of speech in part {part}; without --part puts all parts in")
         answer({"path": into, "seconds": seconds})
     else:
         given = shards.Source.of(source)
-        options = {"codes": codes, "hours": hours, "workers": workers, "device": device}
         made = shards.make(into, given, bundle.folder(), engine=engine, **options)
         count = {"documents": len(made.starts), "tokens": len(made.tokens), "seconds": made.seconds}
         answer({"path": into, **count, "skipped": made.skipped})

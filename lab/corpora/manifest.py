@@ -16,7 +16,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import numpy as np
 
 from lab import audio
 from lab.corpora.folder import reason
+from lab.corpora.storage import Unreachable, opened, reached
 from lab.corpora.utterance import Utterance, levelled
 from lab.errors import LabError
 from lab.files import replacing
@@ -40,36 +41,18 @@ class Span:
     seconds: float = 0.0
 
     def load(self) -> audio.Waveform:
-        """Raises LabError for what cannot be reached or is no audio."""
+        """Raises LabError for what is no audio or not there, Unreachable for what may be there another time."""
         load = partial(audio.load, start=self.start, max_seconds=self.seconds or None)
-        if "://" not in self.path:
-            return load(self.path)
-        try:
+        with reached(self.path):
+            if "://" not in self.path:
+                return load(self.path)
             with opened(self.path) as file:
-                return load(file)
-        except LabError as error:
-            raise LabError(f"{self.path}: {error}") from None
-
-
-@lru_cache(maxsize=16)
-def tar(where: str) -> Any:
-    """A tar as a storage of fsspec, which would go through the whole of it for each file that is opened."""
-    return fsspec.filesystem("tar", fo=where)
-
-
-def opened(address: str) -> Any:
-    """A file or address of fsspec, open for bytes. Raises LabError where it cannot be."""
-    try:
-        if address.startswith("tar://"):
-            name, _, where = address.removeprefix("tar://").partition("::")
-            return tar(where).open(name, "rb")
-        storage, name = fsspec.core.url_to_fs(address)
-        return storage.open(name, "rb")
-    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
-        raise LabError(f"cannot read {address}: {error}") from None
-    except Exception as error:  # each kind of storage has its own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise LabError(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
+                try:
+                    return load(file)
+                except Unreachable:
+                    raise  # it names the address
+                except LabError as error:
+                    raise LabError(f"{self.path}: {error}") from None
 
 
 @dataclass(frozen=True)

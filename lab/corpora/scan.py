@@ -9,7 +9,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, manifest
 from lab.corpora.folder import READABLE, shown
 from lab.corpora.manifest import Document, Span
+from lab.corpora.storage import archive, reached
 from lab.errors import LabError
 
 
@@ -117,7 +118,7 @@ def _absolute(path: str, beside: str) -> str:
 
 def _storage(address: str, left_out: list[str]) -> Iterator[Document]:
     """A Shar, tars or every audio file below an address; the name of its folder is who speaks."""
-    with _reached(address):
+    with reached(address):
         storage, root = fsspec.core.url_to_fs(address)
         names = {name: name.removeprefix(root).lstrip("/") for name in sorted(storage.find(root))}
         if not names:
@@ -132,23 +133,9 @@ def _storage(address: str, left_out: list[str]) -> Iterator[Document]:
         yield from _members(storage, names, storage.unstrip_protocol, left_out)
 
 
-@contextmanager
-def _reached(address: str) -> Iterator[None]:
-    """LabError for what a storage has against being read."""
-    try:
-        yield
-    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
-        raise LabError(f"cannot read {address}: {error}") from None
-    except FileNotFoundError:
-        raise LabError(f"there is nothing at {address}; look at its name") from None
-    except Exception as error:  # each kind of storage has its own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise LabError(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
-
-
 def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
     """WebDataset: files of one name are a sample, audio and what is said of it."""
-    with _reached(pattern):
+    with reached(pattern):
         storage, root = fsspec.core.url_to_fs(pattern)
         if not (paths := sorted(storage.glob(root))):
             raise FileNotFoundError(root)
@@ -161,9 +148,9 @@ def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
 
 def _tar(where: str) -> tuple[Any, list[str]]:
     """A tar as a storage, and the names in it."""
-    with _reached(where):
+    with reached(where):
         try:
-            tar = manifest.tar(where)
+            tar = archive(where)
             return tar, sorted(tar.find(""))
         except tarfile.TarError as error:
             raise ValueError(f"it is no whole tar ({error})") from None
@@ -185,19 +172,18 @@ def _members(
         if path.suffix.lower() not in READABLE:
             continue
         try:
-            if storage.size(name) == 0:
-                raise ValueError("it is empty (0 bytes)")
-            with storage.open(name, "rb") as file:
-                seconds = _seconds(file, address(name))
-            beside = [str(path.with_suffix(ending)) for ending in (".json", ".txt")]
-            about, text = (storage.cat_file(each).decode() if each in names else "" for each in beside)
-            said = json.loads(about or "{}")
-            speaker = said.get("speaker") or folders.narrator(path)
-            text = said.get("text") or text or transcripts(path.parent).get(path.stem, "")
+            with reached(address(name)):
+                if storage.size(name) == 0:
+                    raise LabError(f"{address(name)}: it is empty (0 bytes)")
+                with storage.open(name, "rb") as file:
+                    seconds = _seconds(file, address(name))
+                beside = [str(path.with_suffix(ending)) for ending in (".json", ".txt")]
+                about, text = (storage.cat_file(each).decode() if each in names else "" for each in beside)
+                said = json.loads(about or "{}")
+                speaker = said.get("speaker") or folders.narrator(path)
+                text = said.get("text") or text or transcripts(path.parent).get(path.stem, "")
         except LabError as error:
             left_out.append(folders.reason(error))
-        except (OSError, ValueError, AttributeError) as error:
-            left_out.append(f"{address(name)}: {error}")
         else:
             span = Span(address(name), 0.0, seconds)
             yield Document(identity, (span,), str(speaker), " ".join(str(text).lower().split()))

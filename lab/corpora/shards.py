@@ -5,11 +5,12 @@
     documents.jsonl  a line a part: length in tokens and narrator of each document, and what was skipped
     tokens.bin       (T,) uint16, little-endian: all documents end to end
     codes.bin        (T, Q) uint16, if codes are kept: a codec frame sounds a token
-    parts/           parts that are done and not yet among those above; who is at work on others
+    parts/           parts that are done and not yet among those above; who is at work on others; why others failed
 
 Any number of workers, on any machines, make the parts. One process appends them in order, the data first and then the
 line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the parts
-in flight, seconds of work each, and a shard can be read at any time.
+in flight, seconds of work each, and a shard can be read at any time. A part with a recording that cannot be reached
+(a lost network) fails; those after it wait among the parts until a later run has made it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -27,23 +28,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from lab import bundle
 from lab.console import console
 from lab.corpora import engines, manifest, worker
-from lab.corpora.encoding import UNIT, encode_all, models_of
+from lab.corpora.encoding import encode_all, models_of
+from lab.corpora.shard_files import (
+    CODES,
+    HEADER,
+    PARTS,
+    TOKENS,
+    agree,
+    append,
+    begin,
+    mapped,
+    number_of,
+    read_header,
+    read_parts,
+    resume,
+    sweep,
+    tokens_of,
+    write_header,
+)  # fmt: skip
 from lab.corpora.source import Source, digest_of
 from lab.errors import LabError
-from lab.files import locked, made, replacing
+from lab.files import locked, made
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 
-HEADER, DOCUMENTS, TOKENS, CODES, PARTS = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin", "parts"
 TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
 READERS = 4  # of recordings, ahead of it
+HOPELESS = 8  # parts that fail one after the other: the others would, too
 
 
 # Reading
@@ -66,11 +83,11 @@ class Shard:
         Raises LabError for a folder without a shard, files that are damaged or truncated, or of another tokenizer
         or codec, and for a shard without a document.
         """
-        header = _header(folder)
+        header = read_header(folder)
         for kind, model in (("tokenizer", tokenizer), ("codec", codec)):
             if model is not None:
-                _agree(folder, header, kind, bundle.fingerprint(model))
-        parts = _parts(folder, header)
+                agree(folder, header, kind, bundle.fingerprint(model))
+        parts = read_parts(folder, header)
         lengths = [length for part in parts for length in part["documents"]]
         skipped = header["skipped"] + [line for part in parts for line in part["skipped"]]
         if not lengths:
@@ -78,8 +95,8 @@ class Shard:
             raise LabError(f"{folder} holds no document; {reason}")
         total = sum(lengths)
         return cls(
-            _mapped(folder / TOKENS, (total,)),
-            _mapped(folder / CODES, (total, header["levels"])) if header["levels"] else None,
+            mapped(folder / TOKENS, (total,)),
+            mapped(folder / CODES, (total, header["levels"])) if header["levels"] else None,
             np.cumsum([0, *lengths[:-1]]),
             [name for part in parts for name in part["narrators"]],
             skipped,
@@ -111,56 +128,11 @@ class Shard:
         return [[VoicePrompt(*next(both)) for _ in group] for _, group in groupby(self.narrators)]
 
 
-def _header(folder: Path) -> dict[str, Any]:
-    try:
-        header = json.loads((folder / HEADER).read_text())
-        return {key: header[key] for key in ("source", "tokenizer", "codec", "levels", "tokens", "skipped")}
-    except (FileNotFoundError, NotADirectoryError):
-        raise LabError(f"there is no shard in {folder}; make one with `lab shard`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{folder / HEADER} is damaged ({error}); restore it or shard into another folder") from None
-
-
-def _parts(folder: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
-    """The lines of documents.jsonl; the last may have been cut, and counts for nothing then."""
-    path = folder / DOCUMENTS
-    try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        parts = [json.loads(line) for line in lines[:-1]]
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path} is damaged ({error}); restore it or shard into another folder") from None
-    if (counted := _tokens(parts)) < header["tokens"]:
-        found = f"{counted} tokens counted, {header['tokens']} expected"
-        raise LabError(f"{path} is truncated: {found}; restore it or shard anew")
-    return parts
-
-
-def _tokens(parts: Sequence[dict[str, Any]]) -> int:
-    return sum(length for part in parts for length in part["documents"])
-
-
-def _agree(folder: Path, header: dict[str, Any], key: str, ours: object) -> None:
-    if header[key] != ours:
-        theirs, ours = header[key] or "none", ours or "none"
-        raise LabError(f"{folder} was made with {key} {theirs}, and this is {key} {ours}; shard into another folder")
-
-
-def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    _check_size(path, UNIT.itemsize * math.prod(shape))
-    return np.memmap(path, UNIT, "c", shape=shape)  # "c": torch takes no array that it could not write to
-
-
-def _check_size(path: Path, expected: int) -> None:
-    found = path.stat().st_size if path.exists() else 0
-    if found < expected:
-        raise LabError(f"{path} is truncated: {found} bytes found, {expected} expected; restore it or shard anew")
-
-
 def digest(name: str) -> str:
     """12 hexadecimal digits of what a corpus, or a shard in that folder, holds."""
     if not (Path(name) / HEADER).exists():
         return Source.of(name).digest
-    return digest_of(json.dumps(_parts(Path(name), _header(Path(name)))))
+    return digest_of(json.dumps(read_parts(Path(name), read_header(Path(name)))))
 
 
 # Making
@@ -178,15 +150,17 @@ def make(
     workers: int | None = None,
     engine: str = "local",
     device: str = "cpu",
+    skip_unreachable: bool = False,
 ) -> Shard:
     """Tokenize `source` into `folder` with the tokenizer, and for `codes` the codec, of the bundle in `models`.
 
     `device` is where they compute: a GPU gets windows of several documents at once. Goes on where an earlier call or
     `share` stopped, to more `hours`, or to what a corpus has grown by; makes nothing that is there. Ends with a line on
-    stderr that counts what there is and tells seconds of speech per second. Raises LabError on a full disk, with what
-    is finished kept, and for a folder that holds a shard of another source, tokenizer or codec.
+    stderr that counts what there is and tells seconds of speech per second. Raises LabError on a full disk and, after
+    all others, for parts with recordings that cannot be reached (`skip_unreachable` leaves those out for good), with
+    what is finished kept; and for a folder that holds a shard of another source, tokenizer or codec.
     """
-    began, had, count = time.perf_counter(), 0, 0
+    began, had, count, failed = time.perf_counter(), 0, 0, list[str]()
     wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
     if engine == "ray" and source.hours is not None:
         raise LabError(f"{source.name.split()[0]} have no end, and Ray asks for it; give --engine local, or recordings")
@@ -197,25 +171,29 @@ def make(
 
     with _room(folder):
         with locked(made(folder), wait=0, doing="sharding into"):
-            _begin(folder, header)
+            begin(folder, header)
             source = source.grown(folder)
-            parts = _resume(folder, header, source)
-            had = count = _tokens(parts)
-            results = _results(folder, source, models, codes, workers, engine, device, source.parts[len(parts) :])
-            for line in source.skipped:
-                console.print("skipped:", line)
+            parts = resume(folder, header, source)
+            had = count = tokens_of(parts)
+            work = _work(folder, source, models, codes, device, skip_unreachable)
+            results = ENGINES[engine](work, _jobs(source, source.parts[len(parts) :]), workers, device != "cpu")
+            for skipped in source.skipped:
+                console.print("skipped:", skipped)
             with closing(results), Progress(*columns, console=console, disable=count >= wanted) as progress:
                 bar = progress.add_task(folder.name, total=len(source.parts) if wanted == math.inf else wanted)
-                while count < wanted and next(results, None) is not None:
-                    while count < wanted and (part := _join(folder, source, len(parts))) is not None:
+                lines, there = _made(results, failed), count
+                while count < wanted and (not failed or there < wanted) and (line := next(lines, None)) is not None:
+                    there += sum(line["documents"])  # those that wait for one that failed, too
+                    while count < wanted and (part := append(folder, source, len(parts))) is not None:
                         parts.append(part)
                         count += sum(part["documents"])
-                        for line in part["skipped"]:
-                            console.print("skipped:", line)
+                        for skipped in part["skipped"]:
+                            console.print("skipped:", skipped)
                     done = len(parts) if wanted == math.inf else count
                     progress.update(bar, completed=done, description=f"{folder.name}: {throughput()}")
-            _write_header(folder, header | {"tokens": count, "skipped": source.skipped})
-            _sweep(folder, len(parts))
+            write_header(folder, header | {"tokens": count, "skipped": source.skipped})
+            sweep(folder, len(parts))
+    _check(folder, failed)
     speed = throughput() if count > had else "all was there"
     shard = Shard.open(folder, *models_of(models, codes))
     console.print(
@@ -236,38 +214,46 @@ def share(
     hours: float | None = None,
     workers: int | None = None,
     device: str = "cpu",
+    skip_unreachable: bool = False,
 ) -> float:
     """Every part that is the turn of worker `number` of `of`, from 1 on; `make` puts the parts of all together.
 
-    The seconds of speech that there are of them. Any number of these may run, on any machines that see `folder`.
+    The seconds of speech that there are of them. Any number of these may run, on any machines that see `folder`. Raises
+    LabError as `make` does.
     """
     if not 1 <= number <= of:
         raise LabError(f"cannot make part {number}/{of}; give 1/{of} to {of}/{of}")
     wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
-    seconds = 0.0
+    seconds, failed = 0.0, list[str]()
     with _room(folder):
         with locked(made(folder), doing="sharding into"):
-            _begin(folder, header)
+            begin(folder, header)
             source = source.grown(folder)
-        there = len(_parts(folder, _header(folder)))
+        there = len(read_parts(folder, read_header(folder)))
         turns = range(there + (number - 1 - there) % of, len(source.parts), of)
-        with closing(_results(folder, source, models, codes, workers, "local", device, turns)) as results:
-            for line in results:
+        work = _work(folder, source, models, codes, device, skip_unreachable)
+        with closing(engines.local(work, _jobs(source, turns), workers, device != "cpu")) as results:
+            for line in _made(results, failed):
                 seconds += sum(line["documents"]) / TOKEN_RATE
                 if seconds * TOKEN_RATE >= wanted / of:
                     break
+    _check(folder, failed)
     return seconds
 
 
 def status(folder: Path, source: Source) -> dict[str, Any]:
-    """How far the work on a shard is: parts, hours, workers, and minutes left at the speed of those at work."""
+    """How far the work on a shard is: parts, hours, workers, and minutes left at the speed of those at work.
+
+    Failed are parts whose worker died and those with recordings that could not be reached, which have `reasons`.
+    """
     held = folder / "manifest.jsonl"
     source = source.with_items(manifest.read(held)) if held.exists() else source
-    lines = _parts(folder, _header(folder))
-    lines += [line for path in sorted((folder / PARTS).glob("*.safetensors")) if (line := worker.line(path))]
-    found = worker.notes(folder / PARTS)
+    lines = read_parts(folder, read_header(folder))
+    waiting = (path for path in (folder / PARTS).glob("*.safetensors") if number_of(path) >= len(lines))
+    lines += [line for path in waiting if (line := worker.line(path))]
+    found, failed = worker.notes(folder / PARTS), worker.failures(folder / PARTS)
     running = [note for note in found if not note.lost]
-    done, speed = _tokens(lines) / TOKEN_RATE, sum(each.speech / each.took for each in running if each.took)
+    done, speed = tokens_of(lines) / TOKEN_RATE, sum(each.speech / each.took for each in running if each.took)
     total = source.hours * 3600 if source.hours else sum(item.seconds for item in source.items)
     return {
         "parts": len(lines),
@@ -275,7 +261,8 @@ def status(folder: Path, source: Source) -> dict[str, Any]:
         "hours": done / 3600,
         "hours_in_all": total / 3600,
         "running": len(running),
-        "failed": len(found) - len(running),
+        "failed": len(found) - len(running) + len(failed),
+        "reasons": failed,
         "speed": speed,
         "minutes_left": max(0.0, total - done) / speed / 60 if speed else None,
     }
@@ -312,96 +299,44 @@ def _asked(
     return math.inf if hours is None else hours * 3600 * TOKEN_RATE, workers, header
 
 
-def _results(
-    folder: Path, source: Source, models: Path, codes: bool, workers: int, engine: str, device: str, numbers: range
-) -> Generator[dict[str, Any], None, None]:
+def _made(results: Iterator[dict[str, Any]], failed: list[str]) -> Iterator[dict[str, Any]]:
+    """The lines of parts that are made; into `failed` goes why others are not, until nothing can be reached."""
+    row = 0
+    while row < HOPELESS and (line := next(results, None)) is not None:
+        if reason := line.get("failed"):
+            row += 1
+            failed.append(reason)
+            console.print("failed:", reason)
+        else:
+            row = 0
+            yield line
+
+
+def _check(folder: Path, failed: list[str]) -> None:
+    if failed:
+        raise LabError(
+            f"{len(failed)} part{'s' * (len(failed) > 1)} of {folder} failed, such as: {failed[0]}; "
+            "the same command goes on with what is missing, and --skip-unreachable does without it"
+        )
+
+
+# The workers
+
+
+def _jobs(source: Source, numbers: range) -> Iterator[worker.Job]:
+    return ((number, *source.part(number)) for number in numbers)
+
+
+def _work(
+    folder: Path, source: Source, models: Path, codes: bool, device: str, skip_unreachable: bool
+) -> Callable[[worker.Job], dict[str, Any]]:
+    """What makes a part, to be sent to whoever does it."""
     made(folder / PARTS)
     together = 1 if device == "cpu" else TOGETHER
     encode = partial(_encoded, models, codes, device, together)
     readers = READERS if together > 1 and source.hours is None else 1  # espeak-ng has one global state a process
-    work = partial(worker.make, folder / PARTS, source.read, encode, together=together, readers=readers)
-    jobs = ((number, *source.part(number)) for number in numbers)
-    return ENGINES[engine](work, jobs, workers, device != "cpu")
-
-
-def _begin(folder: Path, header: dict[str, Any]) -> None:
-    """A shard to add to: a new one, or one of the same source and models."""
-    if not (folder / HEADER).exists():
-        if any((folder / name).exists() for name in (DOCUMENTS, TOKENS, CODES)):
-            raise LabError(f"{folder} has lost its {HEADER}; restore it or shard into another folder")
-        _write_header(folder, header)
-    theirs = _header(folder)
-    for key in ("source", "tokenizer", "codec"):
-        _agree(folder, theirs, key, header[key])
-
-
-def _resume(folder: Path, header: dict[str, Any], source: Source) -> list[dict[str, Any]]:
-    """The parts that are there, after cutting off what was written and not counted, and a last part that grew."""
-    parts = _unchanged(folder, source)
-    size = UNIT.itemsize * _tokens(parts)
-    _cut(folder / TOKENS, size)
-    _cut(folder / CODES, header["levels"] * size)
-    if (folder / DOCUMENTS).exists():
-        _cut(folder / DOCUMENTS, sum(map(len, (folder / DOCUMENTS).read_bytes().splitlines(True)[: len(parts)])))
-    return parts
-
-
-def _unchanged(folder: Path, source: Source) -> list[dict[str, Any]]:
-    """The parts that are there and are those of the source: the last one may have had fewer documents."""
-    header = _header(folder)
-    parts = _parts(folder, header)
-    for number, part in enumerate(parts):
-        if number not in source.parts or part.get("part", key := source.part(number)[0]) != key:
-            if number + 1 < len(parts):
-                raise LabError(f"{folder} was made from other documents than {source.name} has; shard into another")
-            _write_header(folder, header | {"tokens": _tokens(parts[:-1])})
-            return parts[:-1]
-    return parts
-
-
-def _cut(path: Path, size: int) -> None:
-    _check_size(path, size)
-    if path.exists():
-        os.truncate(path, size)
-
-
-def _join(folder: Path, source: Source, number: int) -> dict[str, Any] | None:
-    """Appends a part, if it is done: its line."""
-    if number not in source.parts:
-        return None
-    path = worker.place(folder / PARTS, number, source.part(number)[0])
-    if (line := worker.line(path)) is None:
-        return None
-    for name, array in safetensors.numpy.load_file(path).items():
-        _write(folder / f"{name}.bin", array.tobytes())
-    _write(folder / DOCUMENTS, json.dumps(line).encode() + b"\n")
-    return line
-
-
-def _sweep(folder: Path, count: int) -> None:
-    """Takes away what is left of parts that were appended, and the folder of the parts if no other is there."""
-    for path in (folder / PARTS).iterdir():
-        if int(path.name.lstrip(".").partition("-")[0]) < count:  # with a point: half written when its worker died
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        (folder / PARTS).rmdir()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """At the end of the file, and on the disk before anything else is."""
-    if data:
-        with path.open("ab") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _write_header(folder: Path, header: dict[str, Any]) -> None:
-    with replacing(folder / HEADER) as part:
-        part.write_text(json.dumps(header, indent=1) + "\n")
-
-
-# The workers
+    make = partial(worker.make, folder / PARTS, source.read, encode, together=together, readers=readers)
+    return partial(make, skip_unreachable=skip_unreachable)
 
 
 def _encoded(

@@ -1,6 +1,6 @@
 """A part of a shard: some minutes of speech that a worker tokenizes, in a file that is whole or not there.
 
-Beside it lies a note while somebody is at work on it.
+Beside it lies a note while somebody is at work on it, and one that says why if it failed.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from lab.console import console
 from lab.corpora.folder import reason
+from lab.corpora.storage import Unreachable
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
 from lab.files import replacing
 from lab.tokens import TOKEN_RATE
 
 WINDOW = 26.0  # seconds from one window of the tokenizer to the next
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a recording that cannot be reached is tried again
+Job = tuple[int, str, Sequence[Any]]  # the number of a part, its key and its items
 Encode = Callable[[list[np.ndarray]], Iterable[dict[str, np.ndarray]]]
 
 
@@ -48,12 +53,16 @@ def make(
     folder: Path,
     read: Callable[[Any], Iterable[Utterance]],
     encode: Encode,
-    job: tuple[int, str, Sequence[Any]],
+    job: Job,
     *,
     together: int = 1,
     readers: int = 1,
+    skip_unreachable: bool = False,
 ) -> dict[str, Any]:
-    """Makes a part of a number, key and items, unless it is there: its line.
+    """Makes a part, unless it is there: its line.
+
+    A recording that cannot be reached is tried again, later and later. If that does not help the part fails, and its
+    line has no documents and says why in `failed`; or, to skip what is unreachable, the recording is left out.
 
     `encode` gives `tokens` (T,) of each waveform (N,), and what else is kept of it; it gets utterances as they come, or
     with `together` above 1 as many as make so many windows of 30 s. Meanwhile `readers` threads read the next ones.
@@ -66,6 +75,7 @@ def make(
     arrays: dict[str, list[np.ndarray]] = {}
     pool = ThreadPoolExecutor(readers)
     waiting: list[Utterance] = []
+    ended = threading.Event()
 
     def flush() -> None:
         for utterance, found in zip(waiting, _each(encode, [each.samples() for each in waiting]), strict=True):
@@ -79,11 +89,14 @@ def make(
         waiting.clear()
 
     try:
-        with at_work(path.with_suffix(".running")) as made:
-            for coming in [pool.submit(_read, read, item) for item in items]:
+        with at_work(path) as made:
+            for coming in [pool.submit(_read, read, item, ended) for item in items]:
                 try:
                     waiting += coming.result()
                 except LabError as error:
+                    if isinstance(error, Unreachable) and not skip_unreachable:
+                        path.with_suffix(".failed").write_text(reason(error))
+                        return {"part": key, "documents": [], "failed": reason(error)}
                     said["skipped"].append(reason(error))
                 if together == 1 or sum(each.seconds for each in waiting) > together * WINDOW:
                     flush()
@@ -95,11 +108,19 @@ def make(
                 file.flush()
                 os.fsync(file.fileno())
     finally:
+        ended.set()
         pool.shutdown(cancel_futures=True)
     return said
 
 
-def _read(read: Callable[[Any], Iterable[Utterance]], item: Any) -> list[Utterance]:
+def _read(read: Callable[[Any], Iterable[Utterance]], item: Any, ended: threading.Event) -> list[Utterance]:
+    for wait in WAITS:
+        try:
+            return list(read(item))
+        except Unreachable as error:
+            console.print(f"{reason(error)}; trying again in {wait:g} s")
+            if ended.wait(wait):
+                raise
     return list(read(item))
 
 
@@ -142,9 +163,10 @@ _made = [0.0, 0.0]  # seconds of speech and of work of this process
 
 @contextmanager
 def at_work(path: Path) -> Iterator[Callable[[float], None]]:
-    """A note at `path` while a part is made, which counts the seconds of speech that it is told of."""
-    began = time.time()
-    path.write_text(json.dumps(Note(socket.gethostname(), os.getpid(), began, *_made)))
+    """A note while the part at `path` is made, which counts the seconds of speech that it is told of."""
+    began, note = time.time(), path.with_suffix(".running")
+    path.with_suffix(".failed").unlink(missing_ok=True)
+    note.write_text(json.dumps(Note(socket.gethostname(), os.getpid(), began, *_made)))
 
     def made(speech: float) -> None:
         _made[0] += speech
@@ -153,7 +175,7 @@ def at_work(path: Path) -> Iterator[Callable[[float], None]]:
     try:
         yield made
     finally:
-        path.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
 
 
 def notes(folder: Path) -> list[Note]:
@@ -162,4 +184,13 @@ def notes(folder: Path) -> list[Note]:
     for path in sorted(folder.glob("*.running")):
         with suppress(OSError, ValueError, TypeError):  # it has just ended
             found.append(Note(*json.loads(path.read_text())))
+    return found
+
+
+def failures(folder: Path) -> list[str]:
+    """Why parts in `folder` failed that nobody has begun again."""
+    found = []
+    for path in sorted(folder.glob("*.failed")):
+        with suppress(OSError):  # it has just been begun again
+            found.append(path.read_text())
     return found
