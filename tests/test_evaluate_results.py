@@ -11,7 +11,7 @@ import pytest
 
 from lab import bundle
 from lab.errors import LabError
-from lab.evaluate import contest, ears, likelihood, report, run, summary, tables
+from lab.evaluate import ears, likelihood, report, run, summary, tables
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Examples, Sound
 from lab.evaluate.results import Results, Row
@@ -113,67 +113,6 @@ def test_judges_of_text_need_somebody_who_hears_it() -> None:
 
     with pytest.raises(LabError, match="nobody hears the text that deaf judges; give a recognizer"):
         ears.of([Deaf()])
-
-
-# Who wins
-
-
-def two_rows(tmp_path: Path, ours: str = "one two three", theirs: str = "four five") -> tuple[Results, Row]:
-    results = Results(tmp_path / "r.json")
-    truth, mine = results.row(row(TRUTH)), results.row(row())
-    truth.samples = [sample(name, {}, theirs) for name in "ab"]
-    mine.samples = [sample(name, {}, ours) for name in "abc"]  # nobody to compare c with
-    return results, mine
-
-
-def wins(mine: Row) -> dict[str, Any]:
-    return summary.summarize(mine)["wins"][f"ear: {TRUTH}"]
-
-
-def test_both_orders_are_judged_of_texts_cut_to_the_shorter(tmp_path: Path, ear: Ear) -> None:
-    results, mine = two_rows(tmp_path)
-    contest.hold(results, mine, ear, "ear")
-    assert ear.compared == [("a fox", "one two", "four five"), ("a fox", "four five", "one two")] * 2
-    rate = wins(mine)["rate"]  # who always names the first favours nobody
-    assert (rate["value"], rate["n"], wins(mine)["unreadable"], wins(mine)["contradicted"]) == (0.5, 2, 0, 2)
-    (told,) = Results.load(results.path).rows[1].samples[0]["verdicts"].values()
-    assert told == [["first", "[[first]]", False]] * 2
-    contest.hold(results, mine, ear, "ear")
-    assert len(ear.compared) == 4  # not judged twice
-
-
-@pytest.mark.parametrize(
-    "answers, value, unreadable",
-    [
-        (["first", "second"] * 2, 1.0, 0),
-        (["second", "first"] * 2, 0.0, 0),
-        (["tie"] * 4, 0.5, 0),
-        (["first", "tie", "tie", "tie"], 0.625, 0),
-        (["first", None, "second", "first"], pytest.approx(1 / 3), 1),  # an answer in another form is nobody's
-        ([None] * 4, None, 4),
-    ],
-)
-def test_win_rates(tmp_path: Path, ear: Ear, answers: list[Any], value: float | None, unreadable: int) -> None:
-    results, mine = two_rows(tmp_path)
-    ear.answers = answers
-    contest.hold(results, mine, ear, "ear")
-    assert (wins(mine)["rate"]["value"], wins(mine)["unreadable"]) == (value, unreadable)
-
-
-def test_who_says_nothing_loses_unasked(tmp_path: Path, ear: Ear) -> None:
-    results, mine = two_rows(tmp_path, ours="")
-    contest.hold(results, mine, ear, "ear")
-    assert wins(mine)["rate"]["value"] == 0 and not ear.compared
-
-
-def test_a_judge_that_is_down_keeps_what_it_said(tmp_path: Path, ear: Ear, capsys: pytest.CaptureFixture[str]) -> None:
-    results, mine = two_rows(tmp_path)
-    ear.answers = ["first", "second", LabError("http://localhost does not answer; start it")]
-    contest.hold(results, mine, ear, "ear")
-    assert "ear is asked no more: http://localhost does not answer" in capsys.readouterr().err
-    assert wins(mine)["rate"]["n"] == 1
-    contest.hold(results, mine, ear, "ear")
-    assert wins(mine)["rate"]["n"] == 2
 
 
 # What it comes to

@@ -59,6 +59,20 @@ def test_win_rates_by_hand(matches: list[Match], rate: float, unreadable: int, c
     assert found.rate.n == sum(bool(preference.points(each)) for each in matches)
 
 
+@pytest.mark.parametrize(
+    "found, value",
+    [
+        (Match(FIRST, SECOND), 1.0),
+        (Match(FIRST, FIRST), 0.5),
+        (Match(MUCH, TIE), 3.5 / 4),
+        (Match(UNREADABLE, FIRST), 0.0),
+        (Match(UNREADABLE, UNREADABLE), None),
+    ],
+)
+def test_the_score_of_one_match(found: Match, value: float | None) -> None:
+    assert preference.score(found) == value
+
+
 def test_a_system_against_itself_is_even() -> None:
     judge = Longest()
     matches = [preference.match(judge, "once", text, text) for text in ("a b", "c d e", "f")]

@@ -23,7 +23,7 @@ _SETTINGS = ("seed", "weights", "judges", "source")  # that all samples of a row
 
 @dataclass
 class Row:
-    """What was measured of one system. `samples`: of `scoring.score`, with the verdicts of `contest.judge`."""
+    """What was measured of one system. `samples`: of `scoring.score`, with the verdicts of `contest.hold`."""
 
     system: str
     set: str

@@ -10,11 +10,11 @@ from typing import Any
 
 from lab.corpora import storyworld
 from lab.errors import LabError
-from lab.evaluate.contest import matches
+from lab.evaluate.contest import matches, minute_matches
 from lab.evaluate.results import Results, Row
 from lab.evaluate.systems import TRUTH
 from lab.measure import recall, statistics
-from lab.measure.preference import Match, WinRate, points, win_rate
+from lab.measure.preference import Match, WinRate, points, score, win_rate
 from lab.measure.statistics import Estimate
 
 _WORSE = {"ASR-PPL": 1, "auto-BLEU": 1, "words wrong": 1}  # where more is worse; elsewhere less is
@@ -32,6 +32,7 @@ def summarize(row: Row) -> dict[str, Any]:
     values = [sample["values"] | _unknown(sample) for sample in row.samples]
     spans = [sample["spans"] for sample in row.samples]
     verdicts = [matches(sample) for sample in row.samples]
+    by_minute = [minute_matches(sample) for sample in row.samples]
     minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
     return {
         "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)},
@@ -41,6 +42,13 @@ def summarize(row: Row) -> dict[str, Any]:
             for key in _keys(spans)
         },
         "wins": {key: _wins([each[key] for each in verdicts if key in each]) for key in _keys(verdicts)},
+        "minute_wins": {
+            key: [
+                _wins([each for each in minute if each])
+                for minute in zip_longest(*(each.get(key, []) for each in by_minute))
+            ]
+            for key in _keys(by_minute)
+        },
         "recalled": [_plain(each) for each in recall.by_gap(recalled(row))] if any(recalled(row)) else [],
         "decay": decay(row),
     }
@@ -59,6 +67,11 @@ def decay(row: Row) -> list[str]:
         ends = {key: (value, sample["minutes"][-1].get(key)) for key, value in sample["minutes"][0].items()}
         ends = ends if len(sample["minutes"]) == last > 1 else {}
         ends |= {key: (cosines[0], cosines[-1]) for key, cosines in sample["spans"].items() if len(cosines) > 1}
+        ends |= {
+            f"Win% by {key}": (_percent(minutes[0]), _percent(minutes[-1]))
+            for key, minutes in minute_matches(sample).items()
+            if len(minutes) == last > 1
+        }
         for key, (first, end) in ends.items():
             if first is not None and end is not None:
                 pairs.setdefault(key, []).append((first, end))
@@ -127,6 +140,11 @@ def _wins(found: Sequence[Match]) -> dict[str, Any]:
     read = [each for each in found if points(each)]
     rate = win_rate(found) if read else WinRate(Estimate(math.nan, math.nan, math.nan, 0), 2 * len(found), 0)
     return _plain(rate)
+
+
+def _percent(found: Match) -> float | None:
+    rate = score(found)
+    return None if rate is None else 100 * rate
 
 
 def _plain(found: Any) -> Any:

@@ -68,7 +68,11 @@ def by_minute(row: Row) -> str:
     keys = dict.fromkeys([*whole, *(key for minute in minutes for key in minute)])
     n = len(row.samples)
     rows = [[key, *(estimate(values.get(key), n) for values in (whole, *minutes))] for key in keys]
-    rows += [[f"Win% by {key}", _percent(win, n)] for key, win in row.summary["wins"].items()]
+    later = row.summary.get("minute_wins", {})  # files of before have none
+    rows += [
+        [f"Win% by {key}", *(_percent(each, n) for each in (win, *later.get(key, [])))]
+        for key, win in row.summary["wins"].items()
+    ]
     head = ["measure", "whole", *(f"minute {number}" for number in range(1, len(minutes) + 1))]
     asked = "" if row.temperature is None else f", temperature {row.temperature:g}"
     title = f"{row.system} on {row.set}{asked}: {n} samples, {len(row.skipped)} left out"

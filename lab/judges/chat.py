@@ -29,7 +29,8 @@ from lab.judges.protocols import Verdict
 # Criteria, order and labels of Park et al. 2025, which adapt those of Arena-Hard, in our own words.
 INSTRUCTIONS = """\
 You are an impartial judge of two texts, A and B, that come from the context of a book. Each is the transcript of a \
-recording that was cut off after a fixed time, and both begin with the same passage. Compare them by four criteria:
+recording that was cut off after a fixed time, and both begin with the same passage. Where [...] follows it, as much \
+of each recording is left out there; do not hold that against either text. Compare them by four criteria:
 
 - Fluency: is the grammar right?
 - Coherence: do the sentences fit together?

@@ -48,6 +48,9 @@ class Verdict(NamedTuple):
     strong: bool = False
 
 
+GAP = "[...]"  # at the end of a prompt: what was said between it and the continuations is left out
+
+
 class Judge(Outside, Protocol):
     def judge(self, prompt: str, first: str, second: str) -> Verdict:
         """Which of two continuations of the prompt is better."""

@@ -52,6 +52,14 @@ def points(found: Match) -> list[tuple[float, int]]:
     ]
 
 
+def score(found: Match) -> float | None:
+    """Points of both orders over what they could be, 0 to 1; None where no answer can be read."""
+    counted = points(found)
+    if not counted:
+        return None
+    return sum(point * weight for point, weight in counted) / sum(weight for _, weight in counted)
+
+
 def win_rate(matches: Sequence[Match], seed: int = 0) -> WinRate:
     """Points of all orders of all prompts over what they could be, with an interval of a bootstrap over prompts.
 
