@@ -46,7 +46,7 @@ def build(root: Path, seconds: float = SECONDS, held_out: Sequence[str] = ()) ->
             continue
         utterances = librispeech.utterances(chapter)
         built.skipped += utterances.skipped
-        for number, parts in enumerate(_runs(utterances.recordings, seconds, built.skipped)):
+        for number, parts in enumerate(runs(utterances.recordings, seconds, built.skipped)):
             paths = tuple(path for part in parts for path in part.paths)
             text = " ".join(part.text for part in parts)
             name = f"{chapter.name}_{number:04}"
@@ -54,7 +54,8 @@ def build(root: Path, seconds: float = SECONDS, held_out: Sequence[str] = ()) ->
     return built
 
 
-def _runs(utterances: list[Recording], most: float, skipped: list[str]) -> Iterator[list[Recording]]:
+def runs(utterances: list[Recording], most: float, skipped: list[str]) -> Iterator[list[Recording]]:
+    """Utterances of one chapter that follow each other without a gap, up to `most` seconds, by the rule of `build`."""
     run: list[Recording] = []
     total, due = 0.0, 0
     for utterance in utterances:

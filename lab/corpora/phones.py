@@ -1,12 +1,7 @@
-"""The phones of read speech, from forced alignments: `*.alignment.csv` beside a chapter of LibriSpeech.
-
-Its rows: utterance, tier, start and end in seconds, label; those of tier "phone" are read. LibriSpeech itself has no
-such files: aligners make them (Lugosch et al. 2019 for all of it, by the Montreal Forced Aligner).
-"""
+"""The phones of read speech, from forced alignments (`lab.corpora.alignments`), and what is said in each frame."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lab.corpora import folder
+from lab.corpora.alignments import SILENT, intervals
 from lab.corpora.utterance import Utterance
-from lab.errors import LabError
 
 SILENCE = "SIL"
 UNKNOWN = "SPN"  # what aligners call speech that their dictionary has no phones for
@@ -33,28 +28,16 @@ class Phone:
 def aligned(chapter: Path) -> Iterator[tuple[Utterance, list[Phone]]]:
     """Utterances of one chapter and their phones; none where there is no alignment.
 
-    Silences (an empty label, sil, sp) are SILENCE. Raises LabError for a row that is none.
+    Silences (an empty label, sil, sp) are SILENCE. Raises LabError as `intervals`.
     """
-    intervals: dict[str, list[Phone]] = {}
-    for path in chapter.glob("*.alignment.csv"):
-        with path.open(newline="") as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                try:
-                    name, tier, start, stop, label = row
-                    if tier == "phone":
-                        intervals.setdefault(name, []).append(Phone(_plain(label), float(start), float(stop)))
-                except ValueError:
-                    raise LabError(
-                        f"{path}, line {number}: {','.join(row)!r} is not utterance,tier,start,end,label; mend it"
-                    ) from None
-    if intervals:
+    if there := intervals(chapter, "phone"):
         for recording in folder.corpus(chapter, source="librispeech").recordings:
-            if recording.name in intervals:
-                yield recording.read(), intervals[recording.name]
+            if found := there.get(recording.name):
+                yield recording.read(), [Phone(_plain(label), start, stop) for start, stop, label in found]
 
 
 def _plain(label: str) -> str:
-    return SILENCE if label in ("", "sil", "sp") else label.upper().rstrip("012")
+    return SILENCE if label in SILENT else label.upper().rstrip("012")
 
 
 def labels(phones: Sequence[Phone], frames: int, rate: float) -> list[str]:

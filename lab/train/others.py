@@ -116,19 +116,22 @@ def _language(plan: Plan, name: str) -> Made:
 
 
 def _spirit(plan: Plan, name: str) -> Made:
-    """All stories spoken, as the other systems have them; of each two one written as well, and one by turns."""
+    """All stories spoken, as the other systems have them, and what people read where it is known when each word is
+    said; of each two one written as well, and one by turns."""
     units = plan.load("twist-units")
     layout = Layout(units.vocabulary, expressive="base" not in name)
     stories, seconds = unit_stories.stories(plan, units, _hours(plan, "language"))
+    read, seconds_read = unit_stories.readings(plan, units)
     documents = []
-    for number, story in enumerate(stories):
+    for number, story in enumerate(stories + read):
         speech = layout.spoken(story.timed(), units.rate, story.expression())
         documents.append([layout.speech, *(token for _, token in speech)])
         if number % 2:
             documents.append(layout.written(" ".join(word for _, _, word in story.words())))
         else:
             documents.append(layout.interleaved(speech, story.words(), np.random.default_rng((0x5B1, number))))
-    return _trained(plan, name, layout.size, [np.array(each) for each in documents], {"narrated": seconds})
+    sources = {"narrated": seconds, "librispeech": seconds_read}
+    return _trained(plan, name, layout.size, [np.array(each) for each in documents], sources)
 
 
 def _text(plan: Plan, name: str) -> Made:

@@ -1,4 +1,4 @@
-"""The stories that GSLM, TWIST and Spirit LM learn from, as models of units hear them.
+"""The stories that GSLM, TWIST and Spirit LM learn from, and what people read aloud, as models of units hear them.
 
 Each is told and heard once for a model of units, whichever of their language models asks first.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zipfile import BadZipFile
 
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from lab import bundle
 from lab.console import console
-from lab.corpora import Utterance, narration, narrators, shards, storyworld
+from lab.corpora import Utterance, alignments, librispeech, narration, narrators, shards, storyworld
+from lab.corpora.folder import reason
+from lab.corpora.source import digest_of
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.files import made, replacing
@@ -66,7 +69,7 @@ def worded_story(number: int) -> tuple[Utterance, list[Word]]:
     return Utterance(int16(waveform), text, narrator.name, "narrated", seed), words
 
 
-def heard(utterance: Utterance, words: list[Word], units: Any) -> Story:
+def heard(utterance: Utterance, words: Sequence[Word], units: Any) -> Story:
     """A story with its words as `units` hear it."""
     samples = utterance.samples()
     begins, ends, texts = zip(*words, strict=True)
@@ -87,14 +90,52 @@ def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], float]:
     Raises LabError for a file of them that is damaged.
     """
     total = count(hours)
-    path = made(plan.work) / f"units-{total}-{shards.digest('stories')}-{bundle.fingerprint(units)}.npz"
+    read = narration.make(worded_story, range(total), os.cpu_count())
+    return _kept(plan, units, f"{total}-{shards.digest('stories')}", track(read, "narrating", total, console=console))
+
+
+def readings(plan: Plan, units: Any) -> tuple[list[Story], float]:
+    """What people read below `plan.speech` where it is known when each word is said, as `stories`; less the chapter
+    that figures are measured on. Nothing where there is no such folder, or, and it is said, no such times.
+    """
+    if plan.speech is None:
+        return [], 0.0
+    found = alignments.readings(plan.speech, (librispeech.HELD_OUT_CHAPTER,))
+    for line in found.skipped:
+        console.print("skipped:", line)
+    if not found.readings:
+        console.print(
+            f"{plan.speech} does not tell when words are said (*.alignment.csv in its chapters): Spirit LM learns from "
+            "narrated stories alone"
+        )
+        return [], 0.0
+    total, without = len(found.readings), f"{found.without} utterances without times of words left out"
+    console.print(f"{total} aligned readings of {plan.speech}, {without}")
+    said = digest_of("\n".join(f"{each.name} {words}" for one in found.readings for each, words in one.parts))
+    return _kept(plan, units, f"{total}-{said}", track(_read(found.readings), "hearing", total, console=console))
+
+
+def _read(found: Iterable[alignments.Reading]) -> Iterator[tuple[Utterance, Sequence[Word]]]:
+    for each in found:
+        try:
+            yield each.read()
+        except LabError as error:
+            console.print("skipped:", reason(error))
+
+
+def _kept(
+    plan: Plan, units: Any, name: str, read: Iterable[tuple[Utterance, Sequence[Word]]]
+) -> tuple[list[Story], float]:
+    """What `units` hear of what is read, and its seconds, from the file of that name, which is made where it is not."""
+    path = made(plan.work) / f"units-{name}-{bundle.fingerprint(units)}.npz"
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         if not path.exists():
             told, seconds = [], 0.0
-            read = narration.make(worded_story, range(total), os.cpu_count())
-            for utterance, words in track(read, "narrating", total, console=console):
+            for utterance, words in read:
                 told.append(heard(utterance, words, units))
                 seconds += utterance.seconds
+            if not told:
+                raise LabError(f"none of what {plan.speech} has is audio that can be read; leave out --speech")
             saved: dict[str, Any] = {"seconds": seconds}
             for field, column in zip(Story._fields, zip(*told, strict=True), strict=True):
                 saved[field] = np.concatenate(column)
