@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
     "refiner", "all",
-    "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
+    "text-to-semantic", "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-language",
     "twist-units", "twist-voice", "twist-language",
@@ -49,7 +49,10 @@ def train(
         typer.Option(help="The bundle to put the model in. Left out: a copy of that in use, in runs/bundle."),
     ] = None,
     speech: Annotated[
-        Path | None, typer.Option(help="A folder in the layout of LibriSpeech, to learn from as well.")
+        Path | None,
+        typer.Option(
+            help="A folder in the layout of LibriSpeech, to learn from as well; Spirit LM with its *.alignment.csv."
+        ),
     ] = None,
     narration: Annotated[
         Path | None, typer.Option(help="A folder of narrated documents with sentence times, to learn from as well.")
@@ -62,7 +65,8 @@ def train(
     corpus: Annotated[
         str,
         typer.Option(
-            help="What they learn from: stories, or a shard, manifest or folder of recordings, of which the last 10 s "
+            help="What they learn from: stories, read-stories, of which text-to-semantic writes half as human-like "
+            "narrators read, or a shard, manifest or folder of recordings, of which the last 10 s "
             "go. The other models learn from it beside narrated speech."
         ),
     ] = "stories",

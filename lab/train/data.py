@@ -22,7 +22,9 @@ from lab.tokens import Tokenizer
 if TYPE_CHECKING:
     from lab.train.plan import Plan
 
-NARRATED = ("stories", "long-stories")
+READ = "read-stories"  # half of them by espeak-ng, half as human-like narrators read: `lab.train.written`
+NARRATED = ("stories", "long-stories", READ)
+WRITER = "text-to-semantic"  # the model that writes that half
 _AN_HOUR = 400  # pairs, of about 9 s each
 
 Pair = tuple[Utterance, Utterance]
@@ -54,17 +56,17 @@ def evaluation() -> Callable[[Tokenizer], dict[str, float]]:
     return lambda tokenizer: {"cer": transcription(tokenizer, test).value}
 
 
-def shard(plan: Plan, name: str, codes: bool = False) -> Shard:
+def shard(plan: Plan, name: str, codes: bool = False, hours: float | None = None) -> Shard:
     """A corpus, tokenized once; another story world, folder, tokenizer or codec has a shard of its own.
 
-    Of narrated speech, which has no end, as many hours as the plan says.
+    Of narrated speech, which has no end, as many hours as are asked for, or as the plan says.
     """
     models = [plan.load(model) for model in (["tokenizer", "codec"] if codes else ["tokenizer"])]
     if (Path(name) / shards.HEADER).exists():
         return Shard.open(Path(name), *models)
     source = Source.of(name)
     folder = plan.work / "-".join([*Path(source.name).name.split(), *map(bundle.fingerprint, models)])
-    hours = source.hours and (plan.hours or source.hours)
+    hours = source.hours and (hours or plan.hours or source.hours)
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         made = shards.make(folder, source, plan.bundle, codes=codes, hours=hours)
     return made.first(hours) if hours else made

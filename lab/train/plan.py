@@ -70,7 +70,7 @@ RECIPES = {
     "decoder": Recipe(("tokenizer",), part="codec", alone=True),
     "refiner": Recipe(("tokenizer",), part="codec"),
 }
-RECIPES |= {name: Recipe(("tokenizer",)) for name in VARIANTS}
+RECIPES |= {name: Recipe(("tokenizer",)) for name in (data.WRITER, *VARIANTS)}
 RECIPES["griffin-text"] = Recipe(("tokenizer", "text-griffin"))
 RECIPES |= {name: Recipe(models, alone=not models) for name, models in others.MODELS.items()}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
@@ -117,14 +117,18 @@ class Plan:
         """Passages that people, and narrators who sound like people, read: of `narration` and of `readers`."""
         return self.passages() + self.readers(texts)
 
-    def passages(self, cut: int = 0) -> list[Utterance]:
-        """Of the documents of `narration`, each cut in one of many ways; those that can only be cut in one, at 0."""
+    def documents(self) -> list[narrated_folder.Document]:
+        """Those of `narration`. Raises LabError where some are held out."""
         documents = narrated_folder.narrated(self.narration).documents if self.narration else []
         if held_out := sum(document.held_out for document in documents):
             raise LabError(f"{held_out} stories of {self.narration} are held out, and nothing learns from them")
+        return documents
+
+    def passages(self, cut: int = 0) -> list[Utterance]:
+        """Of the documents of `narration`, each cut in one of many ways; those that can only be cut in one, at 0."""
         return [
             passage
-            for number, document in enumerate(documents)
+            for number, document in enumerate(self.documents())
             if not cut or len(document.sentences) > 1
             for passage in document.passages(np.random.default_rng((number, cut)))
         ]
@@ -181,7 +185,8 @@ class Plan:
         asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
         if self.speech and self.speech != librispeech.find():
             asked["speech"] = self.speech.name  # the folder may lie elsewhere on another machine
-        if name not in LANGUAGE_MODELS and self.narration and self.narration != narrated_folder.find():
+        silent = name in LANGUAGE_MODELS and self.corpus != data.READ
+        if not silent and self.narration and self.narration != narrated_folder.find():
             asked["narration"] = self.narration.name
         asked |= {"corpus": self.corpus, "init": self.init}
         if name in LANGUAGE_MODELS:
@@ -198,15 +203,17 @@ class Plan:
         recipe, language = RECIPES[name], name in LANGUAGE_MODELS
         speech = VARIANTS[name].corpus if name in VARIANTS else None
         speech = (speech or self.corpus) if language else "stories"
-        found = {speech: shards.digest(speech), "hours": f"{self.hours or 'as the recipe has'}"}
+        read = speech == data.READ
+        found = {speech: shards.digest("stories" if read else speech), "hours": f"{self.hours or 'as the recipe has'}"}
         if language:
             found |= {"preset": self.preset, "length": self.length or "as the preset has"}
         else:
             found |= {"readers": self.speech.name if self.speech else "none"}
-            found |= {"narration": self.narration.name} if self.narration else {}
             found |= {self.recorded: shards.digest(self.recorded)} if self.recorded else {}
+        found |= {"narration": self.narration.name} if self.narration and (read or not language) else {}
         found |= {"init": self.init} if self.init else {}
         models = (*recipe.models, recipe.part or name) if self.warm or recipe.part else recipe.models
+        models += (data.WRITER,) if read else ()
         return found | {model: bundle.fingerprint(self.load(model)) for model in models}
 
     def extent(self) -> dict[str, str]:

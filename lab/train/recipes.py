@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import track
 from torch import distributed, nn
 
@@ -19,8 +20,8 @@ from lab import bundle, machine
 from lab.console import console
 from lab.corpora import Utterance, narration
 from lab.errors import LabError
-from lab.tokens import Tokenizer
-from lab.train import augment, data
+from lab.tokens import TOKEN_RATE, Tokenizer
+from lab.train import augment, data, written
 from lab.train import codec as codec_recipe
 from lab.train import ctc_head as ctc_head_recipe
 from lab.train import decoder as decoder_recipe
@@ -102,15 +103,17 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     variant = VARIANTS.get(name, Variant(name))
     length, corpus = variant.length or plan.length, variant.corpus or plan.corpus
     tokenizer = plan.load("tokenizer")
-    shard = data.shard(plan, corpus)
     begin = plan.begin(name)
     if corpus in data.NARRATED:
-        weights = language_recipe.weights(tokenizer, shard.tokens, shard.starts)
-        stream = language_recipe.TokenStream(shard.tokens, shard.starts, weights)
+        documents, seconds = told(plan, corpus)
+        stream = language_recipe.TokenStream.of(documents)
+        weights = language_recipe.weights(tokenizer, stream.tokens, stream.starts)
+        stream = replace(stream, weights=weights)
         stories = [narration.development_story(number, sentences=_LONG if number < 2 else 20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
-        documents = shard.documents()
+        shard = data.shard(plan, corpus)
+        documents, seconds = shard.documents(), {Path(corpus).name: shard.seconds}
         if len(documents) < 2:
             raise LabError(f"{plan.corpus} holds one document, and one is held out; give two or more, or cut it")
         count = min(8, max(1, len(documents) // 10))
@@ -130,10 +133,24 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **plan.options(name),
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
-    source = "narrated" if corpus in data.NARRATED else Path(corpus).name
     slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
     about = {"taught": language_recipe.TAUGHT} if slow else {}
-    return _finish(plan, name, model, figures, {source: shard.seconds}, **about)
+    return _finish(plan, name, model, figures, seconds, **about)
+
+
+def told(plan: Plan, corpus: str) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Tokens (T,) of each story of a narrated corpus, and the seconds of each source."""
+    if corpus != data.READ:
+        shard = data.shard(plan, corpus)
+        return shard.documents(), {"narrated": shard.seconds}
+    hours = (plan.hours or 60.0) / 2
+    shard, stories = data.shard(plan, "stories", hours=hours), written.stories(plan, hours)
+    seconds = {"narrated": shard.seconds, "written": sum(map(len, stories)) / TOKEN_RATE}
+    return shard.documents() + stories, seconds
+
+
+def text_to_semantic(plan: Plan, name: str) -> dict[str, Any]:
+    return _finish(plan, name, *written.train(plan, name))
 
 
 def other(plan: Plan, name: str) -> dict[str, Any]:
@@ -165,6 +182,7 @@ MAKERS: dict[str, Callable[[Plan, str], dict[str, Any]]] = {
     "decoder": decoder,
     "refiner": refiner,
 }
+MAKERS[data.WRITER] = text_to_semantic
 MAKERS |= dict.fromkeys(LANGUAGE_MODELS, language) | dict.fromkeys(others_recipe.MODELS, other)
 SCHEDULES = {  # of all but the language models, which have one a preset; of the others' by the last part of their name
     "tokenizer": tokenizer_recipe.SCHEDULE,
@@ -192,8 +210,8 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
         variant, batch = VARIANTS.get(name, Variant(name)), plan.settings.get("batch")
         length = LENGTHS.get(variant.length or plan.length or "")
         _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
-        if name in others_recipe.MODELS and not plan.steps:
-            schedule = schedule.lasting(round(others_recipe.SHARE * schedule.steps))
+        share = written.SHARE if name == data.WRITER else others_recipe.SHARE if name in others_recipe.MODELS else 1
+        schedule = schedule if plan.steps else schedule.lasting(round(share * schedule.steps))
         if name in LANGUAGE_MODELS:
             found |= {"batch": size, "checkpointing": False, "keep": language_recipe.KEPT}
     given = {key: value for key, value in plan.settings.items() if key in asdict(schedule)}
@@ -250,6 +268,7 @@ def _finish(
         "narrated": "stories narrated by espeak-ng",
         "kokoro": "speech by Kokoro-82M",
         "piper": "speech by Piper",
+        "written": f"stories written as tokens by {data.WRITER}, as Kokoro-82M's voices read",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }
     learnt = ", ".join(
