@@ -41,6 +41,7 @@ class Chunk:
     seconds: float  # of speech up to the end of this chunk
     tokens: int  # of the stream known so far, the prompt among them
     state_bytes: int  # of the language model's state
+    drawn: tuple[int, ...] = ()  # tokens of the stream since the chunk before, some beyond its end
 
 
 @dataclass
@@ -246,6 +247,7 @@ class Stream(Iterator[Chunk]):
         self.tokens: list[int] = []
         self.timings = {"prompt": prompt_seconds, "language": 0.0, "voice": 0.0}
         self._new, self._keep = new, keep_tokens
+        self._since: list[int] = []  # drawn since the last chunk
         self._samples, self._synthesizer, self._windowing = 0, synthesizer, windowing
         self._chunks = synthesizer.stream(self._drawn(prompt), voice, seed=seed, windowing=windowing)
 
@@ -256,6 +258,7 @@ class Stream(Iterator[Chunk]):
 
     def _drawn(self, prompt: list[int]) -> Iterator[int]:
         for token in chain(prompt, self._timed()):
+            self._since.append(token)
             if self._keep:
                 self.tokens.append(token)
             yield token
@@ -275,4 +278,5 @@ class Stream(Iterator[Chunk]):
         self.timings["voice"] += time.perf_counter() - began - (self.timings["language"] - before)
         self._samples += len(waveform)
         made = self.prompt_tokens + self._new.made
-        return Chunk(waveform, self._samples / audio.SAMPLE_RATE, made, state_bytes(self._new.state))
+        drawn, self._since = tuple(self._since), []
+        return Chunk(waveform, self._samples / audio.SAMPLE_RATE, made, state_bytes(self._new.state), drawn)

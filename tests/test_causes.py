@@ -209,7 +209,7 @@ def test_a_cell_of_the_map_is_heard(model, told, monkeypatch):
     changed = f"the {WINDOW}, all layers, of the one about {told[0].heroes[1]}"
     assert player.caption == f"3 s of a story about {told[0].heroes[0]}, then 1 s with {changed}"
     assert player._plays and player._seams == [3.0]
-    assert [lane["times"] for lane in player._lanes if lane["kind"] == "marks"] == [[0.0], [3.4]]
+    assert [lane["groups"][0]["times"] for lane in player._lanes if lane["kind"] == "marks"] == [[0.0], [3.4]]
     heard.children[2].click()
     assert "nothing exchanged" in heard.children[-1].caption and player.comm is None  # the one before is gone
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import errno
 import io
 import json
 import re
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +19,11 @@ from PIL import Image
 from lab import audio
 from lab.errors import LabError
 from lab.speech import Chunk
-from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Words, listen
+from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Trajectory, Words, listen
 from lab.view import player as room
-from lab.view.player import Live, interval, loudness_gains
+from lab.view.player import interval, loudness_gains
 from lab.view.sound import poster
-
-
-def tone(seconds: float, level: float = 0.3, hertz: float = 440) -> np.ndarray:
-    return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16_000)) / 16_000)).astype(np.float32)
-
-
-def chunks(count: int, work: Callable[[int], Any] = lambda k: None, size: float = 0.5) -> Iterator[Chunk]:
-    whole = tone(count * size)
-    for k in range(count):
-        work(k)
-        samples = whole[int(k * size * 16_000) : int((k + 1) * size * 16_000)]
-        yield Chunk(samples, (k + 1) * size, int(25 * size * (k + 1)), 590_000)
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """What a story sends to its page: messages and samples."""
-    messages: list[tuple[dict[str, Any], np.ndarray]] = []
-
-    def send(self: Player, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        if content["kind"] != "alive":
-            messages.append((content, np.frombuffer(b"".join(buffers or []), "<i2")))
-
-    monkeypatch.setattr(Player, "send", send)
-    return messages
-
-
-# --- sounds and tracks
+from tests.tones import chunks, tone
 
 
 def test_samples_reach_the_page_as_they_are() -> None:
@@ -76,15 +46,19 @@ def test_tracks_become_lanes() -> None:
         Curve("norm", [0, 1], [2, np.nan], "dB", "#123456"),
         (Curve("a", [0], [1]), Curve("b", [0], [2])),
         Marks("changes", [1, 2]),
+        (Marks("right", [1], "#123456", "a"), Marks("wrong", [2], sound="a")),
         Ribbon("tokens", torch.tensor([3, 500])),
-        Words("words", [(0.12345, 1, "owl")]),
+        Words("words", [(0.12345, 1, "owl")], "a"),
     ]
-    norm, both, marks, ribbon, words = Player(tone(1), tracks, seams=[0.5])._lanes
+    norm, both, marks, two, ribbon, words = Player(tone(1), tracks, seams=[0.5])._lanes
     (line,) = norm["lines"]
     assert (norm["name"], norm["unit"], line["colour"]) == ("norm", "dB", "#123456")
     np.testing.assert_array_equal(np.frombuffer(line["values"], np.float32), np.float32([2, np.nan]))
     assert [line["name"] for line in both["lines"]] == ["a", "b"]
-    assert marks["times"] == [1.0, 2.0]
+    assert marks["name"] == "changes" and [group["times"] for group in marks["groups"]] == [[1.0, 2.0]]
+    assert (two["name"], two["sound"], words["sound"]) == ("", "a", "a")
+    told = [(group["name"], group["times"], group["colour"]) for group in two["groups"]]
+    assert told == [("right", [1.0], "#123456"), ("wrong", [2.0], "#D55E00")]
     assert np.frombuffer(ribbon["values"], np.uint16).tolist() == [3, 500] and ribbon["rate"] == 25
     assert words["spans"] == [[0.123, 1.0, "owl"]]
 
@@ -95,6 +69,13 @@ def test_maps_are_sent_as_shades() -> None:
     for lane in (heat, causes):
         assert (lane["rows"], lane["rate"]) == (2, 3) and list(lane["values"]) == [255, 128, 255, 0, 128, 0]
     assert (heat["ends"], causes["colour"]) == (["1 s", "9 s"], "#E69F00")
+
+
+def test_a_path_is_sent_as_it_is() -> None:
+    path = np.array([[0.5, -1], [2, 3], [-7, 1e-3]])
+    (lane,) = Player(tone(1), [Trajectory("h", path, ("across", "up"), 3)])._lanes
+    assert (lane["kind"], lane["rate"], lane["axes"], lane["colour"]) == ("trajectory", 3, ["across", "up"], "#E69F00")
+    np.testing.assert_array_equal(np.frombuffer(lane["values"], np.float32).reshape(-1, 2), np.float32(path))
 
 
 WHOLE = tone(1)
@@ -122,7 +103,7 @@ def live_error(waveform: Any) -> None:
 
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("door", [Player, listen, poster, lambda wave: loudness_gains([wave]), live_error])
-def test_every_door_refuses_what_is_no_waveform(door: Callable[[Any], Any], kind: str, sent: list) -> None:
+def test_every_door_refuses_what_is_no_waveform(door: Callable[[Any], Any], kind: str) -> None:
     waveform, message = REFUSED[kind]
     with pytest.raises(LabError, match=message) as caught:
         door(waveform)
@@ -161,6 +142,10 @@ def shown(*tracks: Any, **options: Any) -> Callable[[], Player]:
         (shown(Curve("norm", [0, 1], [2, 3], colour="red")), "'red' is no colour"),
         (shown(Marks("seams", [[1, 2]])), "give numbers"),
         (shown(Marks("seams", [np.inf])), "holds inf s"),
+        (shown(Trajectory("h", np.zeros((3, 3)), ("x", "y"))), r"shape \(3, 3\); give \(n, 2\)"),
+        (shown(Trajectory("h", np.zeros((0, 2)), ("x", "y"))), r"give \(n, 2\)"),
+        (shown(Trajectory("h", np.array([[0, np.nan]]), ("x", "y"))), "not finite"),
+        (shown(Trajectory("h", np.zeros((3, 2)), ("x", "y"), 0)), "positive rate"),
         (shown(Ribbon("tokens", [-1, 2])), "holds -1 to 2"),
         (shown(Ribbon("tokens", [70_000])), "holds 70000"),
         (shown(Ribbon("tokens", [0.5])), "give whole numbers"),
@@ -188,7 +173,7 @@ def test_what_cannot_be_shown(make: Callable[[], Any], message: str) -> None:
 
 
 def test_the_page_has_a_letter_for_each_blind_sound() -> None:
-    (letters,) = re.findall(r'LETTERS = "(\w+)"', Path(room.__file__).with_name("player.js").read_text())
+    (letters,) = re.findall(r'LETTERS = "(\w+)"', room.CODE)
     assert letters == room.LETTERS
     Player({letter: WHOLE for letter in letters}, blind=True)
 
@@ -221,7 +206,8 @@ def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
     curve, words = Curve("c", [1.0, 9.5, 15.0], [1.0, 2.0, 3.0]), Words("w", [(1, 2, "no"), (9.0, 9.5, "yes")])
     shares = np.tile(np.arange(20) / 255, (20, 5)) + np.arange(20)[:, None] / 255  # 5 columns a second
     maps = Heat("h", shares, 5), Causes("c", shares, 5)
-    lanes = (curve, words, Marks("m", [10.0, 19.0]), Ribbon("r", np.arange(500)), *maps)
+    path = Trajectory("t", np.arange(200).reshape(100, 2), ("x", "y"), 5)
+    lanes = (curve, words, Marks("m", [10.0, 19.0]), Ribbon("r", np.arange(500)), *maps, path)
     player = Player({"quiet": 0.1 * step, "loud": step}, tracks=lanes, seams=[10.0, 19.0], clip=(8.0, 4.0))
     data, _ = player._repr_mimebundle_()
     quiet, loud = (
@@ -235,14 +221,15 @@ def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
         assert [p.argmax() for p in power] == [0, 1]  # it begins before the step and ends after it
     assert abs(audio.level(np.float32(quiet)) - audio.level(np.float32(loud))) < 0.5  # matched, as the player has them
     page = json.loads(json.dumps(data[room.PAGE]))
-    lines, spoken, marks, ribbon, heat, causes = page["lanes"]
+    lines, spoken, marks, ribbon, heat, causes, along = page["lanes"]
     (line,) = lines["lines"]
     assert np.frombuffer(base64.b64decode(line["times"]), np.float32).tolist() == [1.5]
-    assert spoken["spans"] == [[1.0, 1.5, "yes"]] and marks["times"] == page["seams"] == [2.0]
+    assert spoken["spans"] == [[1.0, 1.5, "yes"]] and marks["groups"][0]["times"] == page["seams"] == [2.0]
     assert np.frombuffer(base64.b64decode(ribbon["values"]), np.uint16).tolist() == list(range(200, 300))
     for lane, rows in ((heat, 20), (causes, 4)):  # of the causes only those in the clip
         shades = np.frombuffer(base64.b64decode(lane["values"]), np.uint8).reshape(rows, 20)
         np.testing.assert_array_equal(shades, np.round(255 * shares[slice(8, 12) if rows == 4 else slice(20), 40:60]))
+    assert np.frombuffer(base64.b64decode(along["values"]), np.float32).tolist() == list(range(80, 120))
     with pytest.raises(LabError, match="behind the end"):
         Player(step, clip=(30.0, 4.0))
 
@@ -267,125 +254,3 @@ def test_the_poster_is_clear_where_there_is_none() -> None:
     assert spectrogram[:, :300].min() == 15  # clear
     assert spectrogram[:, 340:].mean(1).argmin() in (47, 48)  # rows of 125 Hz from 8 kHz down
     assert shades[24, 500] < 15 and shades[24, 100] < 15 and shades[10, 100] == 15
-
-
-# --- a story that plays while it is made
-
-
-def test_a_story_is_sent_without_a_gap_and_written(tmp_path: Path, sent: list) -> None:
-    story = Player.live(chunks(6), "a story", file=tmp_path / "story.wav", cache_bytes=1000)
-    story.wait(10)
-    assert (story.state, story.made) == ("ended", 3.0)
-    starts = [message["start"] for message, _ in sent]
-    assert starts == [8000 * k for k in range(6)]
-    np.testing.assert_allclose(np.concatenate([pcm for _, pcm in sent]) / 32767, tone(3), atol=1e-4)
-    np.testing.assert_allclose(audio.load(tmp_path / "story.wav"), tone(3), atol=1e-4)
-    gauges = sent[-1][0]["gauges"]
-    assert gauges["made"] == 3 and gauges["speed"] > 1 and gauges["memory"] == [590_000, 75 * 1000]
-    assert len(re.findall("<audio", story._repr_mimebundle_()[0]["text/html"])) == 1
-
-
-def test_stop_interrupts_the_piece_in_work_and_keeps_the_file(tmp_path: Path, sent: list) -> None:
-    reached = threading.Event()
-
-    def endless(k: int) -> None:
-        if k == 2:
-            reached.set()
-            while True:
-                time.sleep(0.01)
-
-    story = Player.live(chunks(5, endless), file=tmp_path / "story.wav")
-    assert reached.wait(10)
-    story.stop()
-    story.wait(10)
-    assert not story._worker.is_alive()
-    assert (story.state, story.made, len(audio.load(tmp_path / "story.wav"))) == ("stopped", 1.0, 16_000)
-
-
-def test_the_next_story_ends_the_one_before(sent: list) -> None:
-    first = Player.live(chunks(10_000, lambda k: time.sleep(0.01), size=0.01))
-    second = Player.live(chunks(1))
-    first.wait(10)
-    second.wait(10)
-    assert not first._worker.is_alive() and first.made < 100
-    assert (first.state, second.state) == ("stopped", "ended")
-
-
-def test_what_goes_wrong_is_told_and_raised(tmp_path: Path, sent: list) -> None:
-    def fail(k: int) -> None:
-        if k:
-            raise LabError("the disk is full")
-
-    story = Player.live(chunks(3, fail), file=tmp_path / "story.wav")
-    with pytest.raises(LabError, match="the disk is full"):
-        story.wait(10)
-    assert story.state == "failed: the disk is full" and len(audio.load(tmp_path / "story.wav")) == 8000
-
-
-def test_a_story_waits_for_its_listener(sent: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "AHEAD", 3.0)
-    story = Player.live(chunks(20))
-    for seconds, made in ((0.0, 3.5), (2.0, 5.5)):
-        story.seconds = seconds
-        end = time.monotonic() + 10
-        while story.made < made and time.monotonic() < end:
-            time.sleep(0.01)
-        time.sleep(0.5)  # two of the worker's looks at the listener
-        assert story.made == made and story.state == "generating"
-    story.wait(10)
-    assert story.made == 10
-
-
-def test_the_page_hears_from_the_kernel_while_a_chunk_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds: list[str] = []
-    monkeypatch.setattr(Player, "send", lambda self, content, buffers=None: kinds.append(content["kind"]))
-    Player.live(chunks(1, lambda k: time.sleep(1.5))).wait(10)
-    assert kinds == ["alive", "alive", "sound"]
-    time.sleep(0.1)
-    assert kinds[3:] == []  # nothing more after the end
-
-
-def test_a_closed_player_ends_its_story(sent: list) -> None:
-    story = Player.live(chunks(10_000, lambda k: time.sleep(0.01), size=0.01))
-    story.close()
-    story.wait(10)
-    assert story.state == "stopped" and not story._worker.is_alive()
-
-
-class Full(io.BytesIO):
-    """A disk that takes two chunks."""
-
-    def write(self, data: Any) -> int:
-        if self.tell() >= 32_000:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return super().write(data)
-
-
-def test_a_full_disk_behind_the_page_keeps_the_file(
-    tmp_path: Path, sent: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room.tempfile, "TemporaryFile", Full)
-    story = Player.live(chunks(3), file=tmp_path / "story.wav")
-    with pytest.raises(LabError, match="cannot keep more than 1 s .* No space left"):
-        story.wait(10)
-    assert len(audio.load(tmp_path / "story.wav")) == 24_000
-
-
-def test_the_worker_is_in_inference_mode_and_this_thread_is_not(sent: list) -> None:
-    modes: list[bool] = []
-    Player.live(chunks(1, lambda k: modes.append(torch.is_inference_mode_enabled()))).wait(10)
-    assert modes == [True] and not torch.is_inference_mode_enabled()
-
-
-def test_a_page_that_comes_late_gets_the_last_ten_minutes(sent: list) -> None:
-    story = Player.live(chunks(13, size=60))
-    story.wait(20)
-    sent.clear()
-    story._answer(story, {"kind": "hello"}, [])
-    story._answer(story, {"kind": "want", "second": 30}, [])
-    (hello, newest), (want, early) = sent
-    assert hello["start"] == 180 * 16_000 and len(newest) == 600 * 16_000
-    assert [row[0] for row in hello["memory"]] == [60 * (k + 1) for k in range(13)]
-    assert want["start"] == 30 * 16_000 and len(early) == 20 * 16_000
-    np.testing.assert_allclose(early / 32767, tone(780)[want["start"] :][: len(early)], atol=1e-4)
-    assert isinstance(story, Live)

@@ -93,6 +93,7 @@ def test_a_stream_sounds_before_the_model_has_read_anything(ssm: SpeechSSM, prom
     pieces = [first, *stream]
     assert stream.seams == [1.76, 5.04] and pieces[-1].seconds == (101 + SECONDS * TOKEN_RATE) / TOKEN_RATE
     assert stream.tokens == ssm.generate(prompt, SECONDS, seed=1).tokens.tolist()
+    assert [token for piece in pieces for token in piece.drawn] == stream.tokens and len(first.drawn) == 51
 
 
 def test_a_stream_keeps_no_tokens(ssm: SpeechSSM, prompt: np.ndarray) -> None:

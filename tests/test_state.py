@@ -85,6 +85,19 @@ def test_renewed_is_the_share_of_h_that_is_new():
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 4 / 3]))
 
 
+def test_principal_axes_are_those_along_which_h_moves_most():
+    time = torch.arange(200) / 200
+    along, aside = torch.cos(2 * math.pi * time), torch.sin(2 * math.pi * time)  # of one variance, uncorrelated
+    first, second = torch.tensor([[0.6, 0.0, 0.8, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    for sign in (1, -1):
+        found = measure.principal(7 + 3 * along[:, None] * sign * first + aside[:, None] * second)
+        np.testing.assert_allclose(found.shares, [0.9, 0.1], atol=1e-6)  # 3 squared against 1
+        np.testing.assert_allclose(found.points, torch.stack([sign * 3 * along, aside], 1), atol=1e-4)
+    for hidden, count, message in ((torch.ones(9, 4), 2, "the same"), (torch.ones(9, 1), 2, "no 2 principal axes")):
+        with pytest.raises(LabError, match=message):
+            measure.principal(hidden, count)
+
+
 def test_initialisations_differ_by_the_exponent():
     before = torch.get_rng_state()
     paper, gemma = (measure.initial_half_lives(kind) for kind in ("paper", "recurrentgemma"))
@@ -265,6 +278,19 @@ def test_state_map_is_sorted_and_small():
     lasting = np.sort(made_trace().half_lives)
     assert at["10 s"] == np.searchsorted(lasting, 10) and list(at) == ["0.1 s", "1 s", "10 s"]
     assert [(note.text, note.x) for note in figure.layout.annotations] == [("anna", 1.2)]
+
+
+def test_a_trajectory_is_of_the_channels_of_its_half():
+    trace = made_trace()
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(100, 64, generator=generator) * torch.linspace(1, 3, 64)
+    moved = measure.Trace(4, hidden, trace.input_gate, trace.input_gate, trace.decay, hidden)  # the fast ones are last
+    for half, channels in (("slow", slice(32)), ("fast", slice(32, 64))):
+        track, found = view.state_trajectory(moved, half), measure.principal(hidden[:, channels])
+        np.testing.assert_allclose(np.abs(track.values), np.abs(found.points), atol=1e-4)
+        assert f"the {half} half" in track.name and track.rate == TOKEN_RATE
+        wanted = [f": {100 * share:.0f} % of the variance" for share in found.shares]
+        assert [axis[16:] for axis in track.axes] == wanted
 
 
 def test_channel_shows_what_it_holds(traces):

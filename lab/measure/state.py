@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,6 +72,30 @@ class Trace:
         here = torch.arange(len(self.x))
         x = self.x * ((start <= here) & (here < stop))[:, None]
         return _from_a_beginning(x, self.input_gate, self.recurrence_gate, self.decay)
+
+
+class Projection(NamedTuple):
+    """A path along principal axes: points (T, count), and the share of the variance that each explains (count,)."""
+
+    points: np.ndarray
+    shares: np.ndarray
+
+
+def principal(hidden: Tensor, count: int = 2) -> Projection:
+    """PCA of h (T, L) over time, its channels centred and as large as they are.
+
+    The sign of an axis is such that its largest weight is positive, so that it is the same in every run. Raises
+    LabError where h never moves, or for more axes than it has channels or moments.
+    """
+    centred = (hidden - hidden.mean(0)).double()
+    if not 0 < count <= min(centred.shape):
+        raise LabError(f"h of {tuple(hidden.shape)} has no {count} principal axes; give fewer, or a longer story")
+    u, sizes, axes = torch.linalg.svd(centred, full_matrices=False)
+    if not sizes[0]:
+        raise LabError("h is the same at each token, so there is no direction that it moves in")
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()[:, 0]
+    points, variances = u * (sizes * signs), sizes.square()
+    return Projection(points[:, :count].float().numpy(), (variances / variances.sum())[:count].numpy())
 
 
 def _from_a_beginning(x: Tensor, input_gate: Tensor, recurrence_gate: Tensor, decay: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from lab.view.figures import timeline
 from lab.view.player import Player
 from lab.view.profile import pick, start
 from lab.view.sound import listen
-from lab.view.tracks import Causes, Curve, Heat, Marks, Ribbon, Words
+from lab.view.tracks import Causes, Curve, Heat, Marks, Ribbon, Trajectory, Words
 from lab.view.voice import codec_levels, confidence_map, decoding, prompt_swap, speaker_similarity
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Marks",
     "Player",
     "Ribbon",
+    "Trajectory",
     "Words",
     "codec_levels",
     "coherence_decay",

@@ -9,7 +9,7 @@ const SILENT = 6000; // milliseconds
 const LATE = "the kernel does not answer: it is busy or has ended; what it answers to is kept";
 const PAUSE = 0.4; // seconds from the first of a pair to the second
 
-// one a page, shared with the players of player.js: one AudioContext, and one that sounds
+// one a page, shared with the players of page/sound.js: one AudioContext, and one that sounds
 const page = (globalThis[Symbol.for("speechssm-lab.player")] ??= { context: null, sounding: null, volume: 1 });
 
 function h(tag, attributes = {}, ...children) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,11 +14,11 @@ from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
 from lab.errors import LabError
-from lab.measure.state import Probe, Trace, half_life, initial_half_lives
+from lab.measure.state import Probe, Trace, half_life, initial_half_lives, principal
 from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.style import axes, digits, line, points, styled
-from lab.view.tracks import Causes, Heat
+from lab.view.tracks import Causes, Heat, Trajectory
 
 Words = Sequence[tuple[float, float, str]]  # start and stop, in seconds, and the word
 DURATIONS = {"a phone": 0.08, "a word": 0.3, "a sentence": 2.5, "a minute": 60.0}  # seconds, in the story world
@@ -122,6 +123,19 @@ def state_lane(trace: Trace, rows: int = 24) -> Heat:
     shortest, *_, longest = trace.half_lives[trace.order].tolist()
     ends = f"{shortest:.1g} s", f"{longest:.0f} s"
     return Heat(f"{_name(trace.layer)}, by half-life", _held(trace, rows), TOKEN_RATE / 2, ends)
+
+
+def state_trajectory(trace: Trace, half: Literal["fast", "slow"]) -> Trajectory:
+    """h of the channels of one half, by half-life, along its two principal axes, beside the lanes of a `Player`."""
+    middle = len(trace.order) // 2
+    channels = trace.order[middle:] if half == "slow" else trace.order[:middle]
+    found = principal(trace.hidden[:, channels])
+    shares = enumerate(100 * found.shares, 1)
+    axes = [f"principal axis {number}: {share:.0f} % of the variance" for number, share in shares]
+    shortest, longest = (float(digits(trace.half_lives[channels[end]])) for end in (0, -1))
+    name = f"{_name(trace.layer)}, the {half} half of h: half-lives of {shortest:g} to {longest:g} s"
+    colour = style.SLOW if half == "slow" else style.FAST
+    return Trajectory(name, found.points, (axes[0], axes[1]), colour=colour)
 
 
 def seconds_lane(trace: Trace, shares: np.ndarray) -> Causes:

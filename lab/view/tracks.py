@@ -1,4 +1,5 @@
-"""What `Player` shows below a spectrogram, on the same time axis: curves, marks, tokens, words and maps."""
+"""What `Player` shows below a spectrogram, on the same time axis: curves, marks, tokens, words and maps; and
+paths beside it."""
 
 from __future__ import annotations
 
@@ -66,15 +67,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Marks:
-    """Moments, in seconds. colour: #rrggbb."""
+    """Moments, in seconds. colour: #rrggbb. sound: which one of a comparison they are of, by name."""
 
     name: str
     times: Sequence[float] | np.ndarray
     colour: str = style.SEAM
+    sound: str = ""
 
-    def lane(self) -> dict[str, Any]:
+    def group(self) -> dict[str, Any]:
         times = moments(f"the marks {self.name!r}", self.times).tolist()
-        return {"kind": "marks", "name": self.name, "colour": _colour(self.colour), "times": times}
+        return {"name": self.name, "colour": _colour(self.colour), "times": times}
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,14 @@ class Ribbon:
 
 @dataclass(frozen=True)
 class Words:
-    """A transcript: (start, stop, text) of each word, seconds, in order. The page shows those around the cursor."""
+    """A transcript: (start, stop, text) of each word, seconds, in order. The page shows those around the cursor.
+
+    sound: which one of a comparison says it, by name; the page shows the words of the one that is heard.
+    """
 
     name: str
     spans: Sequence[tuple[float, float, str]]
+    sound: str = ""
 
     def lane(self) -> dict[str, Any]:
         try:
@@ -110,7 +116,7 @@ class Words:
         if (short := np.flatnonzero(end < begin)).size:
             raise LabError(f"{name} {texts[short[0]]!r} stops before it starts, at {end[short[0]]:g} s")
         spans = zip(begin.round(3).tolist(), end.round(3).tolist(), map(str, texts), strict=True)
-        return {"kind": "words", "name": self.name, "spans": [list(span) for span in spans]}
+        return {"kind": "words", "name": self.name, "sound": self.sound, "spans": [list(span) for span in spans]}
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,29 @@ class Causes:
         return {"kind": "causes", "name": self.name, "colour": _colour(self.colour), **_map(self)}
 
 
+@dataclass(frozen=True)
+class Trajectory:
+    """A path in a plane, beside the lanes, that runs on with the sound and carries the words of the player's `Words`.
+
+    values: (n, 2), across and up, `rate` points a second. axes: what stands at the two of them.
+    """
+
+    name: str
+    values: np.ndarray | torch.Tensor
+    axes: tuple[str, str]
+    rate: float = TOKEN_RATE
+    colour: str = style.STATE
+
+    def lane(self) -> dict[str, Any]:
+        name, values = f"the trajectory {self.name!r}", np.asarray(self.values)
+        if values.ndim != 2 or values.shape[1] != 2 or not len(values):
+            raise LabError(f"{name} is of shape {values.shape}; give (n, 2)")
+        if not np.isfinite(numbers(name, values.ravel())).all():
+            raise LabError(f"{name} holds numbers that are not finite; give a place for each moment")
+        kind = {"kind": "trajectory", "name": self.name, "axes": list(self.axes), "colour": _colour(self.colour)}
+        return {**kind, "rate": _rate(name, self.rate), "values": values.astype(np.float32).tobytes()}
+
+
 def _map(track: Heat | Causes) -> dict[str, Any]:
     """Values as bytes, a row after the other, with their rate. Raises LabError for anything but (rows, n) finite."""
     name = f"the map {track.name!r}"
@@ -164,20 +193,24 @@ def _rate(name: str, rate: float) -> float:
     return float(rate)
 
 
-Track = Curve | Marks | Ribbon | Words | Heat | Causes
+Track = Curve | Marks | Ribbon | Words | Heat | Causes | Trajectory
+Lane = Track | Sequence[Curve] | Sequence[Marks]  # what `Player` is given
 
 
-def lane(track: Track | Sequence[Curve]) -> dict[str, Any]:
-    """A track as the page wants it. Curves in a tuple share one lane, scale and unit. LabError for anything else."""
-    if isinstance(track, Marks | Ribbon | Words | Heat | Causes):
+def lane(track: Lane) -> dict[str, Any]:
+    """A track as the page wants it. Curves in a tuple share one lane, scale and unit; marks in a tuple share one lane
+    and differ in shape. LabError for anything else."""
+    if isinstance(track, Ribbon | Words | Heat | Causes | Trajectory):
         return track.lane()
-    curves = [track] if isinstance(track, Curve) else list(track) if isinstance(track, list | tuple) else []
-    if not curves or not all(isinstance(curve, Curve) for curve in curves):
-        raise LabError(
-            f"{track!r:.80} is no track; give Curve, Marks, Ribbon, Words, Heat, Causes, or a tuple of Curve"
-        )
-    name = curves[0].name if len(curves) == 1 else ""
-    return {"kind": "curve", "name": name, "unit": curves[0].unit, "lines": [curve.line() for curve in curves]}
+    several: list[Any] = list(track) if isinstance(track, list | tuple) else [track]
+    name = several[0].name if isinstance(track, Curve | Marks) else ""
+    if several and all(isinstance(each, Curve) for each in several):
+        return {"kind": "curve", "name": name, "unit": several[0].unit, "lines": [curve.line() for curve in several]}
+    if several and all(isinstance(each, Marks) for each in several):
+        groups = [marks.group() for marks in several]
+        return {"kind": "marks", "name": name, "sound": several[0].sound, "groups": groups}
+    kinds = "Curve, Marks, Ribbon, Words, Heat, Causes, Trajectory"
+    raise LabError(f"{track!r:.80} is no track; give {kinds}, or a tuple of Curve or of Marks")
 
 
 def stretch(lane: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
@@ -194,8 +227,14 @@ def stretch(lane: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
         if lane["kind"] == "causes":  # its rows are seconds: those of a clip begin with it
             shades = shades[round(start) : math.ceil(stop)]
         return {**lane, "rows": len(shades), "values": base64.b64encode(shades.tobytes()).decode()}
+    if lane["kind"] == "trajectory":
+        path = np.frombuffer(lane["values"], np.float32).reshape(-1, 2)
+        path = path[round(start * lane["rate"]) : round(stop * lane["rate"])]
+        return {**lane, "values": base64.b64encode(path.tobytes()).decode()}
     if lane["kind"] == "marks":
-        return {**lane, "times": [time - start for time in lane["times"] if start <= time <= stop]}
+        inside = ([time - start for time in group["times"] if start <= time <= stop] for group in lane["groups"])
+        groups = [{**group, "times": times} for group, times in zip(lane["groups"], inside, strict=True)]
+        return {**lane, "groups": groups}
     spans = [[begin - start, end - start, text] for begin, end, text in lane["spans"] if start <= begin < stop]
     return {**lane, "spans": [[round(begin, 3), round(end, 3), text] for begin, end, text in spans]}
 

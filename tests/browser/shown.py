@@ -18,7 +18,7 @@ import numpy as np
 from lab.speech import Chunk
 from ipywidgets import IntSlider
 import plotly.graph_objects as go
-from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Words, explore
+from lab.view import Causes, Curve, Heat, Marks, Player, Ribbon, Trajectory, Words, explore
 
 def tone(hertz, seconds, level=0.3):
     return (level * np.sin(2 * np.pi * hertz * np.arange(int(seconds * 16000)) / 16000)).astype(np.float32)

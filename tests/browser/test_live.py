@@ -1,4 +1,4 @@
-"""A story that plays in a real page while it is made, and a player in a notebook of which nothing was run."""
+"""Stories that play in a real page while they are made, and a player in a notebook of which nothing was run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,33 @@ long = Player.live(chunks(0, 60, 12, hertz=500), "twelve minutes")
 long.wait()
 long
 """,
+    """
+from dataclasses import replace
+from lab.corpora import storyworld
+
+tales = [storyworld.story(seed, 12) for seed in (1, 2)]
+said = [storyworld.normalize(" ".join(tale.sentences)).split() for tale in tales]
+
+class Spells:
+    \"\"\"Ten tokens a word; tokens from 10,000 on are of the second tale.\"\"\"
+
+    def words(self, tokens):
+        found = []
+        for at in range(-int(tokens[0]) % 10, len(tokens) - 9, 10):
+            tale, number = divmod(int(tokens[at]), 10_000)
+            found.append((at / 25, at / 25 + 0.36, said[tale][number // 10]))
+        return found
+
+def spoken(tale, hertz):
+    for k, chunk in enumerate(chunks(0.2, 0.4, 100, hertz)):
+        yield replace(chunk, drawn=tuple(range(10_000 * tale + 10 * k, 10_000 * tale + 10 * k + 10)))
+
+stories = {"kept": spoken(0, 300), "lost": spoken(1, 500)}
+both = Player.live(stories, "two stories", tokenizer=Spells(), cast=tales[0].cast)
+both
+""",
 )
-LIVE, LONG = range(1, len(CELLS))
+LIVE, LONG, BOTH = range(1, len(CELLS))
 
 
 def test_a_story_plays_while_it_is_made(notebook: Notebook):
@@ -65,6 +90,40 @@ def test_the_page_holds_ten_minutes_and_asks_for_the_rest(notebook: Notebook):
     assert 7 <= long["position"] < 60 and long["held"] == 600
     assert long.root.get_by_text("of 12:00.0").is_visible()
     long.pause()
+
+
+def test_two_stories_on_one_clock_have_their_words_and_marks(notebook: Notebook):
+    both, page = Shown(notebook, BOTH), notebook.page
+    if both.root.get_attribute("data-playing") != "true":
+        both.button("Play").click()
+    said = notebook.evaluate("said")
+    # the word that is marked is the one that is spoken, after the six before it: they change in one frame
+    spoken = """([root, words]) => {
+        const now = Math.floor(root.dataset.position / 0.4), says = root.querySelector(".says");
+        return says.querySelector("b").textContent === words[now]
+            && says.textContent.startsWith(words.slice(now - 6, now + 1).join(" "));
+    }"""
+    both.until("data.position > 3")
+    for name, hertz, words in (("kept", 300, said[0]), ("lost", 500, said[1]), ("kept", 300, said[0])):
+        both.root.get_by_role("radio", name=name).click()
+        both.hears(hertz)
+        for _ in range(3):
+            page.wait_for_function(spoken, arg=[both.handle, words], timeout=2000)
+            page.wait_for_timeout(300)
+    assert both["underruns"] == 0
+    notebook.evaluate("both.wait()")
+    both.until("data.held > 30")
+    notebook.picture("live-both", both.root)
+    drawn = """root => [...root.querySelectorAll(".lane")]
+        .filter(lane => lane.querySelector(".name").textContent === "▼ hero, ✕ another")
+        .map(({ lastChild: canvas }) => {
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height), shown = [0, 0];
+            for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) shown[data[i] > data[i + 1] ? 1 : 0] += 1;
+            return shown.map(count => count > 20);
+        })"""
+    assert page.evaluate(drawn, both.handle) == [[True, False], [False, True]]  # green, its hero; red, another
+    assert "keys and values" not in both.root.locator(".gauges").inner_text()
+    both.pause()
 
 
 def test_a_story_whose_kernel_was_restarted_says_so(notebook: Notebook):

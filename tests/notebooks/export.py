@@ -23,6 +23,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from plotly.offline import get_plotlyjs
 
+from lab.view.player import CODE
+
 ROOT = Path(__file__).parents[2]
 PLOTLY = "application/vnd.plotly.v1+json"
 PLAYER, EXPLORER = "application/vnd.speechssm-lab.player+json", "application/vnd.speechssm-lab.explorer+json"
@@ -114,7 +116,7 @@ def export(notebooks: list[Path], folder: Path) -> list[Path]:
     drawing = Path(__file__).with_name("draw.js").read_text()
     exporter = _Exporter(raw_template=_TEMPLATE.replace("STYLE", _STYLE).replace("DRAW", drawing))
     pages, rows, sound = [], [], ""
-    code = (ROOT / "lab" / "view" / "player.js").read_text() + (Path(__file__).with_name("page.js")).read_text()
+    code = CODE + (Path(__file__).with_name("page.js")).read_text()
     style = (ROOT / "lab" / "view" / "player.css").read_text()
     script = f'<style>{style}</style><script type="module">{code}</script>'
     headings = {path: Heading.of(nbformat.read(path, as_version=4)) for path in notebooks}

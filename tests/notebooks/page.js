@@ -1,4 +1,4 @@
-// What a page of `make html` adds to player.js, in whose module it stands: figures whose controls were drawn ahead,
+// What a page of `make html` adds to the player, in whose module it stands: figures whose controls were drawn ahead,
 // and players of the stored clips.
 
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));

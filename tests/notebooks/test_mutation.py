@@ -68,6 +68,18 @@ SMEARED = Fault(
     "x = self.x * ((start <= here) & (here < stop))[:, None]",
     "x = self.x * (start <= here)[:, None]",
 )
+EXCHANGED = Fault(
+    "the fast half for the slow one",
+    "view/state.py",
+    'trace.order[middle:] if half == "slow"',
+    'trace.order[middle:] if half == "fast"',
+)
+HASTY = Fault(
+    "captions that are never read anew",
+    "view/captions.py",
+    "UNSETTLED = 20 * TOKEN_RATE",
+    "UNSETTLED = 0 * TOKEN_RATE",
+)
 UNMOVED = Fault(
     "nothing exchanged",
     "measure/causes.py",
@@ -102,12 +114,14 @@ SLOW = [
     (SILENT, "01", ("state-01", "state-03", "state-04-contract"), "the story: level"),
     (EMPTY, "01", ("state-01", "state-03", "state-04-contract"), "the map:"),
     (SMEARED, "01", ("state-01", "state-03", *CAUSES), "off h by"),
+    (EXCHANGED, "01", ("state-01", "state-03", *CAUSES), "the slow half moves"),
     (UNMOVED, "01", ("state-01", "state-03", *PATCHED), "the other name gains"),
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
     (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
     (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
+    (HASTY, "04", ("end-01", "end-05", "end-06-contract"), "the captions are"),
     (EMPTY, "04", ("end-01", "end-20-contract"), "throughput "),
     (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
     (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
