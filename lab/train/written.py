@@ -36,7 +36,7 @@ ROWS = 128  # stories written at once
 SENTENCES, SECONDS = 96, 217.5  # of a story, and how long it lasts
 FIRST = 500_000  # the number of the first story written: espeak-ng reads others
 SPOKEN = 3  # sentences of a person that a story's tokens follow
-TEMPERATURE = 0.8  # at 1 it misreads more
+TEMPERATURE = 0.7  # of 32 development stories 7.6 % of the words are misread, at 1 18 %, at 0.5 5 %
 
 
 class Job(NamedTuple):
