@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
 from lab.nn.sampling import generator_of
 from lab.tokens import TOKEN_RATE
-from lab.train import data, language, reading, recipes, written
+from lab.train import language, reading, recipes, written
 from lab.train.language import TokenStream
 from lab.train.plan import Plan
 from lab.train.reading import END, FIRST, letters
@@ -158,7 +158,7 @@ def test_half_of_read_stories_are_written_once(plan: Plan, monkeypatch: pytest.M
         recipes.told(plan, "read-stories")
     bundle.save(plan.bundle, "text-to-semantic", Griffin(GriffinConfig.preset("tiny", vocabulary=FIRST + 32)), {})
     monkeypatch.setattr(written, "ROWS", 2)
-    monkeypatch.setattr(written, "SECONDS", 4)
+    monkeypatch.setattr(written, "SECONDS", 4.0)
     asked: list[list[np.ndarray]] = []
 
     def read(model: Griffin, stories: list[Any], begins: list[np.ndarray], *_: Any) -> list[np.ndarray]:
@@ -174,7 +174,10 @@ def test_half_of_read_stories_are_written_once(plan: Plan, monkeypatch: pytest.M
     assert sum(map(len, documents[:-3])) / TOKEN_RATE == seconds["narrated"] >= 10
     assert recipes.told(plan, "read-stories")[1] == seconds and len(asked) == 2
     assert "text-to-semantic" in plan.inputs("griffin") and "--narration people" in plan.command("griffin")
-    (path,) = plan.work.glob("written-*/*-1.npz")
+    (folder,) = plan.work.glob("written-*")
+    monkeypatch.setattr(narration, "make", None)  # nothing is missing, and nobody is asked
+    recipes.told(plan, "read-stories")
+    (path,) = folder.glob("*-1.npz")
     path.write_bytes(b"PK")
     with pytest.raises(LabError, match=r"-1\.npz is damaged \(.*\); delete it, and the same command makes it again"):
         recipes.told(plan, "read-stories")
@@ -186,4 +189,38 @@ def test_what_is_written_are_training_stories_that_nobody_read(monkeypatch: pyte
     monkeypatch.setattr(bundle, "load", lambda *_: None)
     monkeypatch.setattr(reading, "read", lambda *_: [])
     written._write(written.Job(Path(), range(3, 5), []))
-    assert asked == [500_003, 500_004] and data.WRITER == "text-to-semantic"
+    assert asked == [500_003, 500_004]
+
+
+def test_other_beginnings_or_another_temperature_make_other_stories(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle.save(plan.bundle, "text-to-semantic", Griffin(GriffinConfig.preset("tiny", vocabulary=FIRST + 32)), {})
+    found = [written.digest(plan)]
+    (plan.narration / "ann" / "two.ogg").unlink()  # type: ignore[operator]
+    found.append(written.digest(plan))
+    monkeypatch.setattr(written, "TEMPERATURE", 1.0)
+    found.append(plan.inputs("griffin")["written"])
+    assert len({*found}) == 3 and plan.inputs("griffin")["preset"] == "laptop"
+
+
+def test_what_it_misreads_is_told(tiny_bundle: Path, plan: Plan) -> None:
+    """By a model that knows nothing, on the very way that a training goes."""
+    model = Griffin(GriffinConfig.preset("tiny", vocabulary=FIRST + 32))
+    tokenizer = bundle.load(tiny_bundle, "tokenizer")
+    begins = list(written._begins(plan, tokenizer))  # type: ignore[arg-type]
+    assert [begin[:3].tolist() for begin in begins] == [ONE] * 2
+    told = written._misread(tokenizer, begins)(model)  # type: ignore[arg-type]
+    assert told["cer"] > 0.5
+
+
+def test_processes_write_the_same_stories(plan: Plan) -> None:
+    bundle.save(plan.bundle, "text-to-semantic", Griffin(GriffinConfig.preset("tiny", vocabulary=FIRST + 32)), {})
+    job = written.Job(plan.bundle, range(2), [np.array([*ONE, FIRST, END])] * 2)
+    one, other = written._write(job), written._write(job)
+    assert all(np.array_equal(*pair) and pair[0].dtype == np.uint16 for pair in zip(one, other, strict=True))
+    assert len(one) == 2 and all(len(story) for story in one)
+
+
+def test_sentences_without_letters_are_read_over() -> None:
+    assert list(letters(["1984.", "A fox!", "..."])) == [[1], [6, 15, 24, 0]]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
+import numpy as np
 from rich.progress import track
 
 from lab import bundle
 from lab.console import console
 from lab.corpora import Utterance, narration, shards
 from lab.corpora.shards import Shard, Source
+from lab.errors import LabError
+from lab.files import replacing
 from lab.measure.tokens import transcription
 from lab.tokens import Tokenizer
 
@@ -70,6 +74,23 @@ def shard(plan: Plan, name: str, codes: bool = False, hours: float | None = None
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         made = shards.make(folder, source, plan.bundle, codes=codes, hours=hours)
     return made.first(hours) if hours else made
+
+
+def save_ragged(path: Path, columns: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Arrays (N,) of any lengths, of one type a column, in one file that is whole or not there."""
+    saved: dict[str, Any] = {name: np.concatenate(column) for name, column in columns.items()}
+    saved |= {f"{name}_lengths": np.array([len(each) for each in column]) for name, column in columns.items()}
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **saved)
+
+
+def load_ragged(path: Path, names: Iterable[str]) -> list[list[np.ndarray]]:
+    """Those columns of `save_ragged`. Raises LabError for a file that is damaged."""
+    try:
+        with np.load(path) as held:
+            return [np.split(held[name], held[f"{name}_lengths"].cumsum()[:-1]) for name in names]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise LabError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from None
 
 
 def seconds(utterances: Iterable[Utterance]) -> dict[str, float]:

@@ -358,7 +358,7 @@ def train(
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
     if held_out and evaluate is None:
         evaluate = lambda network: {"held_out_loss": cross_entropy(network, held_out, given=given)}  # noqa: E731
-    if evaluate:
+    if held_out:
         options["settings"] = {"keep": KEPT} | (options.get("settings") or {})
     figures = fit(
         network,

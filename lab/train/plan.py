@@ -18,7 +18,7 @@ from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
-from lab.train import data, others
+from lab.train import data, others, written
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute
@@ -43,6 +43,7 @@ VARIANTS = {
     "audiolm-semantic": Variant("transformer", "30s"),
 }
 LANGUAGE_MODELS = ("griffin", "transformer", *VARIANTS)  # of semantic tokens
+SCALED = {*LANGUAGE_MODELS, data.WRITER, *others.MODELS}  # of which there are presets
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ class Plan:
         if not silent and self.narration and self.narration != narrated_folder.find():
             asked["narration"] = self.narration.name
         asked |= {"corpus": self.corpus, "init": self.init}
-        if name in LANGUAGE_MODELS:
-            asked |= {"preset": self.preset, "length": self.length}
+        asked |= {"preset": self.preset} if name in SCALED else {}
+        asked |= {"length": self.length} if name in LANGUAGE_MODELS else {}
         for option, value in asked.items():
             if value != getattr(Plan, option, None):
                 words += [f"--{option}", str(value)]
@@ -205,15 +206,17 @@ class Plan:
         speech = (speech or self.corpus) if language else "stories"
         read = speech == data.READ
         found = {speech: shards.digest("stories" if read else speech), "hours": f"{self.hours or 'as the recipe has'}"}
+        found |= {"preset": self.preset} if name in SCALED else {}
         if language:
-            found |= {"preset": self.preset, "length": self.length or "as the preset has"}
-        else:
+            found |= {"length": self.length or "as the preset has"}
+        elif name != data.WRITER:
             found |= {"readers": self.speech.name if self.speech else "none"}
             found |= {self.recorded: shards.digest(self.recorded)} if self.recorded else {}
         found |= {"narration": self.narration.name} if self.narration and (read or not language) else {}
         found |= {"init": self.init} if self.init else {}
         models = (*recipe.models, recipe.part or name) if self.warm or recipe.part else recipe.models
-        models += (data.WRITER,) if read else ()
+        if read:
+            models, found["written"] = (*models, data.WRITER), written.digest(self)
         return found | {model: bundle.fingerprint(self.load(model)) for model in models}
 
     def extent(self) -> dict[str, str]:

@@ -24,18 +24,19 @@ from lab.language import Griffin
 from lab.language.decode import decoder
 from lab.nn.sampling import sample
 from lab.tokens import TOKEN_RATE, Tokenizer, ctc
+from lab.train.language import LEAD
 
 END = len(ctc.CHARACTERS)  # of a word's tokens; ids below are letters, which are given and never predicted
 FIRST = END + 1  # the id of semantic token 0
 LONGEST = 3 * TOKEN_RATE  # tokens of a word and the pause after it; one that has not ended by then is ended
-LEAD = 3  # tokens before its first letter is read at which a word begins: a CTC head is late
 
 
 def letters(sentences: Sequence[str]) -> Iterator[list[int]]:
     """Ids of each word, 0 to END - 1, with a space after the last one of a sentence."""
     for sentence in sentences:
-        *words, last = normalize(sentence).split()
-        yield from ([label - 1 for label in ctc.labels(word)] for word in (*words, f"{last} "))
+        if words := normalize(sentence).split():
+            words[-1] += " "
+        yield from ([label - 1 for label in ctc.labels(word)] for word in words)
 
 
 def document(
@@ -63,7 +64,7 @@ def document(
     return np.fromiter(chain.from_iterable(parts), np.int64)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def read(
     model: Griffin,
     stories: Sequence[Sequence[str]],
@@ -79,7 +80,7 @@ def read(
     waiting = [deque([*begin.tolist(), *next(words)]) for begin, words in zip(begins, told, strict=True)]
     said: list[list[int]] = [[] for _ in stories]
     lasted, busy = [0] * len(stories), set(range(len(stories)))
-    logits, state = model(torch.tensor([[row.popleft()] for row in waiting]), last=True)
+    logits, state = model(torch.tensor([[row.popleft()] for row in waiting], device=model.device), last=True)
     steps, logits = decoder(model, state), logits[:, -1]
     while busy:
         drawn = (sample(logits[:, END:], temperature, generator) + END).tolist()
@@ -95,5 +96,5 @@ def read(
                 word = next(told[row], None)
                 waiting[row], lasted[row] = deque(word or ()), 0
                 busy -= {row} if word is None else set()
-        logits = steps.step(torch.tensor(ids))
+        logits = steps.step(torch.tensor(ids, device=model.device))
     return [np.array(each) for each in said]

@@ -135,6 +135,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     )
     slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
     about = {"taught": language_recipe.TAUGHT} if slow else {}
+    about |= {"writer": bundle.index(plan.bundle)[data.WRITER]["card"]["data"]} if corpus == data.READ else {}
     return _finish(plan, name, model, figures, seconds, **about)
 
 
@@ -144,7 +145,7 @@ def told(plan: Plan, corpus: str) -> tuple[list[np.ndarray], dict[str, float]]:
         shard = data.shard(plan, corpus)
         return shard.documents(), {"narrated": shard.seconds}
     hours = (plan.hours or 60.0) / 2
-    shard, stories = data.shard(plan, "stories", hours=hours), written.stories(plan, hours)
+    stories, shard = written.stories(plan, hours), data.shard(plan, "stories", hours=hours)
     seconds = {"narrated": shard.seconds, "written": sum(map(len, stories)) / TOKEN_RATE}
     return shard.documents() + stories, seconds
 
@@ -268,7 +269,7 @@ def _finish(
         "narrated": "stories narrated by espeak-ng",
         "kokoro": "speech by Kokoro-82M",
         "piper": "speech by Piper",
-        "written": f"stories written as tokens by {data.WRITER}, as Kokoro-82M's voices read",
+        "written": f"stories written as tokens by {data.WRITER}",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }
     learnt = ", ".join(

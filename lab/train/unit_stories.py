@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,8 +22,9 @@ from lab.corpora.folder import reason
 from lab.corpora.source import digest_of
 from lab.corpora.utterance import int16
 from lab.errors import LabError
-from lab.files import made, replacing
+from lab.files import made
 from lab.others.spiritlm import Expression, Word, expression
+from lab.train import data
 from lab.windows import TOKEN_RATE
 
 if TYPE_CHECKING:
@@ -136,15 +136,7 @@ def _kept(
                 seconds += utterance.seconds
             if not told:
                 raise LabError(f"none of what {plan.speech} has is audio that can be read; leave out --speech")
-            saved: dict[str, Any] = {"seconds": seconds}
-            for field, column in zip(Story._fields, zip(*told, strict=True), strict=True):
-                saved[field] = np.concatenate(column)
-                saved[f"{field}_lengths"] = np.array([len(each) for each in column])
-            with replacing(path) as part, part.open("wb") as file:
-                np.savez(file, **saved)
-    try:
-        with np.load(path) as held:
-            columns = [np.split(held[each], held[f"{each}_lengths"].cumsum()[:-1]) for each in Story._fields]
-            return [Story(*row) for row in zip(*columns, strict=True)], float(held["seconds"])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise LabError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from None
+            columns = dict(zip(Story._fields, zip(*told, strict=True), strict=True))
+            data.save_ragged(path, columns | {"seconds": [np.array([seconds])]})
+    *rows, (total,) = data.load_ragged(path, [*Story._fields, "seconds"])
+    return [Story(*row) for row in zip(*rows, strict=True)], float(total[0])

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -20,12 +19,14 @@ from lab import bundle
 from lab.audio import SAMPLE_RATE
 from lab.console import console
 from lab.corpora import narration, shards, splits, storyworld
+from lab.corpora.source import digest_of
 from lab.errors import LabError
-from lab.files import made, replacing
+from lab.files import made
 from lab.nn.sampling import generator_of
 from lab.tokens import Tokenizer
 from lab.train import data, language, reading
 from lab.train.augment import in_voices
+from lab.train.unit_stories import SENTENCES
 
 if TYPE_CHECKING:
     from lab.train.plan import Plan
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 HOURS = 10.0  # of espeak-ng's readings, beside people's, where the plan has none
 SHARE = 0.5  # of a preset's steps
 ROWS = 128  # stories written at once
-SENTENCES, SECONDS = 96, 217.5  # of a story, and how long it lasts
+SECONDS = 300.0  # that a story of so many SENTENCES lasts at the pace of human-like narrators
 FIRST = 500_000  # the number of the first story written: espeak-ng reads others
 SPOKEN = 3  # sentences of a person that a story's tokens follow
-TEMPERATURE = 0.7  # of 32 development stories 7.6 % of the words are misread, at 1 18 %, at 0.5 5 %
+TEMPERATURE = 0.7  # lower misreads less, and reads with less variety
 
 
 class Job(NamedTuple):
@@ -49,6 +50,7 @@ class Job(NamedTuple):
 
 def train(plan: Plan, name: str) -> tuple[nn.Module, dict[str, float], dict[str, float]]:
     """The model, its last figures, and the seconds of each source. Raises LabError without narration."""
+    check(plan)
     tokenizer = plan.load("tokenizer")
     shard = data.shard(plan, "stories", hours=plan.hours or HOURS)
     count, seconds = len(shard.starts), {"narrated": shard.seconds}
@@ -75,35 +77,41 @@ def train(plan: Plan, name: str) -> tuple[nn.Module, dict[str, float], dict[str,
     return model, figures, seconds
 
 
-def stories(plan: Plan, hours: float) -> list[np.ndarray]:
-    """Tokens of as many stories as take so many hours; made once for each model and narrators, and gone on with.
+def check(plan: Plan) -> None:
+    """Raises LabError without narration, before hours go into other data."""
+    if not plan.documents():
+        raise LabError(f"{data.WRITER} learns from readings with sentence times; give --narration FOLDER")
 
-    Raises LabError for a file of them that is damaged.
+
+def digest(plan: Plan) -> str:
+    """12 hexadecimal digits of all that the stories depend on, but for the model."""
+    begins = [(each.voice, each.path.name, each.sentences[:SPOKEN]) for each in plan.documents()]
+    tokenizer = bundle.fingerprint(plan.load("tokenizer"))
+    settings = (TEMPERATURE, SPOKEN, SENTENCES, FIRST, ROWS, shards.digest("stories"), tokenizer)
+    return digest_of(repr((settings, begins)))
+
+
+def stories(plan: Plan, hours: float) -> list[np.ndarray]:
+    """Tokens of as many stories as take so many hours; made once, and gone on with.
+
+    Raises LabError as `check` does, without the model, and for a file of them that is damaged.
     """
+    check(plan)
     model, count = plan.load(data.WRITER), math.ceil(hours * 3600 / SECONDS)
-    folder = made(plan.work / f"written-{shards.digest('stories')}-{bundle.fingerprint(model)}")
+    folder = made(plan.work / f"written-{digest(plan)}-{bundle.fingerprint(model)}")
     parts = [range(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
     with plan.compute.fabric().rank_zero_first():  # the others find them made
-        missing = [part for part in parts if not _place(folder, part).exists()]
-        begins = list(_begins(plan, plan.load("tokenizer"))) if missing else []
-        jobs = (Job(plan.bundle, part, [begins[number % len(begins)] for number in part]) for part in missing)
-        read = narration.make(_write, jobs, os.cpu_count(), together=1)
-        for part, found in zip(missing, track(read, "writing", len(missing), console=console), strict=True):
-            with replacing(_place(folder, part)) as beside, beside.open("wb") as file:
-                np.savez(file, tokens=np.concatenate(found), lengths=np.array([len(each) for each in found]))
-    return list(chain.from_iterable(_read(_place(folder, part)) for part in parts))
+        if missing := [part for part in parts if not _place(folder, part).exists()]:
+            begins = list(_begins(plan, plan.load("tokenizer")))
+            jobs = (Job(plan.bundle, part, [begins[number % len(begins)] for number in part]) for part in missing)
+            read = narration.make(_write, jobs, os.cpu_count(), together=1)
+            for part, found in zip(missing, track(read, "writing", len(missing), console=console), strict=True):
+                data.save_ragged(_place(folder, part), {"tokens": found})
+    return list(chain.from_iterable(data.load_ragged(_place(folder, part), ["tokens"])[0] for part in parts))
 
 
 def _place(folder: Path, part: range) -> Path:
     return folder / f"{part.start:06}-{len(part)}.npz"
-
-
-def _read(path: Path) -> list[np.ndarray]:
-    try:
-        with np.load(path) as held:
-            return np.split(held["tokens"], held["lengths"].cumsum()[:-1])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise LabError(f"{path} is damaged ({error}); delete it, and the same command makes it again") from None
 
 
 def _write(job: Job) -> list[np.ndarray]:
@@ -124,10 +132,7 @@ def _order(shuffled: bool, number: int) -> np.random.Generator | None:
 
 def _people(plan: Plan, tokenizer: Tokenizer) -> Iterator[tuple[list[np.ndarray], str, float]]:
     """Each document of `plan.narration`, in order and in all VOICES with its words in any: ids; who reads; seconds."""
-    documents = plan.documents()
-    if not documents:
-        raise LabError(f"{data.WRITER} learns from readings with sentence times; give --narration FOLDER")
-    for number, document in enumerate(track(documents, "listening", console=console)):
+    for number, document in enumerate(track(plan.documents(), "listening", console=console)):
         utterance, texts = document.read(), [sentence.text for sentence in document.sentences]
         found: list[np.ndarray] = []
         for voice in in_voices([utterance]):
