@@ -65,6 +65,13 @@ def test_words_of_the_newest_seconds_are_read_anew() -> None:
     assert (second.right, second.wrong) == ([], [])  # no cast, no hero
 
 
+def test_nothing_is_read_where_nothing_was_said() -> None:
+    tokenizer = bundle.load(bundle.folder(), "tokenizer")
+    captions = Captions(tokenizer, STORY.cast)
+    assert captions.add(()) == (0.0, [], [], [])
+    assert captions.add([7]).words == tokenizer.words([7]) and captions.add(()).start == 0
+
+
 def test_our_tokenizer_reads_in_pieces_what_it_reads_in_one() -> None:
     tokenizer = bundle.load(bundle.folder(), "tokenizer")
     tokens = torch.cat([tokenizer.encode(audio.load(prompt.path)) for prompt in prompts()]).tolist()

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from lab import audio
+from lab import audio, bundle
+from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.speech import Chunk
 from lab.view import Player
@@ -211,6 +212,55 @@ def test_what_was_told_is_kept(sent: list) -> None:
     page = kept._page()
     assert [[word for *_, word in lane["spans"]] for lane in page["lanes"]] == [[f"w{k}" for k in range(4, 9)]] * 2
     assert len(re.findall("<audio", kept._repr_mimebundle_()[0]["text/html"])) == 2
+
+
+def test_a_story_that_ends_early_holds_up_no_other(sent: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listener is as far as the page lets him: as all that have not ended are, by what the page has heard."""
+    monkeypatch.setattr(room, "AHEAD", 12.0)
+    stories = Player.live({"short": chunks(10, size=1), "long": chunks(300, size=1)})
+    end = time.monotonic() + 20
+    while stories.state == "generating" and time.monotonic() < end:
+        come = {message["sound"]: (message["start"] + len(pcm)) / 16_000 for message, pcm in list(sent)}
+        ended = stories._live["ended"]
+        stories.seconds = min((come.get(n, 0.0) for n in (0, 1) if n not in ended), default=stories.seconds)
+        time.sleep(0.01)
+    assert (stories.state, stories.made, stories._live["ended"]) == ("ended", 300.0, [0, 1])
+    assert sent[-1][0]["gauges"]["made"] == 300
+
+
+def test_a_long_chunk_of_one_story_holds_up_no_other(sent: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be ahead of a listener who cannot come after: there is no more of the other one."""
+    monkeypatch.setattr(room, "AHEAD", 3.0)
+    stories = Player.live({"one": chunks(9, size=1), "two": chunks(1, size=60)})
+    end = time.monotonic() + 5
+    while stories.made < 4 and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    assert stories.made == 4 and stories.state == "generating"
+    stories.stop()
+    assert stories.made == 60  # all that there is can be heard
+
+
+def test_nothing_is_sent_of_a_story_from_beyond_its_end(sent: list) -> None:
+    """It would be as long then."""
+    stories = Player.live({"short": chunks(2), "long": chunks(60)})
+    stories.wait(10)
+    sent.clear()
+    stories._answer(stories, {"kind": "want", "second": 10}, [])
+    assert [(message["sound"], message["start"]) for message, _ in sent] == [(1, 160_000)]
+
+
+def test_a_chunk_without_tokens_has_no_words(sent: list) -> None:
+    story = Player.live(chunks(2), tokenizer=bundle.load(bundle.folder(), "tokenizer"))
+    story.wait(10)
+    assert story.state == "ended" and story.transcripts[""].words == []
+    assert [message["read"]["words"] for message, _ in sent] == [[], []]
+
+
+def test_a_cast_without_a_tokenizer_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="give a tokenizer with the cast"):
+        Player.live(chunks(1), file=tmp_path / "story.wav", cast=storyworld.story(1, 12).cast)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_stories_go_into_no_file_and_none_is_none(tmp_path: Path) -> None:

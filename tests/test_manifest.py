@@ -247,6 +247,14 @@ def test_an_empty_file_in_a_storage_is_left_out_in_a_line(here: Path) -> None:
                         "memory:///odd/text.wav: the audio is not audio that can be read"]  # fmt: skip
 
 
+def test_a_storage_that_tells_no_size_is_listed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/sizes/a.wav", wav(2))
+    monkeypatch.setattr(type(files), "size", lambda *_: None)
+    (document,) = scan.documents("memory://sizes", [])
+    assert document.seconds == pytest.approx(2)
+
+
 def test_libri_light_is_cut_and_what_cannot_serve_is_named(here: Path) -> None:
     (here / "x").mkdir()
     for name, data in {"long": wav(5.2), "silent": wav(2, 0), "copy": wav(5.2)[:], "short": wav(0.5)}.items():

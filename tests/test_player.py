@@ -234,6 +234,14 @@ def test_clips_are_of_the_stretch_that_the_point_needs() -> None:
         Player(step, clip=(30.0, 4.0))
 
 
+@pytest.mark.parametrize(("rate", "count", "last"), [(5, 20, 19), (0.1, 2, 1), (5, 45, 44)])
+def test_a_path_that_ends_before_a_clip_stays_where_it_ends(rate: float, count: int, last: int) -> None:
+    """The page draws no path without a point."""
+    path = Trajectory("t", np.arange(2 * count).reshape(count, 2), ("x", "y"), rate)
+    (lane,) = Player(tone(20), [path], clip=(8.8, 2.0))._page()["lanes"]
+    assert np.frombuffer(base64.b64decode(lane["values"]), np.float32).tolist() == [2 * last, 2 * last + 1]
+
+
 def test_a_blind_comparison_is_blind_when_it_is_stored() -> None:
     secret = Player({"codec": tone(5), "model": tone(5, hertz=880)}, blind=True, caption="which is better?")
     data, _ = secret._repr_mimebundle_()

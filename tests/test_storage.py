@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
@@ -15,12 +16,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiohttp
 import numpy as np
 import pytest
 import soundfile as sf
+from fsspec.exceptions import FSTimeoutError
 
 from lab import audio
-from lab.corpora import manifest, shards, storage, worker
+from lab.corpora import folder, manifest, scan, shards, storage, worker
 from lab.corpora.manifest import Document, Span
 from lab.corpora.shards import Source
 from lab.corpora.storage import Unreachable
@@ -96,7 +99,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture
 def source(server: Server, monkeypatch: pytest.MonkeyPatch) -> Source:
     monkeypatch.setattr("lab.corpora.source.PART", 4.0)
-    monkeypatch.setattr(worker, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
     documents = [Document(name, (Span(server.address(name), 0.0, 2.0),), "Ann") for name in server.files]
     read = Source.of.__globals__["_document"]
     return Source("tapes 0", read, documents, ()).with_items(documents)
@@ -161,6 +164,35 @@ def test_a_disk_that_fails_is_unreachable(tmp_path: Path, monkeypatch: pytest.Mo
         assert type(caught.value) is kind
 
 
+FAULTS = [MemoryError, RuntimeError, AssertionError, AttributeError, TypeError, KeyError]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("local", [True, False])
+def test_a_fault_of_our_own_is_none_of_the_storage(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception], local: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault("ours")
+
+    audio.save(path := tmp_path / "tape.wav", voiced(2))
+    monkeypatch.setattr("lab.audio.reading.mend", fail)
+    with pytest.raises(fault, match="ours"):
+        Span(str(path) if local else server.address("1.wav")).load()
+    assert not storage.passes(fault())
+
+
+def test_what_clients_raise_passes() -> None:
+    """Each by what it derives from, also behind the file that fsspec says is not there."""
+    slow = type("EndpointConnectionError", (type("BotoCoreError", (Exception,), {"__module__": "botocore.ours"}),), {})
+    for error in (aiohttp.ClientPayloadError(), aiohttp.ServerDisconnectedError(), TimeoutError(), FSTimeoutError(),
+                  asyncio.IncompleteReadError(b"", 1), slow(), ConnectionResetError()):  # fmt: skip
+        missing = FileNotFoundError("a.wav")
+        missing.__cause__ = error
+        assert storage.passes(error) and storage.passes(missing), error
+    assert not any(map(storage.passes, (FileNotFoundError(), aiohttp.InvalidURL("x"), ValueError(), EOFError())))
+
+
 def slowly(seek: Callable[..., int], *place: int) -> int:
     """Others have time to seek elsewhere."""
     found = seek(*place)
@@ -185,6 +217,74 @@ def test_recordings_of_one_tar_are_read_at_once(tmp_path: Path) -> None:
     tar.fileobj = SimpleNamespace(read=tar.fileobj.read, seek=partial(slowly, tar.fileobj.seek))
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(read, range(8))) == expected
+
+
+# What a list of a corpus makes of it
+
+
+@pytest.fixture
+def listed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a page that names three recordings."""
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+    monkeypatch.chdir(tmp_path)
+    server.files["all/"] = b"".join(b'<a href="/all/%d.wav">' % number for number in range(3))
+    server.files |= {f"all/{number}.wav": server.files[f"{number}.wav"] for number in range(3)}
+    return server.address("all/")
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # libsndfile would not hear of it
+@pytest.mark.parametrize("how", [503, "cut"])
+def test_what_fails_while_a_corpus_is_listed_is_tried_again(server: Server, listed: str, how: int | str) -> None:
+    server.trouble["all/1.wav"] = (1, how)
+    left_out: list[str] = []
+    assert [each.id for each in scan.documents(listed, left_out)] == ["0.wav", "1.wav", "2.wav"]
+    assert left_out == [] and server.asked.count("all/1.wav") > server.asked.count("all/0.wav")
+
+
+@pytest.mark.parametrize("options", [(), ("--listen",)])
+def test_no_manifest_is_written_without_what_stays_unreachable(
+    server: Server, listed: str, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if options:  # it is lost when it is read
+        found = scan.documents(listed, [])
+        monkeypatch.setattr(scan, "documents", lambda *_: found)
+    server.trouble["all/1.wav"] = (float("inf"), 503)
+    result = lab("corpus", listed, "-o", "m.jsonl", *options)
+    assert result.exit_code == 2 and "all/1.wav" in result.output and "trying again" in result.output
+    assert not Path("m.jsonl").exists()
+    server.trouble.clear()
+    assert lab("corpus", listed, "-o", "m.jsonl", *options).exit_code == 0
+    assert len(manifest.read("m.jsonl")) == 3
+
+
+def test_a_recording_without_a_good_list_beside_it_is_left_out(server: Server, listed: str) -> None:
+    server.files["all/"] += b'<a href="/all/1.json">'
+    server.files["all/1.json"] = b"[]"
+    left_out: list[str] = []
+    assert [each.id for each in scan.documents(listed, left_out)] == ["0.wav", "2.wav"]
+    assert left_out == [f"{server.address('all/1.wav')}: the .json beside it is no object"]
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_corpus_in_a_folder_is_read_whole_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """A folder of another machine, whose second file is lost for a while."""
+    monkeypatch.setattr(storage, "WAITS", (0.0, 0.0))
+    for number in range(3):
+        audio.save(tmp_path / f"{number}.wav", voiced(2))
+    load, lost = audio.load, iter([True] * times)
+
+    def loaded(path: Path, **options: float) -> np.ndarray:
+        if Path(path).name == "1.wav" and next(lost, False):
+            raise LabError("cannot read 1.wav: Stale file handle; wait") from OSError(116, "Stale file handle")
+        return load(path, **options)
+
+    monkeypatch.setattr(audio, "load", loaded)
+    corpus = folder.corpus(tmp_path)
+    if times == 1:
+        assert len(list(corpus)) == 3 and corpus.skipped == []
+        return
+    with pytest.raises(Unreachable, match="Stale"):
+        list(corpus)
 
 
 # What `lab shard` makes of it
@@ -245,10 +345,27 @@ def test_what_stays_unreachable_may_be_left_out(
     assert len(made.starts) == 5 and len(made.skipped) == 1 and "2.wav" in made.skipped[0]
 
 
+def test_why_a_part_failed_is_told_whole_or_not(
+    source: Source, server: Server, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who looks meanwhile reads half of it."""
+    written: list[Path] = []
+    write = Path.write_text
+    monkeypatch.setattr(Path, "write_text", lambda path, *given: (written.append(path), write(path, *given))[1])
+    server.trouble["2.wav"] = (float("inf"), 500)
+    with pytest.raises(LabError, match="1 part of .* failed"):
+        shards.share(tmp_path, source, tiny_bundle, 1, 1, workers=1)
+    (beside,) = [path for path in written if path.suffix == ".failed"]
+    (told,) = (tmp_path / "parts").glob("*.failed")
+    assert beside != told and "2.wav" in told.read_text()
+    write(beside, "")  # as a kill would leave it
+    assert len(worker.failures(tmp_path / "parts")) == 1
+
+
 def test_a_network_that_is_gone_ends_the_work(
     source: Source, server: Server, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "HOPELESS", 2)
+    monkeypatch.setattr(shards, "IN_A_ROW", 2)
     server.trouble |= {f"{number}.wav": (float("inf"), 500) for number in range(6)}
     with pytest.raises(LabError, match="2 parts of .* failed, such as"):
         shards.make(tmp_path, source, tiny_bundle, workers=1)

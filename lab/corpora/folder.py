@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
 
+from lab.corpora.storage import reason as reason  # lab.train has it from here
+from lab.corpora.storage import served
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 
@@ -27,7 +29,8 @@ METADATA = ("metadata.csv", "metadata.tsv", "metadata.txt")
 class Corpus:
     """Recordings, read one by one as they are asked for; `skipped` names each file that cannot serve, and why.
 
-    What the audio itself is like is known when it is read, so `skipped` is complete after a pass over the corpus.
+    What the audio itself is like is known when it is read, so `skipped` is complete after a pass over the corpus. One
+    that cannot be reached is tried again, and raises Unreachable if that does not help.
     """
 
     recordings: list[Recording]
@@ -35,15 +38,8 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Utterance]:
         for recording in self.recordings:
-            try:
-                yield recording.read()
-            except LabError as error:
-                self.skipped.append(reason(error))
-
-
-def reason(error: LabError) -> str:
-    """What was wrong, without the advice: in a corpus of thousands nobody mends one file."""
-    return str(error).rpartition("; ")[0] or str(error)
+            if utterance := served(recording.read, self.skipped):
+                yield utterance
 
 
 def corpus(root: Path, *, source: str = "recorded", texts: bool = False) -> Corpus:

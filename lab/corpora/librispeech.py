@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lab.corpora import folder
 from lab.corpora.folder import Corpus
+from lab.corpora.storage import reason
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
 
@@ -36,7 +37,7 @@ def utterances(chapter: Path) -> Corpus:
     try:
         return folder.corpus(chapter, source="librispeech", texts=True)
     except LabError as error:  # no audio at all
-        return Corpus([], [folder.reason(error)])
+        return Corpus([], [reason(error)])
 
 
 def read(chapter: Path) -> list[Utterance]:

@@ -25,8 +25,7 @@ import fsspec
 import numpy as np
 
 from lab import audio
-from lab.corpora.folder import reason
-from lab.corpora.storage import Unreachable, opened, reached
+from lab.corpora.storage import Unreachable, opened, reached, served
 from lab.corpora.utterance import Utterance, levelled
 from lab.errors import LabError
 from lab.files import replacing
@@ -191,14 +190,12 @@ def between(documents: Iterable[Document], least: float, most: float, left_out: 
 
 def heard(documents: Iterable[Document], least: float, left_out: list[str]) -> Iterator[Document]:
     """Those that can be read, are loud enough and no copy of another, with speech in at least that share of the time:
-    frames of 20 ms within 30 dB of the loudest twentieth."""
+    frames of 20 ms within 30 dB of the loudest twentieth. Raises Unreachable as `served` does."""
     known: dict[str, str] = {}
     for document in documents:
-        try:
-            waveform = document.read().samples()
-        except LabError as error:
-            left_out.append(reason(error))
+        if (utterance := served(document.read, left_out)) is None:
             continue
+        waveform = utterance.samples()
         digest = hashlib.sha256(waveform.tobytes()).hexdigest()
         power = audio.frame_power(waveform)
         share = float((power > 1e-3 * np.percentile(power, 95)).mean())
@@ -214,14 +211,20 @@ def heard(documents: Iterable[Document], least: float, left_out: list[str]) -> I
 def spoken_in(
     documents: Iterable[Document], code: str, tell: Callable[[np.ndarray], tuple[str, float]], left_out: list[str]
 ) -> Iterator[Document]:
-    """Those in the language of that code. tell: a waveform (N,) -> the code of what is spoken, and its probability."""
+    """Those in the language of that code. tell: a waveform (N,) -> the code of what is spoken, and its probability.
+
+    Raises Unreachable as `served` does.
+    """
     for document in documents:
-        try:
-            heard, probability = tell(document.read().samples())
-        except LabError as error:
-            left_out.append(reason(error))
+        told = served(partial(_told, tell, document), left_out)
+        if told is None:
             continue
+        heard, probability = told
         if heard == code:
             yield document
         else:
             left_out.append(f"{document.id} is in {heard}, to {probability:.0%}, and {code} is asked for")
+
+
+def _told(tell: Callable[[np.ndarray], tuple[str, float]], document: Document) -> tuple[str, float]:
+    return tell(document.read().samples())

@@ -11,18 +11,19 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 import soundfile as sf
 
+from lab.audio.containers import View
 from lab.corpora import folder as folders
 from lab.corpora import librispeech, librispeech_long, manifest
 from lab.corpora.folder import READABLE, shown
 from lab.corpora.manifest import Document, Span
-from lab.corpora.storage import archive, reached
+from lab.corpora.storage import archive, reached, served, tried
 from lab.errors import LabError
 
 
@@ -33,7 +34,7 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
     figures are measured on is left out), of lhotse's Shar, of tars or of a shard; a .tar or a pattern of several; a
     manifest, whose relative paths begin in its folder; a CutSet in .jsonl or .jsonl.gz; or an address of those, where
     LibriSpeech's documents are its files. Paths are absolute: a worker may be anywhere. Raises LabError where there is
-    none, or no speech in it.
+    none, or no speech in it, and Unreachable where one of them stays out of reach: what is listed is all there is.
     """
     found = []
     known: set[str] = set()
@@ -86,10 +87,7 @@ def _files(root: Path, left_out: list[str]) -> Iterator[Document]:
     left_out += corpus.skipped
     for each in corpus.recordings:
         (path,) = each.paths
-        try:
-            seconds = _seconds(path, str(path))
-        except LabError as error:
-            left_out.append(folders.reason(error))
+        if (seconds := served(partial(_seconds, path, str(path)), left_out)) is None:
             continue
         name = shown(path.relative_to(root).as_posix())
         yield Document(name, (Span(str(path), 0.0, seconds),), _speaker(path) or each.narrator, each.text)
@@ -141,7 +139,7 @@ def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
             raise FileNotFoundError(root)
     for path in paths:
         where = storage.unstrip_protocol(path) if "://" in pattern else str(Path(path).resolve())
-        tar, names = _tar(where)
+        tar, names = tried(partial(_tar, where))
         named = {name: f"{PurePosixPath(path).stem}/{name}" for name in names}
         yield from _members(tar, named, f"tar://{{}}::{where}".format, left_out)
 
@@ -153,7 +151,7 @@ def _tar(where: str) -> tuple[Any, list[str]]:
             tar = archive(where)
             return tar, sorted(tar.find(""))
         except tarfile.TarError as error:
-            raise ValueError(f"it is no whole tar ({error})") from None
+            raise LabError(f"cannot read {where}: it is no whole tar ({error}); make it anew") from None
 
 
 def _members(
@@ -167,26 +165,29 @@ def _members(
         there = (each for each in names if each.endswith(".trans.txt") and PurePosixPath(each).parent == folder)
         return folders.transcribed("\n".join(storage.cat_file(each).decode() for each in there))
 
-    for name, identity in names.items():
+    def document(name: str) -> Document:
         path = PurePosixPath(name)
-        if path.suffix.lower() not in READABLE:
+        with reached(address(name)):
+            if (size := storage.size(name)) == 0:
+                raise LabError(f"{address(name)}: it is empty (0 bytes)")
+            with storage.open(name, "rb") as file:
+                view = View(file, 0, size or 0, {})  # what tells no size is read as a whole
+                span = Span(address(name), 0.0, _seconds(view, address(name)))
+                view.check()  # else what breaks off is taken for a shorter file
+            beside = [name.removesuffix(path.suffix) + ending for ending in (".json", ".txt")]
+            about, text = (storage.cat_file(each).decode() if each in names else "" for each in beside)
+            said = json.loads(about or "{}")
+            if not isinstance(said, dict):
+                raise LabError(f"{address(name)}: the .json beside it is no object; mend that")
+            speaker = said.get("speaker") or folders.narrator(path)
+            text = said.get("text") or text or transcripts(path.parent).get(path.stem, "")
+        return Document(names[name], (span,), str(speaker), " ".join(str(text).lower().split()))
+
+    for name in names:
+        if PurePosixPath(name).suffix.lower() not in READABLE:
             continue
-        try:
-            with reached(address(name)):
-                if storage.size(name) == 0:
-                    raise LabError(f"{address(name)}: it is empty (0 bytes)")
-                with storage.open(name, "rb") as file:
-                    seconds = _seconds(file, address(name))
-                beside = [str(path.with_suffix(ending)) for ending in (".json", ".txt")]
-                about, text = (storage.cat_file(each).decode() if each in names else "" for each in beside)
-                said = json.loads(about or "{}")
-                speaker = said.get("speaker") or folders.narrator(path)
-                text = said.get("text") or text or transcripts(path.parent).get(path.stem, "")
-        except LabError as error:
-            left_out.append(folders.reason(error))
-        else:
-            span = Span(address(name), 0.0, seconds)
-            yield Document(identity, (span,), str(speaker), " ".join(str(text).lower().split()))
+        if found := served(partial(document, name), left_out):
+            yield found
 
 
 def _cuts(path: str, left_out: list[str], shar: bool = False) -> Iterator[Document]:
@@ -196,7 +197,8 @@ def _cuts(path: str, left_out: list[str], shar: bool = False) -> Iterator[Docume
     if shar:
         folder, slash, name = path.rpartition("/")
         tar = f"{folder}{slash}{re.sub('^cuts', 'recording', name).partition('.jsonl')[0]}.tar"
-        stored = {str(PurePosixPath(name).with_suffix("")): name for name in _tar(tar)[1] if not name.endswith("json")}
+        _, names = tried(partial(_tar, tar))
+        stored = {str(PurePosixPath(name).with_suffix("")): name for name in names if not name.endswith("json")}
     for cut in manifest.rows(path):
         try:
             said = cut.get("supervisions") or [{}]

@@ -60,7 +60,7 @@ from lab.voice import Codec, VoicePrompt
 
 TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
 READERS = 4  # of recordings, ahead of it
-HOPELESS = 8  # parts that fail one after the other: the others would, too
+IN_A_ROW = 8  # parts that fail, after which the others would, too
 
 
 # Reading
@@ -302,7 +302,7 @@ def _asked(
 def _made(results: Iterator[dict[str, Any]], failed: list[str]) -> Iterator[dict[str, Any]]:
     """The lines of parts that are made; into `failed` goes why others are not, until nothing can be reached."""
     row = 0
-    while row < HOPELESS and (line := next(results, None)) is not None:
+    while row < IN_A_ROW and (line := next(results, None)) is not None:
         if reason := line.get("failed"):
             row += 1
             failed.append(reason)

@@ -2,7 +2,7 @@
 
 What a storage has against being read is of two kinds. A file that is not there will not be there in a minute: that is a
 LabError. A network that is lost, a server that is busy or a key that has run out may be mended: Unreachable, after
-which the same is tried again, now or by the same command later.
+which the same is tried again, now or by the same command later. A fault of our own code is neither, and stays one.
 """
 
 from __future__ import annotations
@@ -12,36 +12,51 @@ import io
 import os
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
+from lab.console import console
 from lab.errors import LabError
+
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before what cannot be reached is tried again
+T = TypeVar("T")
 
 
 class Unreachable(LabError):
     """What cannot be read now, for a reason that may pass."""
 
 
-_LASTING = (
-    FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, tarfile.TarError,
-    ValueError, TypeError, LookupError, AttributeError, NotImplementedError,
-)  # fmt: skip
+# Packages whose errors, besides OSError, are of a network, a server or a storage
+_CLIENTS = {"aiobotocore", "aiohttp", "asyncio", "azure", "botocore", "fsspec", "gcsfs", "google", "urllib3"}
+_UNFIT = (ValueError, EOFError, NotImplementedError, tarfile.TarError, zlib.error)  # an address, or what is in a tar
+_LASTING = FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError
 _LASTING_NUMBERS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}  # of the system, which have no class
 _PASSING = {401, 403, 407, 408, 425, 429}  # HTTP: a key that has run out, a server that is busy; and all from 500 on
 
 
 def passes(error: BaseException) -> bool:
-    """Whether what a storage raised may go well another time, by its first cause: fsspec calls any trouble that it has
-    with HTTP a file that is not there."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if status := _status(error):
+    """Whether it is what a storage raises and may go well another time, by the first cause of that kind: fsspec calls
+    any trouble that it has with HTTP a file that is not there."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    first = next(filter(_of_storage, reversed(causes)), None)
+    if first is None:
+        return False
+    if status := _status(first):
         return status >= 500 or status in _PASSING
-    return not isinstance(error, _LASTING) and getattr(error, "errno", None) not in _LASTING_NUMBERS
+    return not isinstance(first, _LASTING) and getattr(first, "errno", None) not in _LASTING_NUMBERS
+
+
+def _of_storage(error: BaseException) -> bool:
+    """Of the system, or of a client of storages."""
+    return isinstance(error, OSError) or any(kind.__module__.split(".")[0] in _CLIENTS for kind in type(error).__mro__)
 
 
 def _status(error: BaseException) -> int:
@@ -56,15 +71,20 @@ def _status(error: BaseException) -> int:
 @contextmanager
 def reached(address: str) -> Iterator[None]:
     """LabError, or Unreachable, for what the storage of a file or address has against what is done with it."""
+    local = "://" not in address
     try:
         yield
     except LabError as error:
         if isinstance(error, Unreachable) or not (isinstance(error.__cause__, OSError) and passes(error.__cause__)):
             raise
         raise Unreachable(str(error)) from error
-    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
-        raise LabError(f"cannot read {address}: {error}") from None
+    except ImportError as error:
+        if local:
+            raise
+        raise LabError(f"cannot read {address}: {error}") from None  # the package for s3:// or gs://: it says which
     except Exception as error:  # each kind of storage has its own
+        if not (isinstance(error, OSError) if local else _of_storage(error) or isinstance(error, _UNFIT)):
+            raise
         if (may_pass := passes(error)) or not isinstance(error, FileNotFoundError):
             said = " ".join(str(_told(error)).split()) or type(error).__name__
             kind = Unreachable if may_pass else LabError
@@ -75,6 +95,40 @@ def reached(address: str) -> Iterator[None]:
 def _told(error: BaseException) -> BaseException:
     """The error that says most: of a FileNotFoundError, which has the address alone, its cause."""
     return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+
+
+def reason(error: LabError) -> str:
+    """What was wrong, without the advice: in a corpus of thousands nobody mends one file."""
+    return str(error).rpartition("; ")[0] or str(error)
+
+
+def tried(read: Callable[[], T], wait: Callable[[float], object] = time.sleep) -> T:
+    """What `read` gives. Where that is Unreachable it is tried again, later and later, unless `wait` tells to end.
+
+    Raises Unreachable for what stays so.
+    """
+    for seconds in WAITS:
+        try:
+            return read()
+        except Unreachable as error:
+            console.print(f"{reason(error)}; trying again in {seconds:g} s")
+            if wait(seconds):
+                raise
+    return read()
+
+
+def served(read: Callable[[], T], left_out: list[str]) -> T | None:
+    """What `read` gives, tried again where that helps; None for what cannot serve, and into `left_out` goes why.
+
+    Raises Unreachable for what stays so: it may be good, and nobody could tell later that it is missing.
+    """
+    try:
+        return tried(read)
+    except Unreachable:
+        raise
+    except LabError as error:
+        left_out.append(reason(error))
+        return None
 
 
 def opened(address: str) -> Any:

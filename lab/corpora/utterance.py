@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lab import audio
+from lab.corpora.storage import reached
 
 SHORTEST = 0.2  # seconds; a file of less says nothing
 
@@ -46,10 +47,16 @@ class Recording:
     def read(self) -> Utterance:
         """The files joined and levelled as narrators are.
 
-        Raises LabError for a file that cannot be read, is empty, silent, clipped, not finite or shorter than 0.2 s.
+        Raises LabError for a file that cannot be read, is empty, silent, clipped, not finite or shorter than 0.2 s;
+        Unreachable where that may pass.
         """
-        waveform = levelled((str(path), audio.load(path)) for path in self.paths)
+        waveform = levelled((str(path), _loaded(path)) for path in self.paths)
         return Utterance(waveform, self.text, self.narrator, self.source)
+
+
+def _loaded(path: Path) -> audio.Waveform:
+    with reached(str(path)):
+        return audio.load(path)
 
 
 def normalize(text: str) -> str:

@@ -19,16 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from lab.console import console
-from lab.corpora.folder import reason
-from lab.corpora.storage import Unreachable
+from lab.corpora.storage import Unreachable, reason, tried
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
 from lab.files import replacing
 from lab.tokens import TOKEN_RATE
 
 WINDOW = 26.0  # seconds from one window of the tokenizer to the next
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a recording that cannot be reached is tried again
 Job = tuple[int, str, Sequence[Any]]  # the number of a part, its key and its items
 Encode = Callable[[list[np.ndarray]], Iterable[dict[str, np.ndarray]]]
 
@@ -95,7 +92,8 @@ def make(
                     waiting += coming.result()
                 except LabError as error:
                     if isinstance(error, Unreachable) and not skip_unreachable:
-                        path.with_suffix(".failed").write_text(reason(error))
+                        with replacing(path.with_suffix(".failed")) as beside:
+                            beside.write_text(reason(error))
                         return {"part": key, "documents": [], "failed": reason(error)}
                     said["skipped"].append(reason(error))
                 if together == 1 or sum(each.seconds for each in waiting) > together * WINDOW:
@@ -114,14 +112,7 @@ def make(
 
 
 def _read(read: Callable[[Any], Iterable[Utterance]], item: Any, ended: threading.Event) -> list[Utterance]:
-    for wait in WAITS:
-        try:
-            return list(read(item))
-        except Unreachable as error:
-            console.print(f"{reason(error)}; trying again in {wait:g} s")
-            if ended.wait(wait):
-                raise
-    return list(read(item))
+    return tried(lambda: list(read(item)), ended.wait)
 
 
 def _each(encode: Encode, waveforms: list[np.ndarray]) -> list[dict[str, np.ndarray] | LabError]:
@@ -190,7 +181,7 @@ def notes(folder: Path) -> list[Note]:
 def failures(folder: Path) -> list[str]:
     """Why parts in `folder` failed that nobody has begun again."""
     found = []
-    for path in sorted(folder.glob("*.failed")):
+    for path in sorted(folder.glob("[!.]*.failed")):  # with a point before it one is half written
         with suppress(OSError):  # it has just been begun again
             found.append(path.read_text())
     return found

@@ -42,6 +42,8 @@ class Captions:
         start = max(0, self._first + len(self._held) - UNSETTLED)
         dropped = max(0, start - BEFORE - self._first)
         self._held, self._first = [*self._held[dropped:], *tokens], self._first + dropped
+        if not self._held:
+            return Reading(0.0, [], [], [])
         offset = self._first / TOKEN_RATE
         read = self.tokenizer.words(torch.tensor(self._held))
         words = [(round(begin + offset, 2), round(end + offset, 2), word) for begin, end, word in read]

@@ -270,7 +270,7 @@ class View {
     return score === this.score && String(flags) === String([...this.flags]);
   }
 
-  // --- hands
+  // --- pointer and keys
 
   rate(score) {
     this.score = score;

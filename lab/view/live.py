@@ -102,10 +102,11 @@ class Live(Player):
     the bytes of the state. tokenizer: reads the words in the tokens, which become captions at the audio's clock; cast:
     whom the prompt is about, and marks show where a sentence names the hero rightly and where another one.
 
-    The worker waits while a story is 120 s ahead of its listener, and ends when the next `Live` begins, so that one has
-    the processor to itself. They play at once, unless another player is heard. The page holds the last ten minutes and
-    asks for earlier ones. A page that has not heard from the kernel for 6 s says so. Raises LabError for what is no
-    stream, a file that has no such ending, and one for several stories.
+    They can be heard as far as all that are still told have come; after its end one is silent. The worker waits while
+    that is 120 s ahead of the listener, and ends when the next `Live` begins, so that one has the processor to itself.
+    They play at once, unless another player is heard. The page holds the last ten minutes and asks for earlier ones. A
+    page that has not heard from the kernel for 6 s says so. Raises LabError for what is no stream, a file that has no
+    such ending, one for several stories, and a cast without a tokenizer.
     """
 
     _current: Live | None = None  # the one whose worker runs
@@ -123,6 +124,8 @@ class Live(Player):
         for each in streams.values():
             if not isinstance(each, Iterable) or isinstance(each, np.ndarray | torch.Tensor | str):
                 raise LabError(f"cannot play {type(each).__name__} live; give chunks, such as SpeechSSM.stream(prompt)")
+        if cast and not tokenizer:
+            raise LabError("cannot tell where a story names its hero without its words; give a tokenizer with the cast")
         if not streams or (file is not None and len(streams) > 1):
             raise LabError(f"{len(streams)} stories {'do not go into one file' if streams else 'are none to play'}")
         writer = None if file is None else Writer(file)
@@ -138,12 +141,13 @@ class Live(Player):
         self._cast, self._working = cast, 0.0
         self._error: Exception | None = None
         self._stopped, self._unpaced = threading.Event(), threading.Event()
+        self._telling = threading.Lock()  # of what the page is told of the whole
         self._turn, self._making = threading.Lock(), False  # whether the worker is inside a chunk
         super().__init__(
             {name: np.zeros(0, np.float32) for name in streams},
             [track for name in streams for track in said(name, Transcript(), cast)] if tokenizer else (),
             caption=caption,
-            _live={"state": "generating", "lines": [curve.line() for curve in curves]},
+            _live={"state": "generating", "ended": [], "lines": [curve.line() for curve in curves]},
         )
         self.on_msg(self._answer)
         if Live._current:
@@ -156,8 +160,9 @@ class Live(Player):
 
     @property
     def made(self) -> float:
-        """Seconds of speech so far, of the story that is the shortest."""
-        return min(story.made for story in self._stories)
+        """Seconds that can be heard: of the shortest story that is still told, or of the longest where none is."""
+        told = [story.made for story in self._stories if not story.ended]
+        return min(told) if told and self.state == "generating" else max(story.made for story in self._stories)
 
     @property
     def state(self) -> str:
@@ -207,18 +212,19 @@ class Live(Player):
                     stack.enter_context(writer)
                 while going := [story for story in self._stories if not story.ended]:
                     story = min(going, key=lambda each: each.samples)
+                    while story.made - self.seconds > AHEAD and not self._unpaced.is_set():
+                        if self._stopped.wait(0.2):
+                            break
                     chunk = self._next(story.stream)
                     if self._stopped.is_set():
                         break
                     if chunk is None:
                         story.ended = True
+                        self._become(ended=[each.number for each in self._stories if each.ended])
                         continue
                     if writer:
                         writer.append(chunk.waveform)
                     self._tell(*story.add(chunk))
-                    while story.made - self.seconds > AHEAD and not self._unpaced.is_set():
-                        if self._stopped.wait(0.2):
-                            break
             self._end("stopped" if self._stopped.is_set() else "ended")
         except Exception as error:
             self._error = error
@@ -264,12 +270,17 @@ class Live(Player):
             start = max(0, story.samples - samples_in(KEEP)) if hello else samples_in(message["second"])
             stop = story.samples if hello else start + samples_in(20)
             also = (story.memory, story.transcript.reading) if hello else ([], None)
-            if story.samples:
+            if start < story.samples:
                 self._tell(story.told(start, *also), story.read(start, stop))
 
     def _end(self, state: str) -> None:
-        if self.state == "generating":
-            self._live = {**self._live, "state": state}
+        self._become(state=state)
+
+    def _become(self, **changes: Any) -> None:
+        """Tells the page how the stories stand, until the first end of all."""
+        with self._telling:
+            if self.state == "generating":
+                self._live = {**self._live, **changes}
 
     def _leave(self) -> None:
         self.stop()

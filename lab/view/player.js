@@ -167,7 +167,7 @@ class View extends Lanes {
     this.clear.hidden = !engine.loop;
     this.rate.value = engine.rate;
     this.volume.value = page.volume;
-    this.save.hidden = engine.blind || !engine.length;
+    this.save.hidden = engine.blind || !engine.sounds[engine.active].length;
     this.map.hidden = !this.zoomed || engine.blind;
     if (engine.loop) this.clear.textContent = `Loop ${engine.loop.map((t) => t.toFixed(2)).join(" to ")} s ×`;
     this.choices.forEach((choice, label) => {

@@ -1,7 +1,7 @@
 """One widget, three roles: a transport with tracks, an A/B/n comparison, and stories that play while they are made.
 
-The page (player.js, made of page/*.js) does all that has to be quick: playing, seeking, switching, drawing. It needs the kernel for
-nothing but new sound, so it answers while a cell works. Sound goes there as 16-bit samples at 16 kHz.
+The page (page/*.js and player.js) does all that has to be quick: playing, seeking, switching, drawing. It needs the
+kernel for nothing but new sound, so it answers while a cell works. Sound goes there as 16-bit samples at 16 kHz.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SAME = "no difference"
 
 
 # One module: each file may use what those before it define.
-_FILES = "page/sound.js", "page/engine.js", "page/lanes.js", "page/trajectory.js", "page/hands.js", "player.js"
+_FILES = "page/sound.js", "page/engine.js", "page/lanes.js", "page/trajectory.js", "page/input.js", "player.js"
 CODE = "\n".join((Path(__file__).parent / name).read_text() for name in _FILES)
 
 

@@ -229,7 +229,8 @@ def stretch(lane: dict[str, Any], start: float, stop: float) -> dict[str, Any]:
         return {**lane, "rows": len(shades), "values": base64.b64encode(shades.tobytes()).decode()}
     if lane["kind"] == "trajectory":
         path = np.frombuffer(lane["values"], np.float32).reshape(-1, 2)
-        path = path[round(start * lane["rate"]) : round(stop * lane["rate"])]
+        first = min(round(start * lane["rate"]), len(path) - 1)  # where it ends it stays: the page needs a point
+        path = path[first : max(first + 1, round(stop * lane["rate"]))]
         return {**lane, "values": base64.b64encode(path.tobytes()).decode()}
     if lane["kind"] == "marks":
         inside = ([time - start for time in group["times"] if start <= time <= stop] for group in lane["groups"])

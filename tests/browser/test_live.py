@@ -47,8 +47,12 @@ stories = {"kept": spoken(0, 300), "lost": spoken(1, 500)}
 both = Player.live(stories, "two stories", tokenizer=Spells(), cast=tales[0].cast)
 both
 """,
+    """
+unequal = Player.live({"short": chunks(0.2, 0.5, 10, 300), "long": chunks(0.4, 0.5, 60, 500)}, "unequal stories")
+unequal
+""",
 )
-LIVE, LONG, BOTH = range(1, len(CELLS))
+LIVE, LONG, BOTH, UNEQUAL = range(1, len(CELLS))
 
 
 def test_a_story_plays_while_it_is_made(notebook: Notebook):
@@ -124,6 +128,27 @@ def test_two_stories_on_one_clock_have_their_words_and_marks(notebook: Notebook)
     assert page.evaluate(drawn, both.handle) == [[True, False], [False, True]]  # green, its hero; red, another
     assert "keys and values" not in both.root.locator(".gauges").inner_text()
     both.pause()
+
+
+def test_the_longer_of_two_stories_is_heard_to_its_end(notebook: Notebook):
+    unequal = Shown(notebook, UNEQUAL)
+    if unequal.root.get_attribute("data-playing") != "true":
+        unequal.button("Play").click()
+    unequal.root.get_by_role("radio", name="long").click()
+    unequal.until("data.position > 6")  # the other has ended, this one has not
+    assert notebook.evaluate("unequal.state") == "generating"
+    unequal.hears(500)
+    unequal.root.get_by_role("radio", name="short").click()
+    unequal.until("data.level < 0.001")
+    unequal.root.get_by_role("radio", name="long").click()
+    notebook.evaluate("unequal._worker.join(20)")
+    unequal.root.get_by_text("of 30.0 s").wait_for()
+    unequal.click(0.9)
+    unequal.hears(500)
+    unequal.click(0.1)
+    unequal.root.get_by_role("radio", name="short").click()
+    unequal.hears(300)
+    unequal.pause()
 
 
 def test_a_story_whose_kernel_was_restarted_says_so(notebook: Notebook):

@@ -42,10 +42,10 @@ class Engine extends EventTarget {
     }
   }
 
-  // In samples; of stories that are being told, as far as all of them are.
+  // In samples; while stories are told, as far as all of those are that go on.
   get length() {
-    const lengths = this.sounds.map((sound) => sound.length);
-    return this.live ? Math.min(...lengths) : Math.max(...lengths);
+    const going = this.sounds.filter((_, i) => this.grows(i)).map((sound) => sound.length);
+    return going.length ? Math.min(...going) : Math.max(...this.sounds.map((sound) => sound.length));
   }
 
   // The words of the sound that is heard: [start, stop, word] each.
@@ -57,6 +57,11 @@ class Engine extends EventTarget {
   // Whether more of the story is on its way.
   get growing() {
     return this.live?.state === "generating" && !this.lost;
+  }
+
+  // Whether more of this one is: of several, one may have ended.
+  grows(index) {
+    return this.growing && !this.live.ended.includes(index);
   }
 
   get audible() {
@@ -83,7 +88,7 @@ class Engine extends EventTarget {
 
   follow() {
     this.live = this.model.get("_live");
-    for (const sound of this.sounds) sound.growing = this.growing;
+    this.sounds.forEach((sound, i) => (sound.growing = this.grows(i)));
     this.changed();
   }
 
@@ -273,9 +278,11 @@ class Engine extends EventTarget {
     return this.at < stop && this.loop ? stop : this.growing ? Infinity : this.length;
   }
 
-  // How many samples from `at` on can be played.
+  // How many samples from `at` on can be played: of a live story as many as are here, and silence after its end.
   get held() {
-    return this.live ? Math.min(...this.sounds.map((sound) => sound.held(this.at))) : this.length - this.at;
+    if (!this.live) return this.length - this.at;
+    const { at } = this, sounding = this.sounds.filter((sound, i) => at < sound.length || this.grows(i));
+    return Math.min(...sounding.map((sound) => sound.held(at)));
   }
 
   tick() {

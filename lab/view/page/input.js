@@ -1,4 +1,4 @@
-// What hands do to a view: pointer, wheel and keys.
+// Pointer, wheel and keys.
 
 function listen(view) {
   const { plot, root, engine } = view;
