@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from lab import audio
 from lab.audio import SAMPLE_RATE
 from lab.console import console
-from lab.corpora.folder import reason
+from lab.corpora.storage import reason
 from lab.errors import LabError
 from lab.evaluate import examples as files
 from lab.evaluate.ears import Ears

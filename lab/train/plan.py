@@ -81,7 +81,7 @@ WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstor
 def in_int8(name: str, model: nn.Module) -> bool:
     """Whether a bundle keeps a model in int8, which halves it: not the tokenizer and the codec, of which all else
     learns, nor Griffin, whose state is looked into."""
-    return name == "griffin30" or isinstance(model, SpeechTransformer | SoundStorm)
+    return name in ("griffin30", data.WRITER) or isinstance(model, SpeechTransformer | SoundStorm)
 
 
 @dataclass(frozen=True)
