@@ -157,20 +157,21 @@ def test_half_of_read_stories_are_written_once(plan: Plan, monkeypatch: pytest.M
     with pytest.raises(LabError, match="text-to-semantic"):
         recipes.told(plan, "read-stories")
     bundle.save(plan.bundle, "text-to-semantic", Griffin(GriffinConfig.preset("tiny", vocabulary=FIRST + 32)), {})
-    monkeypatch.setattr(written, "ROWS", 2)
+    monkeypatch.setattr(written, "TOGETHER", 2)
     monkeypatch.setattr(written, "SECONDS", 4.0)
     asked: list[list[np.ndarray]] = []
 
     def read(model: Griffin, stories: list[Any], begins: list[np.ndarray], *_: Any) -> list[np.ndarray]:
         asked.append(begins)
-        assert all(len(story) == written.SENTENCES for story in stories)
-        return [np.full(75, number + len(asked)) for number in range(len(stories))]
+        assert len(stories) == len(begins) and sum(map(len, stories)) == len(begins) * written.AFTER
+        return [np.full(10, number + len(asked)) for number in range(len(stories))]
 
     monkeypatch.setattr(reading, "read", read)
     documents, seconds = recipes.told(plan, "read-stories")
-    assert [len(begins) for begins in asked] == [2, 1]  # 10 s are three stories
+    assert [len(begins) for begins in asked] == [16, 8]  # 10 s are three stories, of 96 sentences each
     assert all(begin[:3].tolist() == ONE for begins in asked for begin in begins)
-    assert [document[0] for document in documents[-3:]] == [1, 2, 2] and seconds["written"] == 9
+    firsts = [document[::10].tolist() for document in documents[-3:]]
+    assert firsts == [list(range(start, start + 8)) for start in (1, 9, 2)] and seconds["written"] == 9.6
     assert sum(map(len, documents[:-3])) / TOKEN_RATE == seconds["narrated"] >= 10
     assert recipes.told(plan, "read-stories")[1] == seconds and len(asked) == 2
     assert "text-to-semantic" in plan.inputs("griffin") and "--narration people" in plan.command("griffin")
@@ -185,10 +186,15 @@ def test_half_of_read_stories_are_written_once(plan: Plan, monkeypatch: pytest.M
 
 def test_what_is_written_are_training_stories_that_nobody_read(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(narration, "told", lambda number, sentences: SimpleNamespace(sentences=asked.append(number)))
+
+    def told(number: int, sentences: int) -> Any:
+        asked.append(number)
+        return SimpleNamespace(sentences=("An owl.",) * sentences)
+
+    monkeypatch.setattr(narration, "told", told)
     monkeypatch.setattr(bundle, "load", lambda *_: None)
-    monkeypatch.setattr(reading, "read", lambda *_: [])
-    written._write(written.Job(Path(), range(3, 5), []))
+    monkeypatch.setattr(reading, "read", lambda _, parts, *__: [np.zeros(1)] * len(parts))
+    written._write(written.Job(Path(), range(3, 5), [np.zeros(0)] * 2))
     assert asked == [500_003, 500_004]
 
 

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
 HOURS = 10.0  # of espeak-ng's readings, beside people's, where the plan has none
 SHARE = 0.5  # of a preset's steps
-ROWS = 128  # stories written at once
+TOGETHER = 32  # stories written at once
 SECONDS = 300.0  # that a story of so many SENTENCES lasts at the pace of human-like narrators
 FIRST = 500_000  # the number of the first story written: espeak-ng reads others
 SPOKEN = 3  # sentences of a person that a story's tokens follow
+AFTER = 12  # sentences after which they follow those anew: on and on, the model reads slower and slower, and less right
 TEMPERATURE = 0.7  # lower misreads less, and reads with less variety
 
 
@@ -87,7 +88,7 @@ def digest(plan: Plan) -> str:
     """12 hexadecimal digits of all that the stories depend on, but for the model."""
     begins = [(each.voice, each.path.name, each.sentences[:SPOKEN]) for each in plan.documents()]
     tokenizer = bundle.fingerprint(plan.load("tokenizer"))
-    settings = (TEMPERATURE, SPOKEN, SENTENCES, FIRST, ROWS, shards.digest("stories"), tokenizer)
+    settings = (TEMPERATURE, SPOKEN, AFTER, SENTENCES, FIRST, TOGETHER, shards.digest("stories"), tokenizer)
     return digest_of(repr((settings, begins)))
 
 
@@ -99,7 +100,7 @@ def stories(plan: Plan, hours: float) -> list[np.ndarray]:
     check(plan)
     model, count = plan.load(data.WRITER), math.ceil(hours * 3600 / SECONDS)
     folder = made(plan.work / f"written-{digest(plan)}-{bundle.fingerprint(model)}")
-    parts = [range(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
+    parts = [range(start, min(start + TOGETHER, count)) for start in range(0, count, TOGETHER)]
     with plan.compute.fabric().rank_zero_first():  # the others find them made
         if missing := [part for part in parts if not _place(folder, part).exists()]:
             begins = list(_begins(plan, plan.load("tokenizer")))
@@ -117,11 +118,13 @@ def _place(folder: Path, part: range) -> Path:
 def _write(job: Job) -> list[np.ndarray]:
     """Stories (T,) uint16 each; the same numbers, the same stories."""
     torch.set_num_threads(1)  # one process a core
-    texts = [narration.told(FIRST + number, SENTENCES).sentences for number in job.numbers]
-    generator = generator_of(0x7E87, job.numbers.start)
+    texts = (narration.told(FIRST + number, SENTENCES).sentences for number in job.numbers)
+    parts = [told[start : start + AFTER] for told in texts for start in range(0, SENTENCES, AFTER)]
+    count = len(parts) // len(job.numbers)  # of a story
+    begins = [begin for begin in job.begins for _ in range(count)]
     model: Any = bundle.load(job.bundle, data.WRITER)
-    found = reading.read(model, texts, job.begins, generator, TEMPERATURE)
-    return [each.astype(np.uint16) for each in found]
+    found = reading.read(model, parts, begins, generator_of(0x7E87, job.numbers.start), TEMPERATURE)
+    return [np.concatenate(found[at : at + count]).astype(np.uint16) for at in range(0, len(found), count)]
 
 
 def _order(shuffled: bool, number: int) -> np.random.Generator | None:
@@ -145,9 +148,9 @@ def _people(plan: Plan, tokenizer: Tokenizer) -> Iterator[tuple[list[np.ndarray]
 def _begins(plan: Plan, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
     """The first sentences of each document, as it is read."""
     for document in plan.documents():
-        first = document.sentences[:SPOKEN]
-        waveform = document.read().samples()[: round(first[-1].end * SAMPLE_RATE)]
-        tokens = tokenizer.encode(waveform).numpy()
+        first, then = document.sentences[:SPOKEN], document.sentences[SPOKEN : SPOKEN + 1]
+        end = then[0].start if then else first[-1].end  # with the pause
+        tokens = tokenizer.encode(document.read().samples()[: round(end * SAMPLE_RATE)]).numpy()
         yield reading.document(tokenizer, tokens, [sentence.text for sentence in first])
 
 
