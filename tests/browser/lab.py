@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route
+from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Route
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "out" / "browser"
@@ -41,6 +41,7 @@ RUN = """index => {
     jupyterapp.commands.execute("notebook:run-cell").then(() => { window.done = index });
 }"""
 CLOSED = "Disposed"  # of a promise JupyterLab rejects when it closes a notebook, at times after the next was opened
+FORGOTTEN = "promise was garbage collected"  # at times, of a notebook opened while JupyterLab disposes of another
 ERRORS = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, index) =>
     [...Array(cell.model.outputs?.length || 0).keys()].map(i => cell.model.outputs.get(i).toJSON())
         .filter(({output_type}) => output_type === "error").map(({ename, evalue}) => [index, `${ename}: ${evalue}`]))"""
@@ -132,7 +133,12 @@ class Notebook:
         """Opens a notebook of the server's root, in place of the one before; kernel: waits until it is idle."""
         self.close()
         self.console.clear(), self.external.clear()
-        self.page.evaluate(OPEN, name)
+        try:
+            self.page.evaluate(OPEN, name)
+        except Error as error:
+            if FORGOTTEN not in error.message:
+                raise
+            self.page.evaluate(OPEN, name)
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         if kernel:
             self.page.wait_for_function(STATUS, arg="idle")
