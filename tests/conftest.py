@@ -20,10 +20,12 @@ from hypothesis import settings
 from torch import nn
 
 from lab import audio, bundle
-from lab.corpora import narrators
+from lab.corpora import Utterance, narration, narrators
+from lab.corpora.shards import Source
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.tokens import Tokenizer, TokenizerConfig
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig
+from tests.spoken import spoken
 
 # a shell that runs the tests in the background, or nohup, has them ignored, and every process that a test starts
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -101,3 +103,18 @@ def desk(tmp_path: Path, tiny_bundle: Path, speech: np.ndarray, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     audio.save("prompt.wav", speech)
     return tmp_path
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sources without narrators, read in this process: the numbers that were read."""
+    asked: list[int] = []
+
+    def read(number: int) -> tuple[Utterance, ...]:
+        asked.append(number)
+        return spoken(number)
+
+    monkeypatch.setattr(Source, "of", lambda name: Source(f"{name} noise", read, range(1000), range(0, 1001, 2), 1.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(narration, "development_story", lambda number, sentences: spoken(number)[0])
+    return asked

@@ -14,6 +14,7 @@ from lab.evaluate.systems import TRUTH
 from lab.judges.chat import ChatJudge
 from lab.judges.likelihood import LikelihoodJudge
 from lab.judges.protocols import Verdict
+from tests.judging import Recording
 from tests.test_chat_judge import Server, says
 from tests.test_evaluate import Ear, row, sample
 
@@ -101,19 +102,10 @@ def four_minutes(tmp_path: Path, count: int = 16) -> tuple[Results, Row]:
     return results, mine
 
 
-class Same:
+class Same(Recording):
     """A judge who finds the texts as good where they are alike, and the one with "three" in it better where not."""
 
-    name = "ear"
-
-    def __init__(self) -> None:
-        self.compared: list[tuple[str, str, str]] = []
-
-    def provenance(self) -> dict[str, str]:
-        return {}
-
-    def judge(self, prompt: str, first: str, second: str) -> Verdict:
-        self.compared.append((prompt, first, second))
+    def verdict(self, first: str, second: str) -> Verdict:
         return Verdict("tie" if first == second else "first" if "three" in first else "second", "")
 
 

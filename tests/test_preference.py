@@ -9,24 +9,16 @@ from lab.errors import LabError
 from lab.judges.protocols import Verdict
 from lab.measure import preference
 from lab.measure.preference import Match
+from tests.judging import Recording
 
 FIRST, SECOND, TIE, UNREADABLE = (Verdict(winner, "") for winner in ("first", "second", "tie", None))
 MUCH = Verdict("first", "", strong=True)
 
 
-class Longest:
-    """The text with the longer first word wins; what it was shown is kept."""
+class Longest(Recording):
+    """The text with the longer first word wins."""
 
-    name = "longest"
-
-    def __init__(self) -> None:
-        self.shown: list[tuple[str, str, str]] = []
-
-    def provenance(self) -> dict[str, str]:
-        return {}
-
-    def judge(self, prompt: str, first: str, second: str) -> Verdict:
-        self.shown.append((prompt, first, second))
+    def verdict(self, first: str, second: str) -> Verdict:
         one, other = (len(text.split()[0]) for text in (first, second))
         return FIRST if one > other else SECOND if one < other else TIE
 
@@ -34,7 +26,7 @@ class Longest:
 def test_both_orders_of_both_texts_cut_to_the_shorter() -> None:
     judge = Longest()
     found = preference.match(judge, "once", "a longer one of five", "short too")
-    assert judge.shown == [("once", "a longer", "short too"), ("once", "short too", "a longer")]
+    assert judge.compared == [("once", "a longer", "short too"), ("once", "short too", "a longer")]
     assert found == Match(SECOND, FIRST) and preference.points(found) == [(0, 1), (0, 1)]
     with pytest.raises(LabError, match="without a word"):
         preference.match(judge, "once", "", "short too")

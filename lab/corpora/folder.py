@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
 
-from lab.corpora.storage import reason as reason  # lab.train has it from here
 from lab.corpora.storage import served
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError

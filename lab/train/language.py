@@ -356,8 +356,10 @@ def train(
     batch, loss = batches(stream, size, length, seed, given), loss_of
     if narrow and isinstance(network, Griffin):
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
-    if held_out and evaluate is None:
-        evaluate = lambda network: {"held_out_loss": cross_entropy(network, held_out, given=given)}  # noqa: E731
+
+    def held_out_loss(network: nn.Module) -> dict[str, float]:
+        return {"held_out_loss": cross_entropy(network, held_out, given=given)}
+
     if held_out:
         options["settings"] = {"keep": KEPT} | (options.get("settings") or {})
     figures = fit(
@@ -366,7 +368,7 @@ def train(
         batch,
         schedule=schedule,
         folder=folder,
-        evaluate=evaluate,
+        evaluate=evaluate or (held_out_loss if held_out else None),
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},

@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import track
 from torch import distributed, nn
 
@@ -105,8 +104,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer = plan.load("tokenizer")
     begin = plan.begin(name)
     if corpus in data.NARRATED:
-        documents, seconds = told(plan, corpus)
-        stream = language_recipe.TokenStream.of(documents)
+        stream, seconds = told(plan, corpus)
         weights = language_recipe.weights(tokenizer, stream.tokens, stream.starts)
         stream = replace(stream, weights=weights)
         stories = [narration.development_story(number, sentences=_LONG if number < 2 else 20) for number in range(8)]
@@ -139,15 +137,15 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     return _finish(plan, name, model, figures, seconds, **about)
 
 
-def told(plan: Plan, corpus: str) -> tuple[list[np.ndarray], dict[str, float]]:
-    """Tokens (T,) of each story of a narrated corpus, and the seconds of each source."""
+def told(plan: Plan, corpus: str) -> tuple[language_recipe.TokenStream, dict[str, float]]:
+    """The stories of a narrated corpus, and the seconds of each source. A shard is mapped, not copied."""
     if corpus != data.READ:
         shard = data.shard(plan, corpus)
-        return shard.documents(), {"narrated": shard.seconds}
+        return language_recipe.TokenStream(shard.tokens, shard.starts), {"narrated": shard.seconds}
     hours = (plan.hours or 60.0) / 2
     stories, shard = written.stories(plan, hours), data.shard(plan, "stories", hours=hours)
     seconds = {"narrated": shard.seconds, "written": sum(map(len, stories)) / TOKEN_RATE}
-    return shard.documents() + stories, seconds
+    return language_recipe.TokenStream.of(shard.documents() + stories), seconds
 
 
 def text_to_semantic(plan: Plan, name: str) -> dict[str, Any]:

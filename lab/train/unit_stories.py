@@ -18,8 +18,8 @@ from torch import Tensor
 from lab import bundle
 from lab.console import console
 from lab.corpora import Utterance, alignments, librispeech, narration, narrators, shards, storyworld
-from lab.corpora.folder import reason
 from lab.corpora.source import digest_of
+from lab.corpora.storage import reason
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.files import made

@@ -38,7 +38,7 @@ SECONDS = 300.0  # that a story of so many SENTENCES lasts at the pace of human-
 FIRST = 500_000  # the number of the first story written: espeak-ng reads others
 SPOKEN = 3  # sentences of a person that a story's tokens follow
 AFTER = 12  # sentences after which they follow those anew: on and on, the model reads slower and slower, and less right
-TEMPERATURE = 0.7  # lower misreads less, and reads with less variety
+TEMPERATURE = 0.7  # at 1 it misreads more, at 0.4 no less, and reads slower
 
 
 class Job(NamedTuple):

@@ -37,7 +37,7 @@ UNHEARD = "Run this cell: it plays while a thread makes it, with gauges of secon
 SAME = "no difference"
 
 
-# One module: each file may use what those before it define.
+# One module, in the order in which constants and classes are defined; functions serve all files.
 _FILES = "page/sound.js", "page/engine.js", "page/lanes.js", "page/trajectory.js", "page/input.js", "player.js"
 CODE = "\n".join((Path(__file__).parent / name).read_text() for name in _FILES)
 

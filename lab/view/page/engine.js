@@ -69,8 +69,7 @@ class Engine extends EventTarget {
   }
 
   toggle() {
-    if (this.audible) this.pause();
-    else this.play();
+    return this.audible ? this.pause() : this.play();
   }
 
   // where the ear is, in seconds
@@ -386,17 +385,4 @@ class Engine extends EventTarget {
     clearInterval(this.timer);
     clearInterval(this.watch);
   }
-}
-
-function unpackLine(line) {
-  const numbers = (view) => Array.from(array(view, Float32Array));
-  return { ...line, times: numbers(line.times), values: numbers(line.values) };
-}
-
-function unpack(lane) {
-  if (lane.kind === "curve") return { ...lane, lines: lane.lines.map(unpackLine) };
-  if (lane.kind === "ribbon") return { ...lane, values: array(lane.values, Uint16Array) };
-  if (lane.kind === "trajectory") return { ...lane, values: array(lane.values, Float32Array) };
-  if (lane.rows) return { ...lane, values: array(lane.values, Uint8Array) };
-  return lane;
 }

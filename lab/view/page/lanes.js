@@ -1,5 +1,18 @@
 // What is drawn on the time axis: a lane each for waveform, spectrogram, tracks and the axis itself.
 
+function unpackLine(line) {
+  const numbers = (view) => Array.from(array(view, Float32Array));
+  return { ...line, times: numbers(line.times), values: numbers(line.values) };
+}
+
+function unpack(lane) {
+  if (lane.kind === "curve") return { ...lane, lines: lane.lines.map(unpackLine) };
+  if (lane.kind === "ribbon") return { ...lane, values: array(lane.values, Uint16Array) };
+  if (lane.kind === "trajectory") return { ...lane, values: array(lane.values, Float32Array) };
+  if (lane.rows) return { ...lane, values: array(lane.values, Uint8Array) };
+  return lane;
+}
+
 const HEIGHTS = { map: 18, wave: 52, spectrogram: 96, curve: 60, ribbon: 18, heat: 60, causes: 22, words: 20, marks: 16, axis: 22 }; // pixels
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600]; // of the axis
 const SHAPES = ["▼", "✕"]; // of the marks in a lane: the first group, and others
