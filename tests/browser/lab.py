@@ -40,7 +40,9 @@ RUN = """index => {
     notebook.activeCellIndex = index; notebook.deselectAll(); window.done = null;
     jupyterapp.commands.execute("notebook:run-cell").then(() => { window.done = index });
 }"""
-CLOSED = "Disposed"  # of a promise JupyterLab rejects when it closes a notebook, at times after the next was opened
+# What JupyterLab 4 raises of a notebook that is closed, at times after the next was opened: a promise is rejected, and
+# `shutdown_reply` of its kernel comes when `session` is null (SessionContext._onIopubMessage).
+CLOSED = ("Disposed", "Cannot read properties of null (reading 'kernel')")
 FORGOTTEN = "promise was garbage collected"  # at times, of a notebook opened while JupyterLab disposes of another
 ERRORS = """() => jupyterapp.shell.currentWidget.content.widgets.flatMap((cell, index) =>
     [...Array(cell.model.outputs?.length || 0).keys()].map(i => cell.model.outputs.get(i).toJSON())
@@ -124,7 +126,7 @@ class Notebook:
         self.page.set_default_timeout(60_000)
         self.page.route("**/*", self._routed)
         self.page.on("console", self._logged)
-        self.page.on("pageerror", lambda error: None if str(error) == CLOSED else self.console.append(str(error)))
+        self.page.on("pageerror", lambda error: None if str(error) in CLOSED else self.console.append(str(error)))
         self.page.goto(f"{server.url}/lab?token={server.token}&reset")
         self.page.wait_for_function("() => window.jupyterapp")
         self.page.evaluate("() => jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
