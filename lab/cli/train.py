@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
     "refiner", "all",
-    "text-to-semantic", "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
+    "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-language",
     "twist-units", "twist-voice", "twist-language",
@@ -65,9 +65,9 @@ def train(
     corpus: Annotated[
         str,
         typer.Option(
-            help="What they learn from: stories, read-stories, of which text-to-semantic writes half as human-like "
-            "narrators read, or a shard, manifest or folder of recordings, of which the last 10 s "
-            "go. The other models learn from it beside narrated speech."
+            help="What they learn from: stories, read-stories, half of them in the words of the narrators of "
+            "--narration, or a shard, manifest or folder of recordings, of which the last 10 s go. The other models "
+            "learn from it beside narrated speech."
         ),
     ] = "stories",
     warm: Annotated[

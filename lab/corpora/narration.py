@@ -105,10 +105,7 @@ def development_story(number: int, sentences: int = 12) -> Utterance:
     return held_out_story(splits.DEVELOPMENT[number], sentences=sentences)
 
 
-def make(
-    maker: Callable[[Item], Made], items: Iterable[Item], workers: int | None = None, together: int = 16
-) -> Iterator[Made]:
-    """`maker` of every item, in order, made by processes in parallel (espeak-ng has one global state a process), each
-    of which gets so many items `together`."""
+def make(maker: Callable[[Item], Made], items: Iterable[Item], workers: int | None = None) -> Iterator[Made]:
+    """`maker` of every item, in order, made by processes in parallel (espeak-ng has one global state a process)."""
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(maker, items, chunksize=together)
+        yield from pool.imap(maker, items, chunksize=16)

@@ -26,9 +26,8 @@ from lab.tokens import Tokenizer
 if TYPE_CHECKING:
     from lab.train.plan import Plan
 
-READ = "read-stories"  # half of them by espeak-ng, half as human-like narrators read: `lab.train.written`
+READ = "read-stories"  # half of them by espeak-ng, half in the words of human-like narrators: `lab.train.selection`
 NARRATED = ("stories", "long-stories", READ)
-WRITER = "text-to-semantic"  # the model that writes that half
 _AN_HOUR = 400  # pairs, of about 9 s each
 
 Pair = tuple[Utterance, Utterance]

@@ -208,8 +208,8 @@ def narrowed_loss(model: nn.Module, batch: tuple[Any, ...]) -> Losses:
 
 
 @torch.no_grad()  # not inference_mode: what it makes cannot be written to, and shared weights are gathered in place
-def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1024, given: int = 0) -> float:
-    """Mean cross-entropy in nats a token over the first `length` tokens of each document that are not below `given`."""
+def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1024) -> float:
+    """Mean cross-entropy in nats a token over the first `length` tokens of each document."""
     total, count = 0.0, 0
     device = next(model.parameters()).device
     documents = [document for document in documents if len(document) > 1]
@@ -218,9 +218,8 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1
     for document in documents:
         tokens = torch.from_numpy(document[: length + 1].astype(np.int64))[None].to(device)
         logits, _ = model(tokens[:, :-1])
-        asked = tokens[0, 1:] >= given
-        total += float(F.cross_entropy(logits[0, asked].float(), tokens[0, 1:][asked], reduction="sum"))
-        count += int(asked.sum())
+        total += float(F.cross_entropy(logits[0].float(), tokens[0, 1:], reduction="sum"))
+        count += tokens.shape[1] - 1
     return total / count
 
 
@@ -321,22 +320,19 @@ def train(
     length: int | None = None,
     seed: int = 0,
     given: int = 0,
-    narrow: bool = True,
     begin: Griffin | SpeechTransformer | None = None,
     config: Any = None,
     text: Griffin | SpeechTransformer | None = None,
     inputs: Mapping[str, str] | None = None,
-    evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     **options: Any,
 ) -> tuple[Griffin | SpeechTransformer, dict[str, float]]:
     """Griffin or SpeechTransformer on a stream of documents.
 
     `length` is that of a piece in tokens, by default the preset's, and `size` the pieces of a step, by default as many
     as come nearest to the preset's tokens; `steps` by default as many as make the preset's tokens in all, whatever the
-    length. `given`: as in `batches`. `narrow`: whether a Griffin's attention is narrowed (`narrowing`). `begin` gives
-    the weights to begin with; `text`, a language model of text, those of all layers but the embedding; `config` takes
-    the place of the preset's. `options` are `fit`'s; `evaluate` by default the cross-entropy of `held_out`. Raises
-    LabError for another model or preset, too few tokens, and tokens outside the vocabulary.
+    length. `given`: as in `batches`. `begin` gives the weights to begin with; `text`, a language model of text, those
+    of all layers but the embedding; `config` takes the place of the preset's. `options` are `fit`'s. Raises LabError
+    for another model or preset, too few tokens, and tokens outside the vocabulary.
     """
     if preset not in PRESETS:
         raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
@@ -354,12 +350,8 @@ def train(
     elif text is not None:
         take_layers(network, text)
     batch, loss = batches(stream, size, length, seed, given), loss_of
-    if narrow and isinstance(network, Griffin):
+    if isinstance(network, Griffin):
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
-
-    def held_out_loss(network: nn.Module) -> dict[str, float]:
-        return {"held_out_loss": cross_entropy(network, held_out, given=given)}
-
     if held_out:
         options["settings"] = {"keep": KEPT} | (options.get("settings") or {})
     figures = fit(
@@ -368,13 +360,13 @@ def train(
         batch,
         schedule=schedule,
         folder=folder,
-        evaluate=evaluate or (held_out_loss if held_out else None),
+        evaluate=(lambda network: {"held_out_loss": cross_entropy(network, held_out)}) if held_out else None,
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
         tokens=size * length,
         **options,
     )
-    if held_out and not given:
+    if held_out:
         figures |= by_minute(network, held_out)
     return network, figures | {"piece": float(length)}

@@ -18,7 +18,7 @@ from lab.corpora.folder import Corpus
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
-from lab.train import data, others, written
+from lab.train import data, others, selection
 from lab.train.batches import seed_of
 from lab.train.language import LENGTHS
 from lab.train.loop import Compute
@@ -43,7 +43,7 @@ VARIANTS = {
     "audiolm-semantic": Variant("transformer", "30s"),
 }
 LANGUAGE_MODELS = ("griffin", "transformer", *VARIANTS)  # of semantic tokens
-SCALED = {*LANGUAGE_MODELS, data.WRITER, *others.MODELS}  # of which there are presets
+SCALED = {*LANGUAGE_MODELS, *others.MODELS}  # of which there are presets
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ RECIPES = {
     "decoder": Recipe(("tokenizer",), part="codec", alone=True),
     "refiner": Recipe(("tokenizer",), part="codec"),
 }
-RECIPES |= {name: Recipe(("tokenizer",)) for name in (data.WRITER, *VARIANTS)}
+RECIPES |= {name: Recipe(("tokenizer",)) for name in VARIANTS}
 RECIPES["griffin-text"] = Recipe(("tokenizer", "text-griffin"))
 RECIPES |= {name: Recipe(models, alone=not models) for name, models in others.MODELS.items()}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
@@ -81,7 +81,7 @@ WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstor
 def in_int8(name: str, model: nn.Module) -> bool:
     """Whether a bundle keeps a model in int8, which halves it: not the tokenizer and the codec, of which all else
     learns, nor Griffin, whose state is looked into."""
-    return name in ("griffin30", data.WRITER) or isinstance(model, SpeechTransformer | SoundStorm)
+    return name == "griffin30" or isinstance(model, SpeechTransformer | SoundStorm)
 
 
 @dataclass(frozen=True)
@@ -209,14 +209,14 @@ class Plan:
         found |= {"preset": self.preset} if name in SCALED else {}
         if language:
             found |= {"length": self.length or "as the preset has"}
-        elif name != data.WRITER:
+        else:
             found |= {"readers": self.speech.name if self.speech else "none"}
             found |= {self.recorded: shards.digest(self.recorded)} if self.recorded else {}
         found |= {"narration": self.narration.name} if self.narration and (read or not language) else {}
         found |= {"init": self.init} if self.init else {}
         models = (*recipe.models, recipe.part or name) if self.warm or recipe.part else recipe.models
         if read:
-            models, found["written"] = (*models, data.WRITER), written.digest(self)
+            found["selected"] = selection.digest(self)
         return found | {model: bundle.fingerprint(self.load(model)) for model in models}
 
     def extent(self) -> dict[str, str]:

@@ -19,8 +19,8 @@ from lab import bundle, machine
 from lab.console import console
 from lab.corpora import Utterance, narration
 from lab.errors import LabError
-from lab.tokens import TOKEN_RATE, Tokenizer
-from lab.train import augment, data, written
+from lab.tokens import Tokenizer
+from lab.train import augment, data, selection
 from lab.train import codec as codec_recipe
 from lab.train import ctc_head as ctc_head_recipe
 from lab.train import decoder as decoder_recipe
@@ -133,7 +133,6 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     )
     slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
     about = {"taught": language_recipe.TAUGHT} if slow else {}
-    about |= {"writer": bundle.index(plan.bundle)[data.WRITER]["card"]["data"]} if corpus == data.READ else {}
     return _finish(plan, name, model, figures, seconds, **about)
 
 
@@ -143,13 +142,8 @@ def told(plan: Plan, corpus: str) -> tuple[language_recipe.TokenStream, dict[str
         shard = data.shard(plan, corpus)
         return language_recipe.TokenStream(shard.tokens, shard.starts), {"narrated": shard.seconds}
     hours = (plan.hours or 60.0) / 2
-    stories, shard = written.stories(plan, hours), data.shard(plan, "stories", hours=hours)
-    seconds = {"narrated": shard.seconds, "written": sum(map(len, stories)) / TOKEN_RATE}
-    return language_recipe.TokenStream.of(shard.documents() + stories), seconds
-
-
-def text_to_semantic(plan: Plan, name: str) -> dict[str, Any]:
-    return _finish(plan, name, *written.train(plan, name))
+    (stories, seconds), shard = selection.stories(plan, hours), data.shard(plan, "stories", hours=hours)
+    return language_recipe.TokenStream.of(shard.documents() + stories), {"narrated": shard.seconds} | seconds
 
 
 def other(plan: Plan, name: str) -> dict[str, Any]:
@@ -181,7 +175,6 @@ MAKERS: dict[str, Callable[[Plan, str], dict[str, Any]]] = {
     "decoder": decoder,
     "refiner": refiner,
 }
-MAKERS[data.WRITER] = text_to_semantic
 MAKERS |= dict.fromkeys(LANGUAGE_MODELS, language) | dict.fromkeys(others_recipe.MODELS, other)
 SCHEDULES = {  # of all but the language models, which have one a preset; of the others' by the last part of their name
     "tokenizer": tokenizer_recipe.SCHEDULE,
@@ -209,7 +202,7 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
         variant, batch = VARIANTS.get(name, Variant(name)), plan.settings.get("batch")
         length = LENGTHS.get(variant.length or plan.length or "")
         _, size, schedule = language_recipe.PRESETS[plan.preset].of(length, batch, plan.steps)
-        share = written.SHARE if name == data.WRITER else others_recipe.SHARE if name in others_recipe.MODELS else 1
+        share = others_recipe.SHARE if name in others_recipe.MODELS else 1
         schedule = schedule if plan.steps else schedule.lasting(round(share * schedule.steps))
         if name in LANGUAGE_MODELS:
             found |= {"batch": size, "checkpointing": False, "keep": language_recipe.KEPT}
@@ -267,7 +260,8 @@ def _finish(
         "narrated": "stories narrated by espeak-ng",
         "kokoro": "speech by Kokoro-82M",
         "piper": "speech by Piper",
-        "written": f"stories written as tokens by {data.WRITER}",
+        "read": "stories read by the narrators of --narration",
+        "told": "stories put together from words that they read",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }
     learnt = ", ".join(

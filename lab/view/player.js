@@ -101,7 +101,8 @@ class View extends Lanes {
     const lanes = this.engine.lanes.filter(({ kind }) => kind !== "trajectory");
     this.rows = [...above, ...lanes, { kind: "axis", name: "" }].map((lane) => {
       const groups = lane.groups?.map(({ name }, i) => `${SHAPES[Math.min(i, 1)]} ${name}`).join(", ");
-      const name = h("span", { class: "name" }, [lane.name || groups, lane.unit].filter(Boolean).join(", "));
+      const told = [lane.name || groups, lane.unit].filter(Boolean).join(", ");
+      const name = h("span", { class: "name" }, told.replace(/([a-z])(?=[A-Z])/g, "$1\u200b")); // Speech|Transformer
       const canvas = h("canvas", { "aria-hidden": "true" }), ends = h("span", { class: "ends" });
       const element = h("div", { class: "lane", style: `height:${HEIGHTS[lane.kind]}px` }, name, ends, canvas);
       return { lane, element, canvas, ends };
