@@ -33,6 +33,12 @@ def test_words_begin_where_the_one_before_has_ended_and_the_head_is_late() -> No
     assert edges.tolist() == [0, 18, 30, -1, -1, 100]
 
 
+def test_pauses_are_brief() -> None:
+    tokens = np.array([7] * 9 + [3] * 2 + [7] * 30 + [0] * 8, np.uint16)
+    assert selection.brief(tokens).tolist() == [7] * 8 + [3] * 2 + [7] * 8 + [0] * 8
+    assert selection.brief(tokens[:0]).tolist() == []
+
+
 def document(text: str, first: int, unknown: tuple[int, ...] = ()) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Words of three tokens each, from `first` on."""
     words = [*words_of(f"{sentence}." for sentence in text.split(". "))]
@@ -85,6 +91,7 @@ def plan(tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytes
         sentences = [[0.1, 1.4, "One fox."], [2.0, 3.5, "Two owls."]]
         about = {"voice": "ann", "speed": 1, "source": "a book", "seed": seed, "sentences": sentences}
         (home / f"{name}.json").write_text(json.dumps(about))
+    monkeypatch.setattr(selection, "PAUSE", 99)
     monkeypatch.setattr(selection, "edges_of", lambda _, tokens, words: np.array([0, 20, 50, -1, len(tokens)]))
     root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     return Plan(tmp_path / "runs", root, None, tmp_path / "people", hours=60 / 3600, corpus="read-stories")
@@ -116,10 +123,10 @@ def test_half_of_read_stories_are_told_in_the_words_of_narrators(plan: Plan, mon
 
 
 def test_other_narrations_or_settings_make_other_stories(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [selection.digest(plan)]
+    found = [selection.digest(plan, 96)]
     shutil.copy(plan.narration / "ann" / "two.ogg", plan.narration / "ann" / "three.ogg")  # type: ignore[operator]
     shutil.copy(plan.narration / "ann" / "two.json", plan.narration / "ann" / "three.json")  # type: ignore[operator]
-    found.append(selection.digest(plan))
+    found.append(selection.digest(plan, 96))
     monkeypatch.setattr(selection, "FITS", 1.0)
     found.append(plan.inputs("griffin")["selected"])
     assert len({*found}) == 3
@@ -128,6 +135,7 @@ def test_other_narrations_or_settings_make_other_stories(plan: Plan, monkeypatch
 def test_without_stories_read_aloud_it_says_so(plan: Plan) -> None:
     (plan.narration / "ann" / "two.json").unlink()  # type: ignore[operator]
     with pytest.raises(
-        LabError, match="read-stories are put together from stories read aloud; give --narration FOLDER"
+        LabError,
+        match="read-stories and long-read-stories are put together from stories read aloud; give --narration FOLDER",
     ):
         recipes.told(plan, "read-stories")

@@ -18,6 +18,7 @@ from lab import bundle
 from lab.console import console
 from lab.corpora import Utterance, narration, shards
 from lab.corpora.shards import Shard, Source
+from lab.corpora.source import LONG_STORY
 from lab.errors import LabError
 from lab.files import replacing
 from lab.measure.tokens import transcription
@@ -26,8 +27,9 @@ from lab.tokens import Tokenizer
 if TYPE_CHECKING:
     from lab.train.plan import Plan
 
-READ = "read-stories"  # half of them by espeak-ng, half in the words of human-like narrators: `lab.train.selection`
-NARRATED = ("stories", "long-stories", READ)
+# Half by espeak-ng, half in the words of human-like narrators (`lab.train.selection`): which, of how many sentences
+READ = {"read-stories": ("stories", 96), "long-read-stories": ("long-stories", LONG_STORY)}
+NARRATED = ("stories", "long-stories", *READ)
 _AN_HOUR = 400  # pairs, of about 9 s each
 
 Pair = tuple[Utterance, Utterance]

@@ -186,7 +186,7 @@ class Plan:
         asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
         if self.speech and self.speech != librispeech.find():
             asked["speech"] = self.speech.name  # the folder may lie elsewhere on another machine
-        silent = name in LANGUAGE_MODELS and self.corpus != data.READ
+        silent = name in LANGUAGE_MODELS and self.corpus not in data.READ
         if not silent and self.narration and self.narration != narrated_folder.find():
             asked["narration"] = self.narration.name
         asked |= {"corpus": self.corpus, "init": self.init}
@@ -204,8 +204,8 @@ class Plan:
         recipe, language = RECIPES[name], name in LANGUAGE_MODELS
         speech = VARIANTS[name].corpus if name in VARIANTS else None
         speech = (speech or self.corpus) if language else "stories"
-        read = speech == data.READ
-        found = {speech: shards.digest("stories" if read else speech), "hours": f"{self.hours or 'as the recipe has'}"}
+        read, sentences = data.READ.get(speech, (None, 0))
+        found = {speech: shards.digest(read or speech), "hours": f"{self.hours or 'as the recipe has'}"}
         found |= {"preset": self.preset} if name in SCALED else {}
         if language:
             found |= {"length": self.length or "as the preset has"}
@@ -216,7 +216,7 @@ class Plan:
         found |= {"init": self.init} if self.init else {}
         models = (*recipe.models, recipe.part or name) if self.warm or recipe.part else recipe.models
         if read:
-            found["selected"] = selection.digest(self)
+            found["selected"] = selection.digest(self, sentences)
         return found | {model: bundle.fingerprint(self.load(model)) for model in models}
 
     def extent(self) -> dict[str, str]:

@@ -138,11 +138,11 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
 
 def told(plan: Plan, corpus: str) -> tuple[language_recipe.TokenStream, dict[str, float]]:
     """The stories of a narrated corpus, and the seconds of each source. A shard is mapped, not copied."""
-    if corpus != data.READ:
+    if corpus not in data.READ:
         shard = data.shard(plan, corpus)
         return language_recipe.TokenStream(shard.tokens, shard.starts), {"narrated": shard.seconds}
-    hours = (plan.hours or 60.0) / 2
-    (stories, seconds), shard = selection.stories(plan, hours), data.shard(plan, "stories", hours=hours)
+    hours, (narrated, sentences) = (plan.hours or 60.0) / 2, data.READ[corpus]
+    (stories, seconds), shard = selection.stories(plan, hours, sentences), data.shard(plan, narrated, hours=hours)
     return language_recipe.TokenStream.of(shard.documents() + stories), {"narrated": shard.seconds} | seconds
 
 

@@ -33,10 +33,13 @@ if TYPE_CHECKING:
     from lab.train.plan import Plan
 
 FIRST = 500_000  # the number of the first story put together: espeak-ng reads others
-SENTENCES = 96  # of a story: three to four minutes
 RUN = (2, 6)  # words at most from one recording, drawn for each: longer ones are heard in every story that has them
 TRIED = 96  # recordings of a word to choose from, drawn for each: with 400 of them our CTC head misreads as many words
 FITS = 0.6  # what it is worth, in words, that a neighbour ends or begins with the same letter: 11 % misread, not 14 %
+PAUSE = (
+    8  # tokens of silence, or alike, in a row at most, 0.3 s: narrators pause for up to 1.1 s, and a model that cannot
+)
+# tell when a pause will end stays in it for ever at a temperature of 0.5, in one story of two from the second minute on
 LEAD = 2  # tokens before the first letter of a word is read, a CTC head is late: 0 to 3 misread 15, 11, 11, 11 %
 
 
@@ -64,6 +67,13 @@ def edges_of(tokenizer: Tokenizer, tokens: np.ndarray, words: Sequence[str]) -> 
             before, begin = (round(time * TOKEN_RATE) for time in (heard[there + k - 1][1], heard[there + k][0]))
             edges[first + k] = max(before, begin - LEAD)
     return edges
+
+
+def brief(tokens: np.ndarray) -> np.ndarray:
+    """Tokens (T,) -> (up to T,), no more than PAUSE in a row alike."""
+    begins = np.flatnonzero(np.diff(tokens.astype(int), prepend=-1))
+    since = np.arange(len(tokens)) - np.repeat(begins, np.diff(begins, append=len(tokens)))
+    return tokens[since < PAUSE]
 
 
 class Readings:
@@ -123,32 +133,34 @@ class Readings:
         return length
 
 
-def stories(plan: Plan, hours: float) -> tuple[list[np.ndarray], dict[str, float]]:
-    """Tokens (T,) uint16 of all that narrators read of the story world, then of so many hours of stories put together
-    from what they read, each from VOICES in turn; and the seconds of both.
+def stories(plan: Plan, hours: float, sentences: int) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Tokens (T,) uint16 of all that narrators read of the story world, then of so many hours of stories of so many
+    sentences, put together from what they read, each from VOICES in turn; and the seconds of both.
 
     Made once. Raises LabError without narrations of the story world, and for a file of them that is damaged.
     """
-    path = made(plan.work) / f"selected-{digest(plan)}-{hours:g}.npz"
+    path = made(plan.work) / f"selected-{digest(plan, sentences)}-{hours:g}.npz"
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         if not path.exists():
             read, voices = _read(plan)
-            data.save_ragged(path, {"read": read, "told": _told(voices, hours)})
+            data.save_ragged(path, {"read": read, "told": _told(voices, hours, sentences)})
     read, told = data.load_ragged(path, ["read", "told"])
     return read + told, {name: sum(map(len, each)) / TOKEN_RATE for name, each in (("read", read), ("told", told))}
 
 
-def digest(plan: Plan) -> str:
+def digest(plan: Plan, sentences: int) -> str:
     """12 hexadecimal digits of all that stories depend on. Raises LabError as `stories` does."""
     documents = [(each.voice, each.path.name, each.seed, each.sentences) for each in _documents(plan)]
-    settings = (VOICES, RUN, TRIED, FITS, LEAD, SENTENCES, FIRST, shards.digest("stories"))
+    settings = (VOICES, RUN, TRIED, FITS, PAUSE, LEAD, FIRST, sentences, shards.digest("stories"))
     return digest_of(repr((settings, documents, bundle.fingerprint(plan.load("tokenizer")))))
 
 
 def _documents(plan: Plan) -> list[Document]:
     found = [document for document in plan.documents() if document.seed is not None]
     if not found:
-        raise LabError(f"{data.READ} are put together from stories read aloud; give --narration FOLDER with some")
+        raise LabError(
+            f"{' and '.join(data.READ)} are put together from stories read aloud; give --narration FOLDER with some"
+        )
     return found
 
 
@@ -160,17 +172,18 @@ def _read(plan: Plan) -> tuple[list[np.ndarray], list[Readings]]:
         for voice in in_voices([document.read()]):
             tokens = tokenizer.encode(voice.samples()).numpy().astype(np.uint16)
             read.append((tokens, words, edges_of(tokenizer, tokens, words)))
-    return [tokens for tokens, _, _ in read], [Readings(read[k :: len(VOICES)]) for k in range(len(VOICES))]
+    return [brief(tokens) for tokens, _, _ in read], [Readings(read[k :: len(VOICES)]) for k in range(len(VOICES))]
 
 
-def _told(voices: Sequence[Readings], hours: float) -> list[np.ndarray]:
+def _told(voices: Sequence[Readings], hours: float, sentences: int) -> list[np.ndarray]:
     told: list[np.ndarray] = []
     with Progress(console=console) as progress:
         task = progress.add_task("telling", total=hours * 3600 * TOKEN_RATE)
         while not progress.finished:
             number = len(told)
-            sentences = narration.told(FIRST + number, SENTENCES).sentences
-            told.append(voices[number % len(voices)].tell(sentences, np.random.default_rng((0x5E1EC7, number))))
+            said = narration.told(FIRST + number, sentences).sentences
+            tokens = voices[number % len(voices)].tell(said, np.random.default_rng((0x5E1EC7, number)))
+            told.append(brief(tokens))
             if not len(told[-1]):
                 raise LabError(f"of story {number} nobody read a sentence's words; narrate more of the story world")
             progress.advance(task, len(told[-1]))
