@@ -108,11 +108,10 @@ def test_half_of_read_stories_are_told_in_the_words_of_narrators(plan: Plan, mon
     stream, seconds = recipes.told(plan, "read-stories")
     documents = np.split(stream.tokens, stream.starts[1:])
     read = documents[-len(asked) - 3 : -len(asked)]
-    assert [len(each) for each in read] == [100, 114, 89] and seconds["read"] == 303 / 25  # at its pace, slower, faster
+    assert [len(each) for each in read] == [100, 114, 89] and seconds["read"] == 4  # at its pace, slower, faster
     assert asked == [500_000] and 30 <= seconds["told"] == len(documents[-1]) / 25
-    assert (
-        documents[-1].tolist() == read[0].tolist()[:50] * 16
-    )  # nobody knows where "two" ends, and nobody read "five dogs"
+    # nobody knows where "two" ends, and nobody read "five dogs"
+    assert documents[-1].tolist() == read[0].tolist()[:50] * 16
     assert sum(map(len, documents[: -len(asked) - 3])) / 25 == seconds["narrated"] >= 30
     assert recipes.told(plan, "read-stories")[1] == seconds and len(asked) == 1
     assert "--narration people" in plan.command("griffin") and plan.inputs("griffin")["narration"] == "people"

@@ -260,7 +260,7 @@ def _finish(
         "narrated": "stories narrated by espeak-ng",
         "kokoro": "speech by Kokoro-82M",
         "piper": "speech by Piper",
-        "read": "stories read by the narrators of --narration",
+        "read": "stories read by human-like narrators, at three tempi",
         "told": "stories put together from words that they read",
         "librispeech": "LibriSpeech (Panayotov et al. 2015, CC BY 4.0)",
     }

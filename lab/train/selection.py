@@ -134,7 +134,8 @@ class Readings:
 
 def stories(plan: Plan, hours: float, sentences: int) -> tuple[list[np.ndarray], dict[str, float]]:
     """Tokens (T,) uint16 of all that narrators read of the story world, then of so many hours of stories of so many
-    sentences, put together from what they read, each from VOICES in turn; and the seconds of both.
+    sentences, put together from what they read, each from VOICES in turn; and the seconds of both, of what they read
+    at their own pace.
 
     Made once. Raises LabError without narrations of the story world, and for a file of them that is damaged.
     """
@@ -144,7 +145,8 @@ def stories(plan: Plan, hours: float, sentences: int) -> tuple[list[np.ndarray],
             read, voices = _read(plan)
             data.save_ragged(path, {"read": read, "told": _told(voices, hours, sentences)})
     read, told = data.load_ragged(path, ["read", "told"])
-    return read + told, {name: sum(map(len, each)) / TOKEN_RATE for name, each in (("read", read), ("told", told))}
+    spoken = {"read": read[:: len(VOICES)], "told": told}  # the first of VOICES is as they read
+    return read + told, {name: sum(map(len, each)) / TOKEN_RATE for name, each in spoken.items()}
 
 
 def digest(plan: Plan, sentences: int) -> str:
