@@ -21,24 +21,16 @@ from lab.corpora import narration, storyworld
 from lab.errors import LabError
 from lab.language import generate
 from lab.measure import coherence, figures, of_language
-from lab.measure.coherence import TRUTH, Decay, Minute, Report, Span, StoryScores
+from lab.measure.coherence import TRUTH, Decay, Report, Span, StoryScores
+from lab.measure.minutes import Minute
 from lab.measure.recall import Recalled
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
+from tests.test_minutes import minutes, spoken
 
 NUMBER = 6  # a held-out story without gaps
 STORY = storyworld.story(narration.held_out_seed(NUMBER), 96)
-
-
-def spoken(sentences: Sequence[str], seconds: float = 2.5, start: float = 0.0) -> list[tuple[float, float, str]]:
-    """Words with times, as if each sentence took so many seconds: 24 a minute by default."""
-    words = []
-    for k, sentence in enumerate(sentences):
-        said = storyworld.normalize(sentence).split()
-        at = start + seconds * (k + np.arange(len(said) + 1) / len(said))
-        words += [(float(a), float(b), word) for a, b, word in zip(at, at[1:], said, strict=False)]
-    return words
 
 
 class Bag:
@@ -53,35 +45,6 @@ class Bag:
 
 
 # One story
-
-
-def test_a_true_story_keeps_its_hero_and_all_its_words() -> None:
-    words = spoken(STORY.sentences)
-    minutes = coherence.by_minute(words, STORY.cast, minutes=4)
-    assert all(m.hero_right == m.hero_named > 5 for m in minutes[:3])
-    assert all(m.words == m.existing == m.parsed for m in minutes)
-    assert sum(m.words for m in minutes) == sum(start >= 10 for start, _, _ in words)
-    assert minutes[-1].words < minutes[0].words  # 96 sentences end 10 s before the fourth minute does
-
-
-def test_another_hero_is_counted_in_the_minute_that_names_it() -> None:
-    other = "finn" if STORY.cast.hero != "finn" else "ivy"
-    first, then = STORY.sentences[:28], STORY.sentences[28:]  # 28 sentences: the prompt and the first minute
-    words = spoken([*first, *(sentence.replace(STORY.cast.hero, other) for sentence in then)])
-    minutes = coherence.by_minute(words, STORY.cast, minutes=4)
-    assert minutes[0].hero_right == minutes[0].hero_named > 5
-    assert minutes[1].hero_right == 0 and minutes[1].hero_named > 5
-    named = coherence.heroes(words, STORY.cast)
-    assert [right for _, right in named] == [second < 70 for second, _ in named]
-    assert sum(second >= 10 for second, _ in named) == sum(m.hero_named for m in minutes)
-
-
-def test_words_that_are_none_are_neither_existing_nor_parsed() -> None:
-    words = spoken([*STORY.sentences[:10], "xqzjk vvvwq"], start=10)
-    (minute,) = coherence.by_minute(words, STORY.cast, minutes=1)
-    assert minute.words - minute.existing == minute.words - minute.parsed == 2
-    silent = coherence.by_minute(words, STORY.cast, minutes=3)[2]
-    assert silent == Minute(0, 0, 0, 0, 0, 0.0, 0.0)
 
 
 def test_likeness_of_spans(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,37 +169,6 @@ def test_reports_that_are_none(tmp_path: Path) -> None:
 
 
 # Curves
-
-
-def minutes(*counts: tuple[int, int, int, int]) -> list[Minute]:
-    """Of right and named heroes, words and words that parse."""
-    return [Minute(right, named, words, words, parsed, 0.0, 0.0) for right, named, words, parsed in counts]
-
-
-def test_a_minute_that_makes_no_sense_counts_nothing_and_stays() -> None:
-    told = minutes((9, 9, 150, 150), (9, 9, 150, 74), (9, 9, 150, 75), (0, 0, 0, 0), (3, 4, 150, 150))
-    assert coherence.hero_kept(told) == [1, 0, 1, 0, 0.75]
-    collapsed = minutes(*[(9, 9, 150, 150)] * 4, *[(0, 0, 150, 0)] * 12)
-    assert sum(coherence.hero_kept(collapsed)) == 4
-    assert curve_of([collapsed, minutes(*[(9, 9, 150, 150)] * 16)])[-1] == 0.5
-
-
-def test_a_minute_in_a_gap_counts_as_the_last_name_before_it_but_not_for_ever() -> None:
-    unnamed = (0, 0, 150, 140)
-    assert coherence.hero_kept(minutes((1, 2, 150, 150), *[unnamed] * 5)) == [0.5] * 4 + [0, 0]
-    assert coherence.hero_kept(minutes(*[unnamed] * 4, (5, 5, 150, 150))) == [1, 1, 1, 0, 1]  # the prompt names it
-
-
-def test_no_true_story_goes_without_a_name_for_longer() -> None:
-    for number in range(200, 240):
-        story = storyworld.story(narration.held_out_seed(number), 300)
-        if any(r.fact == "hero" and r.ago > 60 for r in story.recalls):
-            kept = coherence.hero_kept(coherence.by_minute(spoken(story.sentences), story.cast, 12))
-            assert kept == [1] * 12
-
-
-def curve_of(stories: Sequence[Sequence[Minute]]) -> list[float]:
-    return coherence.curve([StoryScores(0, "leo", tuple(each), ()) for each in stories], "hero").value.tolist()
 
 
 def test_a_share_is_of_the_words_of_all_stories() -> None:

@@ -22,8 +22,8 @@ from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.evaluate.ears import Ears
 from lab.evaluate.examples import Example, Sound, silent
-from lab.measure import coherence
 from lab.measure.listening import moment
+from lab.measure.minutes import by_minute, hero_kept
 from lab.measure.recall import Recalled, going_on
 from lab.measure.text import auto_bleu, log_perplexity, similarity, span_likeness
 
@@ -152,7 +152,7 @@ def _of_text(ears: Ears, text: str) -> Values:
 def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
     """What each minute of a story keeps; one that makes no sense keeps nothing."""
     times = [(60.0 * number, 60.0 * number + 1, word) for number, text in enumerate(texts) for word in words(text)]
-    minutes = coherence.by_minute(times, cast, len(texts), prompt_seconds=0)
+    minutes = by_minute(times, cast, len(texts), prompt_seconds=0)
     return [
         {
             "words that exist": minute.existing / max(1, minute.words),
@@ -160,7 +160,7 @@ def _of_story(texts: Sequence[str], cast: storyworld.Cast) -> list[Values]:
             "mentions": float(minute.hero_named),
             "hero right": kept,
         }
-        for minute, kept in zip(minutes, coherence.hero_kept(minutes), strict=True)
+        for minute, kept in zip(minutes, hero_kept(minutes), strict=True)
     ]
 
 

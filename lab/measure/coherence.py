@@ -27,9 +27,9 @@ from lab.judges.protocols import TextEncoder
 from lab.language import generate
 from lab.language.decode import MAX_ROWS
 from lab.measure import statistics
+from lab.measure.minutes import Minute, Words, by_minute, hero_kept, named, text
 from lab.measure.recall import Recalled, by_gap, going_on
 from lab.measure.statistics import Estimate
-from lab.measure.text import auto_bleu, repetition
 from lab.nn.sampling import generator_of
 from lab.paths import data_folder
 from lab.protocols import LanguageModel
@@ -43,24 +43,8 @@ MINUTES = 16  # its longest continuations
 SPAN = 100  # words, its spans of SC-L: about 30 s
 TRUTH = "ground truth"
 POINTS = 4  # the least that a decay of three numbers is fitted to
-SENSE = 0.5  # share of a minute's words in sentences, below which it makes none; of the ground truth 0.77 or more do
 RECALLED_AFTER = 10.0  # seconds: what was last said before is no copy out of the newest words
-UNNAMED = 3  # minutes in a row without a hero's name, the most that gaps of the story world leave
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
-
-Words = Sequence[tuple[float, float, str]]  # of `Tokenizer.words`: seconds, seconds, word
-
-
-class Minute(NamedTuple):
-    """A minute of one story, in counts, so that stories can be taken together."""
-
-    hero_right: int  # sentences that name the hero of the prompt
-    hero_named: int  # sentences that name any hero
-    words: int
-    existing: int  # words of the story world
-    parsed: int  # words in sentences of the story world
-    repetition: float
-    auto_bleu: float
 
 
 class Span(NamedTuple):
@@ -134,49 +118,7 @@ class Report:
 
 def heroes(words: Words, cast: storyworld.Cast) -> list[tuple[float, bool]]:
     """When a sentence names a hero, in seconds, and whether it is the cast's."""
-    return _heroes(words, storyworld.check(_text(words), cast))
-
-
-def _heroes(words: Words, check: storyworld.Check) -> list[tuple[float, bool]]:
-    named = [heard for heard in check.spans if "hero" in heard.kept or "hero" in heard.broken]
-    return [(words[heard.start][0], "hero" in heard.kept) for heard in named]
-
-
-def by_minute(
-    words: Words, cast: storyworld.Cast, minutes: int = MINUTES, prompt_seconds: float = PROMPT_SECONDS
-) -> tuple[Minute, ...]:
-    """What the minutes after the prompt say, words by when they begin and sentences by their first word."""
-    check = storyworld.check(_text(words), cast)
-    parsed = np.zeros(len(words), bool)
-    for heard in check.spans:
-        parsed[heard.start : heard.stop] = heard.parse is not None
-    minute = np.floor([(start - prompt_seconds) / 60 for start, _, _ in words])
-    named = [(int((second - prompt_seconds) // 60), right) for second, right in _heroes(words, check)]
-    rows = []
-    for number in range(minutes):
-        within = np.flatnonzero(minute == number)
-        said = [words[at][2] for at in within.tolist()]
-        mentions = [right for at, right in named if at == number]
-        existing = sum(word in storyworld.VOCABULARY for word in said)
-        counts = sum(mentions), len(mentions), len(said), existing, int(parsed[within].sum())
-        rows.append(Minute(*counts, repetition(said), auto_bleu(said)))
-    return tuple(rows)
-
-
-def hero_kept(minutes: Sequence[Minute]) -> list[float]:
-    """How far the hero is still that of the prompt in each minute: the share of its mentions that are right.
-
-    A minute that makes no sense counts 0, whatever names it drops; one without a name counts as the last that had one,
-    and 0 after UNNAMED of them. So no story drops out, and none gains by naming nobody.
-    """
-    kept, last, unnamed = [], 1.0, 0
-    for minute in minutes:
-        unnamed += 1
-        if minute.hero_named:
-            last, unnamed = minute.hero_right / minute.hero_named, 0
-        makes_sense = minute.words > 0 and minute.parsed >= SENSE * minute.words
-        kept.append(last if makes_sense and unnamed <= UNNAMED else 0.0)
-    return kept
+    return named(words, storyworld.check(text(words), cast))
 
 
 def by_span(
@@ -190,8 +132,8 @@ def by_span(
     spans = [new[at : at + size] for at in range(0, len(new) - size + 1, hop or size)]
     if not spans:
         return ()
-    prompt = _text(words[: len(words) - len(new)])
-    vectors = encoder.embed_text([prompt, *openings(), *map(_text, spans)])
+    prompt = text(words[: len(words) - len(new)])
+    vectors = encoder.embed_text([prompt, *openings(), *map(text, spans)])
     others = len(openings())
     cosines = vectors[1 + others :] @ vectors[: 1 + others].T  # (spans, 1 + others)
     return tuple(
@@ -204,7 +146,7 @@ def story_scores(number: int, words: Words, encoder: TextEncoder, minutes: int =
     """Of a continuation of the opening of held-out story `number`, or of that story itself, prompt and all."""
     cast = cast_of(number)
     recalled = (each for each in going_on(words) if each.second >= PROMPT_SECONDS and each.ago >= RECALLED_AFTER)
-    minute_counts, spans = by_minute(words, cast, minutes), by_span(words, encoder)
+    minute_counts, spans = by_minute(words, cast, minutes, PROMPT_SECONDS), by_span(words, encoder)
     return StoryScores(number, cast.hero, minute_counts, spans, tuple(recalled))
 
 
@@ -218,10 +160,6 @@ def openings() -> tuple[str, ...]:
     """How eight other held-out stories begin: four sentences, about 10 s."""
     stories = (storyworld.story(narration.held_out_seed(number), 40) for number in splits.OPENINGS)
     return tuple(storyworld.normalize(" ".join(story.sentences[:4])) for story in stories)
-
-
-def _text(words: Words) -> str:
-    return " ".join(word for _, _, word in words)
 
 
 # Many stories

@@ -11,7 +11,8 @@ import numpy as np
 from IPython.display import HTML
 
 from lab.errors import LabError
-from lab.measure.coherence import Span, Words
+from lab.measure.coherence import Span
+from lab.measure.minutes import Words
 from lab.view import style, tracks
 from lab.view.coherence import coherence_lane
 from lab.view.player import Player
