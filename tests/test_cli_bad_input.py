@@ -254,6 +254,9 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         (("measure", "beauty"), "'beauty' is not one of 'tokens'"),
         (("measure", "tokens", "--count", "-1"), "cannot measure -1 stories"),
         (("measure", "tokens", "--pairs", "."), "--pairs is for `lab measure likelihood`"),
+        (("measure", "loss", "--development", "--save"), "is for choices; leave out --save"),
+        (("measure", "coherence", "--minutes", "2", "--save"), "is for choices; leave out --save"),
+        (("measure", "tokens", "--minutes", "2"), "minutes cannot be set for `lab measure tokens`"),
         (("measure", "likelihood", "--pairs", "nowhere"), "nowhere has no pairs of files 0_*.wav"),
     ],
 )  # fmt: skip

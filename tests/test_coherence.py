@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lab import bundle, judges
-from lab.corpora import narration, storyworld
+from lab.corpora import narrated_folder, narration, splits, storyworld
 from lab.errors import LabError
 from lab.language import generate
 from lab.measure import coherence, figures, of_language
@@ -27,6 +27,7 @@ from lab.measure.recall import Recalled
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
 from lab.view import style
+from tests.test_loss import narrated
 from tests.test_minutes import minutes, spoken
 
 NUMBER = 6  # a held-out story without gaps
@@ -263,10 +264,16 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     asked: dict[str, Any] = {}
 
     def measured(
-        tokenizer: Any, models: dict[str, Any], numbers: range, encoder: Any, minutes: int, temperature: float
+        _: Any,
+        models: dict[str, Any],
+        numbers: range,
+        encoder: Any,
+        minutes: int,
+        temperature: float,
+        begun: Any,
     ) -> Report:
         asked.setdefault("temperatures", []).append(temperature)
-        asked.update(models=sorted(models), numbers=list(numbers), minutes=minutes)
+        asked.update(models=sorted(models), numbers=list(numbers), minutes=minutes, begun=begun)
         return reported()
 
     monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
@@ -276,7 +283,7 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     ssm: Any = SimpleNamespace(tokenizer=None)
     rows = of_language.of_coherence(ssm, None, 2)
     models = ["griffin", "griffin30", "transformer"]
-    assert asked == {"temperatures": [0.5, 1.0], "models": models, "numbers": [0, 1], "minutes": 16}
+    assert asked == {"temperatures": [0.5, 1.0], "models": models, "numbers": [0, 1], "minutes": 16, "begun": None}
     found = {(row.model, row.name): row for row in rows}
     name = "hero still right, chance 0.08, minute {}, 16-minute stories "
     told = found["griffin", name.format(4) + "at temperature 0.5"]
@@ -289,7 +296,11 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     assert found["griffin", "mentions of a hero, minute 16, 16-minute stories at temperature 1"].value == 13
     again = "said again as first, chance 0.17, 20 to 60 s after it was last said, 16-minute stories as narrated"
     assert found["tokenizer", again].value == 0.5 and found["tokenizer", again].n == 2
-    assert len(found) == len(rows) == 5 * (6 + 1)
+    only_told = found[
+        "transformer", "words in sentences that parse, share, minute 8, 16-minute stories at temperature 1"
+    ]
+    assert only_told.value == 0.8 and not only_told.kept and told.kept
+    assert len(found) == len(rows) and len([row for row in rows if row.kept]) == 5 * (6 + 1)
     assert {row.report is None for row in rows} == {True, False}
 
     root = tmp_path / "bundle"
@@ -302,6 +313,36 @@ def test_figures_of_a_report(tiny_bundle: Path, tmp_path: Path, monkeypatch: pyt
     assert saved.weights == {"griffin": "0", "transformer": "0"}
     card = json.loads((root / "bundle.json").read_text())["transformer"]["card"]["figures"]
     assert card[name.format(16) + "at temperature 0.5"]["value"] == 0.03125
+
+
+def test_stories_for_choices_are_kept_nowhere(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun by a human-like voice, on stories that no figure is of, at a temperature of one's own, and briefly."""
+    ssm: Any = SimpleNamespace(tokenizer=bundle.load(tiny_bundle, "tokenizer"))
+    monkeypatch.setenv("LAB_BUNDLE", str(tiny_bundle))
+    monkeypatch.setattr(judges, "load", lambda spec: Bag())
+    number = splits.DEVELOPMENT[splits.WATCHED + 5]
+    narrated(tmp_path / "ann", number)
+    narrated(tmp_path / "ann", number + 1, seconds=10.5)  # which does not go on
+    rows = of_language.of_coherence(ssm, None, 8, minutes=1, narrated=tmp_path, development=True, temperature=0.7)
+    assert {(row.model, row.temperature, row.kept, row.report, row.n) for row in rows} >= {
+        (model, 0.7, False, None, 1) for model in of_language.LANGUAGES
+    }
+    assert not any(row.kept or row.report or row.model == "tokenizer" for row in rows)
+    name = "words, minute 1, 1-minute stories begun by human-like voices at temperature 0.7"
+    (griffin,) = (row.value for row in rows if (row.model, row.name) == ("griffin", name))
+    prompt = ssm.tokenizer.encode(narrated_folder.narrated(tmp_path).documents[0].read().samples()[:160_000])
+    (stream,) = coherence.continued(bundle.load(tiny_bundle, "griffin"), prompt[None], 1, temperature=0.7)
+    assert griffin == sum(10 <= start < 70 for start, _, _ in ssm.tokenizer.words(stream))
+    (tmp_path / "ann" / f"story-{number}.json").unlink()
+    with pytest.raises(LabError, match="goes on after 10 s; narrate longer ones"):
+        of_language.of_coherence(ssm, None, 8, narrated=tmp_path, development=True)
+    asked: list[Any] = []
+    monkeypatch.setattr(coherence, "measure", lambda *args: asked.append(args[2:]) or reported())
+    rows = of_language.of_coherence(ssm, None, 2, development=True)
+    assert [list(numbers) for numbers, *_ in asked] == [[splits.DEVELOPMENT[100], splits.DEVELOPMENT[101]]] * 2
+    assert not any(row.kept or row.report for row in rows) and {row.model for row in rows} >= {"tokenizer", "griffin"}
 
 
 def test_a_curve_with_its_interval_and_its_decay() -> None:

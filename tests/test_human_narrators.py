@@ -13,9 +13,9 @@ import pytest
 import soundfile as sf
 
 from lab import audio
-from lab.corpora import kokoro, narrate, narration, storyworld
+from lab.corpora import kokoro, narrate, narration, splits, storyworld
 from lab.corpora.kokoro import HELD_OUT, TRAINING, KokoroNarrator
-from lab.corpora.narrated_folder import narrated
+from lab.corpora.narrated_folder import held_out, narrated
 from lab.corpora.piper import PiperNarrator
 from lab.errors import LabError
 from lab.evaluate import sets
@@ -202,6 +202,10 @@ def test_held_out_stories_are_read_by_held_out_voices_and_not_learnt_from(
         Plan(tmp_path, tmp_path, narration=tmp_path, speech=None).people()
     with pytest.raises(LabError, match="there are 500, read by kokoro"):
         next(narrate.narrate(tmp_path, 501, held_out=True))
+    list(narrate.narrate(tmp_path / "chosen", 2, sentences=2, development=True))
+    chosen = held_out(tmp_path / "chosen", splits.DEVELOPMENT)
+    assert [document.number for document in chosen.documents] == [1_000_100, 1_000_101]
+    assert [document.voice for document in chosen.documents] == [*HELD_OUT[:2]]
     list(narrate.narrate(tmp_path / "training", 1))
     with pytest.raises(LabError, match="has no held-out story"):
         sets.examples("narrated", 1, 60, tmp_path / "training")

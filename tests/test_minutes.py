@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from lab.corpora import narration, storyworld
 from lab.measure.coherence import PROMPT_SECONDS, StoryScores, curve, heroes
-from lab.measure.minutes import Minute, by_minute, hero_kept
+from lab.measure.minutes import Minute, by_minute, estimates, hero_kept
 
 STORY = storyworld.story(narration.held_out_seed(6), 96)  # without gaps
 
@@ -78,3 +79,23 @@ def test_no_true_story_goes_without_a_name_for_longer() -> None:
         if any(r.fact == "hero" and r.ago > 60 for r in story.recalls):
             kept = hero_kept(by_minute(spoken(story.sentences), story.cast, 12, PROMPT_SECONDS))
             assert kept == [1] * 12
+
+
+def test_what_the_minutes_tell_is_counted_over_all_stories() -> None:
+    one = minutes((1, 2, 150, 120), (0, 0, 39, 0))
+    other = minutes((2, 2, 50, 30), (0, 0, 0, 0))
+    found = {name: each.value for name, each in estimates([one, other]).items()}
+    assert found == pytest.approx(
+        {
+            "words, minute 1": 100,
+            "minutes of fewer than 40 words, share, minute 1": 0,
+            "words that exist, share, minute 1": 1,
+            "words in sentences that parse, share, minute 1": 0.75,
+            "mentions of a hero that are right, share, minute 1": 0.75,
+            "words, minute 2": 19.5,
+            "minutes of fewer than 40 words, share, minute 2": 1,
+            "words that exist, share, minute 2": 1,
+            "words in sentences that parse, share, minute 2": 0,
+        }
+    )
+    assert {name[-1] for name in estimates([one * 8])} == {"1", "2", "4", "8", "6"}

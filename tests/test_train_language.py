@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.layers import LocalAttention
+from lab.measure import loss
 from lab.train import language
 from lab.train.loop import Schedule
 
@@ -138,7 +139,8 @@ def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
 
 def test_the_loss_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that knows the tokens from the 8th on, in minutes of 4 tokens; a part of one counts for nothing."""
-    monkeypatch.setattr(language, "MINUTE", 4)
+    for module in (language, loss):
+        monkeypatch.setattr(module, "MINUTE", 4)
 
     class Learner(nn.Module):
         def __init__(self) -> None:

@@ -16,8 +16,8 @@ from lab.console import console
 from lab.errors import LabError
 
 Measure = Literal[
-    "tokens", "abx", "likelihood", "narrator", "phones", "codec", "voice", "speaker", "stories", "coherence", "recall",
-    "seams", "making", "speed", "memory", "all",
+    "tokens", "abx", "likelihood", "narrator", "phones", "codec", "voice", "speaker", "loss", "stories", "coherence",
+    "recall", "seams", "making", "speed", "memory", "all",
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "stages", "differences", "page"]
 Bench = Literal[
@@ -40,6 +40,17 @@ def measure(
             "place of the story world's pairs."
         ),
     ] = None,
+    narration: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `lab narrate --held-out`: loss hears it, too; coherence goes on from it."),
+    ] = None,
+    development: Annotated[
+        bool, typer.Option("--development", help="Of loss and coherence: on stories that choices are made on.")
+    ] = False,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Of coherence; that of `lab story` and 1 if left out.")
+    ] = None,
+    minutes: Annotated[int | None, typer.Option(min=1, help="Of coherence's stories; 16 if left out.")] = None,
 ) -> None:
     """The figures of the bundle, on held-out stories by held-out narrators."""
     from lab import bundle, machine
@@ -48,10 +59,14 @@ def measure(
 
     if pairs and (what != "likelihood" or save):
         raise LabError("--pairs is for `lab measure likelihood`, without --save: the bundle's cards have its own sets")
+    asked = {"narrated": narration, "development": development or None, "temperature": temperature, "minutes": minutes}
+    options = {name: value for name, value in asked.items() if value is not None}
+    if save and (development or what == "coherence" and options):
+        raise LabError("what --development, --temperature and --minutes tell is for choices; leave out --save")
     if pairs:
         rows = of_language.of_pairs(pairs, count)
     else:
-        rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count)
+        rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count, **options)
     told = ("value", "low", "high", "n", "of", "temperature")
     found = [{"model": row.model, "figure": row.name} | {name: getattr(row, name) for name in told} for row in rows]
     table = Table("model", "figure", "value", "95 %", "n", "temperature")

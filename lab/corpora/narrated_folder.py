@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab.audio import SAMPLE_RATE
+from lab.corpora import splits
 from lab.corpora.folder import below, shown
 from lab.corpora.utterance import Recording, Utterance, normalize
 from lab.errors import LabError
@@ -43,6 +44,11 @@ class Document:
     def held_out(self) -> bool:
         """Whether it is a story that nothing learns from."""
         return self.seed is not None and self.seed % 2 == 1
+
+    @property
+    def number(self) -> int:
+        """Of the held-out story that it is."""
+        return (self.seed or 0) // 2
 
     def read(self) -> Utterance:
         """The document, levelled. Raises LabError as `Recording.read` does, and for audio that ends too early."""
@@ -111,6 +117,18 @@ def narrated(root: Path | None = None) -> Narrated:
         raise LabError(
             f"there is no narrated document in {shown(given)}; each is a name.ogg with a name.json beside it"
         )
+    return found
+
+
+def held_out(root: Path | None = None, numbers: range | None = None) -> Narrated:
+    """The held-out stories of `narrated`, by name; of those `numbers`, if given. Raises LabError for none."""
+    found = narrated(root)
+    told = (each for each in found.documents if each.held_out and (numbers is None or each.number in numbers))
+    found.documents = sorted(told, key=lambda each: each.path.stem)
+    if not found.documents:
+        chosen = numbers is not None and numbers[0] in splits.DEVELOPMENT
+        what, how = (" for choices", "development") if chosen else ("", "held-out")
+        raise LabError(f"{shown(root or '')} has no held-out story{what}; make some by `lab narrate FOLDER --{how}`")
     return found
 
 

@@ -20,3 +20,4 @@ OPENINGS = range(9000, 9008)  # what a continuation could be like, were it of an
 FIGURES = (STORIES, PROMPTS, SPEAKERS, NARRATORS, ENROLLED, NATURAL, PROBED, SENTENCES, CONTEXTS, OPENINGS)
 
 DEVELOPMENT = range(1_000_000, 2_000_000)
+WATCHED = 100  # the first of them, on which training is watched; what is told for a choice comes after

@@ -23,7 +23,6 @@ import soundfile as sf
 from lab import audio
 from lab.audio import SAMPLE_RATE, Waveform
 from lab.corpora import folder, librispeech, librispeech_long, narrated_folder, narration, splits, storyworld
-from lab.corpora.folder import shown
 from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Examples, Sound
@@ -38,7 +37,6 @@ SECONDS = {
     "librispeech-long": 240.0,
 }
 LONG = 210.0  # seconds of a reading of librispeech-long, at least
-_WATCHED = 100  # development stories that training is watched on, and more
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
 
@@ -55,7 +53,7 @@ def examples(name: str, count: int, seconds: float, speech: Path | None = None, 
         least = f"the prompts of {name} last {PROMPT_SECONDS[name]:g} s"
         raise LabError(f"cannot go on to {seconds:g} s: {least}; give a second more at least")
     if name in ("stories", "development"):
-        first = splits.DEVELOPMENT[_WATCHED] if name == "development" else 0
+        first = splits.DEVELOPMENT[splits.WATCHED] if name == "development" else 0
         return Examples(name, [_story(first + number, seconds, seed + number) for number in range(count)])
     if name == "narrated":
         return _narrated(speech, count, seconds, seed)
@@ -82,10 +80,7 @@ def _story(number: int, seconds: float, seed: int) -> Example:
 
 
 def _narrated(root: Path | None, count: int, seconds: float, seed: int) -> Examples:
-    found = narrated_folder.narrated(root)
-    documents = sorted((each for each in found.documents if each.held_out), key=lambda each: each.path.stem)
-    if not documents:
-        raise LabError(f"{shown(root or '')} has no held-out story; make some by `lab narrate FOLDER --held-out`")
+    found = narrated_folder.held_out(root)
     prompt = PROMPT_SECONDS["narrated"]
     return Examples(
         "narrated",
@@ -97,7 +92,7 @@ def _narrated(root: Path | None, count: int, seconds: float, seed: int) -> Examp
                 storyworld.normalize(" ".join(sentence.text for sentence in document.sentences)),
                 storyworld.story(document.seed, len(document.sentences)).cast,  # type: ignore[arg-type]
             )
-            for number, document in enumerate(documents[:count])
+            for number, document in enumerate(found.documents[:count])
         ],
         found.skipped,
     )

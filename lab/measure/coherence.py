@@ -212,12 +212,17 @@ def measure(
     encoder: TextEncoder,
     minutes: int = MINUTES,
     temperature: float = TEMPERATURE,
+    begun: Sequence[np.ndarray] | None = None,
 ) -> Report:
-    """Every language model goes on from the first 10 s of the same held-out stories, beside those stories."""
-    stories = [narrated(number, minutes) for number in numbers]
+    """Every language model goes on from the first 10 s of the same held-out stories, beside those stories; or from
+    `begun`, (N,) each, as somebody else reads those 10 s, beside nothing."""
+    told: dict[str, Tensor] = {}
+    if begun is None:
+        stories = [narrated(number, minutes) for number in numbers]
+        told[TRUTH] = torch.stack([tokenizer.encode(story) for story in stories])
+        begun = [story[: round(PROMPT_SECONDS * SAMPLE_RATE)] for story in stories]
     # Alone, as `lab story` hears them: tokens know what comes next for about 1.4 s.
-    prompts = torch.stack([tokenizer.encode(story[: round(PROMPT_SECONDS * SAMPLE_RATE)]) for story in stories])
-    told = {TRUTH: torch.stack([tokenizer.encode(story) for story in stories])}
+    prompts = torch.stack([tokenizer.encode(waveform) for waveform in begun])
     told |= {
         name: continued(language, prompts, minutes, temperature=temperature) for name, language in languages.items()
     }

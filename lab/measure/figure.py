@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.corpora import librispeech, narration
+from lab.corpora import Utterance, librispeech, narration
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.measure import coherence
 from lab.measure.coherence import PROMPT_SECONDS
@@ -40,8 +40,12 @@ def estimated(model: str, name: str, found: Estimate, **told: Any) -> Figure:
 
 def prompt(number: int) -> np.ndarray:
     """The first 10 s of held-out story `number` by a held-out narrator."""
-    samples = narration.held_out_story(number).samples()
-    return samples[: int(PROMPT_SECONDS * 16_000)]
+    return beginning(narration.held_out_story(number))
+
+
+def beginning(read: Utterance) -> np.ndarray:
+    """Its first 10 s."""
+    return read.samples()[: int(PROMPT_SECONDS * 16_000)]
 
 
 def unseen_chapter(speech: Path | None) -> list[narration.Utterance]:

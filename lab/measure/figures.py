@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from lab import bundle
 from lab.errors import LabError
@@ -17,7 +18,7 @@ from lab.measure import of_language, of_tokens, of_voice
 from lab.measure.figure import Figure
 from lab.speech import SpeechSSM
 
-Measure = Callable[[SpeechSSM, Path | None, int], list[Figure]]
+Measure = Callable[..., list[Figure]]  # of a SpeechSSM, a folder of LibriSpeech or None, a count, and of what it TAKES
 _TOLD = ("low", "high", "n", "of", "temperature", "seed", "command")  # what a card has of a figure beside its value
 _READS, _SPEAKS = ("tokenizer",), ("tokenizer", "soundstorm", "codec")
 # How many held-out stories each takes by default, and the models that decide it
@@ -30,6 +31,7 @@ MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
     "codec": (of_voice.of_codec, 24, ("codec", "soundstorm")),  # which says how many levels are spoken
     "voice": (of_voice.of_voice, 12, _SPEAKS),
     "speaker": (of_voice.of_speaker, 48, _SPEAKS),
+    "loss": (of_language.of_loss, 16, _READS),
     "stories": (of_language.of_stories, 16, _SPEAKS),
     "coherence": (of_language.of_coherence, 16, _READS),
     "recall": (of_language.of_recall, 16, _READS),
@@ -38,20 +40,34 @@ MEASURES: dict[str, tuple[Measure, int, tuple[str, ...]]] = {
     "speed": (of_voice.of_speed, 1, _SPEAKS),
     "memory": (of_voice.of_memory, 1, _SPEAKS),
 }
+# What else some take; all but the first of loss is for choices, and nothing of it is kept
+TAKES = {
+    "all": ("narrated",),
+    "loss": ("narrated", "development"),
+    "coherence": ("minutes", "narrated", "development", "temperature"),
+}
 
 
-def measure(what: str, root: Path, speech: Path | None, count: int | None = None) -> list[Figure]:
-    """The figures of the bundle at `root` that are called `what`, or all. Raises LabError for another name."""
+def measure(what: str, root: Path, speech: Path | None, count: int | None = None, **options: Any) -> list[Figure]:
+    """The figures of the bundle at `root` that are called `what`, or all. `options`: of TAKES; of all, loss takes them.
+
+    Raises LabError for another name, and an option that it does not take.
+    """
     if what != "all" and what not in MEASURES:
         raise LabError(f"there is no measure {what!r}; there are {', '.join(MEASURES)} and all")
     if count is not None and count < 1:
         raise LabError(f"cannot measure {count} stories; give 1 or more")
+    if odd := set(options) - set(TAKES.get(what, ())):
+        takers = [name for name, taken in TAKES.items() if min(odd) in taken]
+        raise LabError(f"{min(odd)} cannot be set for `lab measure {what}`; it is for {' and '.join(takers)}")
     ssm = SpeechSSM.load(root)
     found = []
     for name, (of, usual, uses) in MEASURES.items():
         if what in (name, "all"):
+            taken = options if name in (what, "loss") else {}
             command = f"lab measure {name} --count {count or usual}" + (" --speech LIBRISPEECH" if speech else "")
-            rows = of(ssm, speech, count or usual)
+            command += " --narration NARRATION" if "narrated" in taken else ""
+            rows = of(ssm, speech, count or usual, **taken)
             found += [replace(row, n=row.n or count or usual, command=command, uses=uses) for row in rows]
     return found
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from lab.corpora import storyworld
+from lab.errors import LabError
+from lab.measure import statistics
+from lab.measure.statistics import Estimate
 from lab.measure.text import auto_bleu, repetition
 
 SENSE = 0.5  # share of a minute's words in sentences, below which it makes none; of the ground truth 0.77 or more do
 UNNAMED = 3  # minutes in a row without a hero's name, the most that gaps of the story world leave
+SILENT = 40  # words, below which a minute is silent: narrators read 120 to 180
+TOLD = (1, 2, 4, 8, 16)  # minutes
 
 Words = Sequence[tuple[float, float, str]]  # of `Tokenizer.words`: seconds, seconds, word
 
@@ -67,6 +73,26 @@ def hero_kept(minutes: Sequence[Minute]) -> list[float]:
         makes_sense = minute.words > 0 and minute.parsed >= SENSE * minute.words
         kept.append(last if makes_sense and unnamed <= UNNAMED else 0.0)
     return kept
+
+
+def estimates(stories: Sequence[Sequence[Minute]]) -> dict[str, Estimate]:
+    """How much is said in the minutes TOLD, and how much of it makes sense; what nobody says has no share."""
+    found = {}
+    for number in (number for number in TOLD if number <= len(stories[0])):
+        minutes = [story[number - 1] for story in stories]
+        found[f"words, minute {number}"] = statistics.mean([each.words for each in minutes])
+        shares: dict[str, list[tuple[int, int]]] = {
+            f"minutes of fewer than {SILENT} words": [(each.words < SILENT, 1) for each in minutes],
+            "words that exist": [(each.existing, each.words) for each in minutes],
+            "words in sentences that parse": [(each.parsed, each.words) for each in minutes],
+            "mentions of a hero that are right": [(each.hero_right, each.hero_named) for each in minutes],
+        }
+        for name, pairs in shares.items():
+            with suppress(LabError):  # nothing to take a share of
+                found[f"{name}, share, minute {number}"] = statistics.share(
+                    [hits for hits, _ in pairs], [of for _, of in pairs]
+                )
+    return found
 
 
 def text(words: Words) -> str:

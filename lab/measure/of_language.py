@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from lab import bundle, judges
-from lab.corpora import narration, narrators, splits, storyworld
+from lab.corpora import narrated_folder, narration, narrators, splits, storyworld
+from lab.errors import LabError
 from lab.language import Griffin
-from lab.measure import coherence, recall, statistics, zero_resource
+from lab.measure import coherence, loss, recall, statistics, zero_resource
 from lab.measure import tokens as token_measures
 from lab.measure.ablation import ABLATIONS, INTACT
-from lab.measure.figure import Figure, estimated, prompt
+from lab.measure.figure import Figure, beginning, estimated, prompt
+from lab.measure.minutes import estimates as by_minute
 from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE, SpeechSSM
 
@@ -75,22 +77,60 @@ def of_stories(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     return figures
 
 
-def of_coherence(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16) -> list[Figure]:
+def of_loss(
+    ssm: SpeechSSM, speech: Path | None, count: int, narrated: Path | None = None, development: bool = False
+) -> list[Figure]:
+    """How much each language model of the bundle in use is surprised by held-out stories, whole and by minute.
+
+    In the folder `narrated` human-like voices read them; the same ones are then read by espeak-ng.
+    """
+    read = loss.stories(count, narrated, _numbers(development))
+    tokens = {voices: [ssm.tokenizer.encode(each.samples()) for each in told] for voices, told in read.items()}
+    return [
+        estimated(model, f"loss, nats a token, stories read by {voices}{when}", found, kept=not development)
+        for model, language in _languages().items()
+        for voices, told in tokens.items()
+        for when, found in loss.estimates([loss.losses(language, each) for each in told]).items()
+    ]
+
+
+def of_coherence(
+    ssm: SpeechSSM,
+    speech: Path | None,
+    count: int,
+    minutes: int = coherence.MINUTES,
+    narrated: Path | None = None,
+    development: bool = False,
+    temperature: float | None = None,
+) -> list[Figure]:
     """Held-out stories that each language model of the bundle in use goes on with, at the paper's temperature and at
-    that of `lab story`: is the hero still right, how often is there one, and what comes up again after a while?"""
+    that of `lab story`: is the hero still right, how often is there one, and what comes up again after a while?
+
+    All else that can be asked for is for choices, and kept nowhere. `narrated`: the stories begin as human-like voices
+    in that folder read them, without a ground truth.
+    """
     models, reader = _languages(), judges.load("minilm")
-    figures = []
-    for temperature in _TEMPERATURES:
-        report = coherence.measure(ssm.tokenizer, models, range(count), reader, minutes, temperature)  # type: ignore[arg-type]
-        kept = report if temperature == TEMPERATURE else None
+    numbers: Sequence[int] = _numbers(development)[:count]
+    figures, begun, voices = [], None, "begun by human-like voices " if narrated else ""
+    if narrated:
+        documents = narrated_folder.held_out(narrated, _numbers(development)).documents
+        documents = [each for each in documents if each.sentences[-1].end > coherence.PROMPT_SECONDS + 1][:count]
+        if not documents:
+            raise LabError(f"no story in {narrated} goes on after {coherence.PROMPT_SECONDS:g} s; narrate longer ones")
+        numbers, begun = [each.number for each in documents], [beginning(each.read()) for each in documents]
+    temperatures = _TEMPERATURES if temperature is None else (temperature,)
+    kept = temperature is None and not narrated and not development and minutes == coherence.MINUTES
+    for drawn in temperatures:
+        report = coherence.measure(ssm.tokenizer, models, numbers, reader, minutes, drawn, begun)  # type: ignore[arg-type]
         for model, scores in report.scores.items():
-            if (truth := model == coherence.TRUTH) and not kept:
+            if (truth := model == coherence.TRUTH) and drawn != temperatures[0]:
                 continue
-            how = "as narrated" if truth else f"at temperature {temperature:g}"
-            for name, found in coherence.estimates(scores, minutes).items():
-                told = {} if truth else {"temperature": temperature, "seed": 0}
-                name = f"{name}, {minutes}-minute stories {how}"
-                figures.append(estimated("tokenizer" if truth else model, name, found, report=kept, **told))
+            how = f"{minutes}-minute stories {voices}" + ("as narrated" if truth else f"at temperature {drawn:g}")
+            told: dict[str, Any] = {} if truth else {"temperature": drawn, "seed": 0}
+            told |= {"report": report} if kept and drawn == TEMPERATURE else {}
+            whose, in_card = "tokenizer" if truth else model, coherence.estimates(scores, minutes)
+            for name, found in (in_card | by_minute([each.minutes for each in scores])).items():
+                figures.append(estimated(whose, f"{name}, {how}", found, kept=kept and name in in_card, **told))
     return figures
 
 
@@ -128,6 +168,10 @@ def of_recall(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
                 likely = f"probability of the true answer, {what}"
                 figures.append(estimated(name, likely, row.probability, of=row.of))
     return figures
+
+
+def _numbers(development: bool) -> range:
+    return splits.DEVELOPMENT[splits.WATCHED :] if development else splits.STORIES
 
 
 def _languages() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from lab.corpora import narrators
 from lab.corpora.narrators import Narrator
 from lab.errors import LabError
 from lab.measure import minimal_pairs, statistics
+from lab.measure.loss import losses
 from lab.measure.statistics import Estimate
 from lab.protocols import LanguageModel, Tokenizer
 
@@ -110,7 +111,6 @@ def _read(item: str, kind: str, right: Path, wrong: Path) -> Iterator[Pair]:
         yield Pair(item, kind, *(audio.set_level(waveform) for waveform in waveforms))
 
 
-@torch.inference_mode()
 def log_likelihood(model: LanguageModel, tokens: Tensor) -> tuple[float, int]:
     """Tokens (T,) -> nats, and how many tokens they are of: all but the first, which nothing predicts.
 
@@ -118,10 +118,7 @@ def log_likelihood(model: LanguageModel, tokens: Tensor) -> tuple[float, int]:
     """
     if len(tokens) < 2:
         raise LabError(f"{len(tokens)} tokens have no likelihood; give two or more")
-    tokens = tokens.to(model.device)
-    logits, _ = model(tokens[None, :-1])
-    chosen = logits[0].float().log_softmax(-1).gather(1, tokens[1:, None])
-    return float(chosen.sum(dtype=torch.float64)), len(tokens) - 1
+    return -float(losses(model, tokens.to(model.device)).sum(dtype=torch.float64)), len(tokens) - 1
 
 
 def score(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], pairs: Iterable[Pair]) -> dict[str, list[Scored]]:

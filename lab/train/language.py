@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig
 from lab.language.layers import SLOW, RecurrentBlock, looking_back, slow_lambda
+from lab.measure.loss import MINUTE, losses, whole_minutes
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Compute, Losses, Schedule, fit, take_over
@@ -33,7 +35,6 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 # Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
-MINUTE = 1500  # tokens
 KEPT = 5  # checkpoints to choose from, as the paper did
 LEAD = 3  # tokens before the first letter of a word is read: a CTC head is late
 EMPHASIS = 5.0  # weight of a naming word that was said before, and of one
@@ -207,38 +208,24 @@ def narrowed_loss(model: nn.Module, batch: tuple[Any, ...]) -> Losses:
         return loss_of(model, batch[:-1])
 
 
-@torch.no_grad()  # not inference_mode: what it makes cannot be written to, and shared weights are gathered in place
 def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1024) -> float:
     """Mean cross-entropy in nats a token over the first `length` tokens of each document."""
-    total, count = 0.0, 0
-    device = next(model.parameters()).device
-    documents = [document for document in documents if len(document) > 1]
+    documents = [document[: length + 1] for document in documents if len(document) > 1]
     if not documents:
         raise LabError("no document of two tokens or more to measure the cross-entropy on")
-    for document in documents:
-        tokens = torch.from_numpy(document[: length + 1].astype(np.int64))[None].to(device)
-        logits, _ = model(tokens[:, :-1])
-        total += float(F.cross_entropy(logits[0].float(), tokens[0, 1:], reduction="sum"))
-        count += tokens.shape[1] - 1
-    return total / count
+    return float(torch.cat([_losses(model, document) for document in documents]).mean())
 
 
-@torch.no_grad()
 def by_minute(model: nn.Module, documents: list[np.ndarray]) -> dict[str, float]:
     """Mean cross-entropy in nats a token of each whole minute, over the documents that are as long: what a model that
     remembers what was said goes on to need less of."""
-    device = next(model.parameters()).device
-    minutes: dict[str, list[float]] = {}
-    for document in documents:
-        tokens = torch.from_numpy(document.astype(np.int64))[None].to(device)
-        if tokens.shape[1] <= MINUTE:
-            continue
-        logits, _ = model(tokens[:, :-1])
-        losses = F.cross_entropy(logits[0].float(), tokens[0, 1:], reduction="none")
-        for number, minute in enumerate(losses.split(MINUTE), 1):
-            if len(minute) == MINUTE:
-                minutes.setdefault(f"held_out_loss_minute_{number}", []).append(float(minute.mean()))
-    return {name: sum(values) / len(values) for name, values in minutes.items()}
+    told = [whole_minutes(_losses(model, document)) for document in documents if len(document) > MINUTE]
+    minutes = ([each for each in minute if each is not None] for minute in zip_longest(*told))
+    return {f"held_out_loss_minute_{number}": sum(each) / len(each) for number, each in enumerate(minutes, 1)}
+
+
+def _losses(model: nn.Module, document: np.ndarray) -> Tensor:
+    return losses(model, torch.from_numpy(document.astype(np.int64)).to(next(model.parameters()).device))
 
 
 def slowed(begin: Griffin | SpeechTransformer, config: Any) -> Griffin | SpeechTransformer:
