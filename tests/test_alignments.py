@@ -109,7 +109,7 @@ def test_readings_as_units_hear_them_are_made_once(
     assert "2 aligned readings of " in (told := capfd.readouterr().err) and "2 utterances without times" in told
     assert [story.words()[0] for story in found] == [(0.5, 1, "oh"), (0, 0.5, "two")]
     assert [len(story.units) for story in found] == [103, 58] and seconds == pytest.approx(6.4)  # 25 Hz
-    (kept,) = (tmp_path / "runs").glob("units-2-*.npz")
+    (kept,) = (tmp_path / "runs").glob("heard-2-*.npz")
     monkeypatch.setattr(alignments.Reading, "read", None)
     again, _ = unit_stories.readings(plan(tmp_path, root), units)
     assert all(
@@ -122,12 +122,22 @@ def test_readings_as_units_hear_them_are_made_once(
     assert kept.exists()
 
 
-def test_what_cannot_be_read_is_named(
-    root: Path, tmp_path: Path, units: Units, capfd: pytest.CaptureFixture[str]
+def test_what_cannot_be_read_is_named_and_heard_once_it_can(
+    root: Path, tmp_path: Path, units: Units, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    audio.save(root / "7/10/7-10-0003.flac", np.zeros(32_000, np.float32))
-    assert len(unit_stories.readings(plan(tmp_path, root), units)[0]) == 1
-    assert "skipped: " in (told := capfd.readouterr().err) and "7-10-0003.flac is silent" in told
+    path = root / "7/10/7-10-0003.flac"
+    whole = path.read_bytes()
+    audio.save(path, np.zeros(32_000, np.float32))
+    heard: list[Any] = []
+    monkeypatch.setattr(unit_stories, "heard", lambda *args, hear=unit_stories.heard: heard.append(0) or hear(*args))
+    for _ in range(2):
+        assert len(unit_stories.readings(plan(tmp_path, root), units)[0]) == 1
+        assert "skipped: " in (told := capfd.readouterr().err) and "7-10-0003.flac is silent" in told
+    assert len(heard) == 1
+    path.write_bytes(whole)
+    for _ in range(2):
+        assert len(unit_stories.readings(plan(tmp_path, root), units)[0]) == 2
+    assert len(heard) == 3
 
 
 def test_speech_without_alignments_is_said_in_a_line(

@@ -217,10 +217,10 @@ def test_systems_are_trained_into_a_bundle_and_speak(
         card = recipes.train(name, plan)
         assert card["command"].startswith(f"lab train {name} ") and (card["steps"] == 2 or name == "twist-units")
         assert recipes.complete(name, plan)
-    assert len(list((tmp_path / "runs").glob("units-*.npz"))) == 2  # TWIST and Spirit LM share theirs
+    assert len(list((tmp_path / "runs").glob("heard-*.npz"))) == 2  # TWIST and Spirit LM share theirs
     for name in ("gslm-units", "audiolm-coarse"):
         assert "speech by Kokoro-82M" in bundle.index(root)[name]["card"]["data"]
-    kept = min((tmp_path / "runs").glob("units-*.npz"), key=lambda path: path.stat().st_mtime)
+    kept = min((tmp_path / "runs").glob("heard-*.npz"), key=lambda path: path.stat().st_mtime)
     kept.write_bytes(kept.read_bytes()[:-100])
     with pytest.raises(LabError, match="npz is damaged .*; delete it"):
         recipes.train("gslm-language", plan)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,31 +112,49 @@ def readings(plan: Plan, units: Any) -> tuple[list[Story], float]:
     total, without = len(found.readings), f"{found.without} utterances without times of words left out"
     console.print(f"{total} aligned readings of {plan.speech}, {without}")
     said = digest_of("\n".join(f"{each.name} {words}" for one in found.readings for each, words in one.parts))
-    return _kept(plan, units, f"{total}-{said}", track(_read(found.readings), "hearing", total, console=console))
+    read = track(_read(found.readings), "hearing", total, console=console)
+
+    def mended(left_out: Iterable[int]) -> bool:
+        return any(each is not None for each in _read([found.readings[number] for number in left_out]))
+
+    return _kept(plan, units, f"{total}-{said}", read, mended)
 
 
-def _read(found: Iterable[alignments.Reading]) -> Iterator[tuple[Utterance, Sequence[Word]]]:
+def _read(found: Iterable[alignments.Reading]) -> Iterator[tuple[Utterance, Sequence[Word]] | None]:
     for each in found:
         try:
             yield each.read()
         except LabError as error:
             console.print("skipped:", reason(error))
+            yield None
 
 
 def _kept(
-    plan: Plan, units: Any, name: str, read: Iterable[tuple[Utterance, Sequence[Word]]]
+    plan: Plan,
+    units: Any,
+    name: str,
+    read: Iterable[tuple[Utterance, Sequence[Word]] | None],
+    mended: Callable[[Iterable[int]], bool] = lambda left_out: False,
 ) -> tuple[list[Story], float]:
-    """What `units` hear of what is read, and its seconds, from the file of that name, which is made where it is not."""
-    path = made(plan.work) / f"units-{name}-{bundle.fingerprint(units)}.npz"
+    """What `units` hear of what is read, and its seconds, from the file of that name, which is made where it is not.
+
+    What is None is left out; where something is `mended` of it, given its numbers, the file is made anew.
+    """
+    path = made(plan.work) / f"heard-{name}-{bundle.fingerprint(units)}.npz"
     with plan.compute.fabric().rank_zero_first():  # the others find it made
-        if not path.exists():
-            told, seconds = [], 0.0
-            for utterance, words in read:
+        if not path.exists() or mended(data.load_ragged(path, ["left_out"])[0][0].tolist()):
+            told, seconds, left_out = [], 0.0, []
+            for number, each in enumerate(read):
+                if each is None:
+                    left_out.append(number)
+                    continue
+                utterance, words = each
                 told.append(heard(utterance, words, units))
                 seconds += utterance.seconds
             if not told:
                 raise LabError(f"none of what {plan.speech} has is audio that can be read; leave out --speech")
-            columns = dict(zip(Story._fields, zip(*told, strict=True), strict=True))
-            data.save_ragged(path, columns | {"seconds": [np.array([seconds])]})
+            columns: dict[str, Any] = dict(zip(Story._fields, zip(*told, strict=True), strict=True))
+            columns |= {"seconds": [np.array([seconds])], "left_out": [np.array(left_out, int)]}
+            data.save_ragged(path, columns)
     *rows, (total,) = data.load_ragged(path, [*Story._fields, "seconds"])
     return [Story(*row) for row in zip(*rows, strict=True)], float(total[0])
