@@ -65,9 +65,10 @@ def train(
     corpus: Annotated[
         str,
         typer.Option(
-            help="What they learn from: stories, long-stories, read-stories or long-read-stories, half of them in the "
-            "words of the narrators of --narration, or a shard, manifest or folder of recordings, of which the last "
-            "10 s go. The other models learn from it beside narrated speech."
+            help="What they learn from: stories, long-stories, read-stories or long-read-stories (of --hours half by "
+            "espeak-ng and half in the words of the narrators of --narration, and what these read as well), or a "
+            "shard, manifest or folder of recordings, of which the last 10 s go. The other models learn from it "
+            "beside narrated speech."
         ),
     ] = "stories",
     warm: Annotated[

@@ -27,7 +27,8 @@ from lab.tokens import Tokenizer
 if TYPE_CHECKING:
     from lab.train.plan import Plan
 
-# Half by espeak-ng, half in the words of human-like narrators (`lab.train.selection`): which, of how many sentences
+# Half by espeak-ng, half in the words of human-like narrators (`lab.train.selection`), whose readings come on top:
+# which stories, of how many sentences
 READ = {"read-stories": ("stories", 96), "long-read-stories": ("long-stories", LONG_STORY)}
 NARRATED = ("stories", "long-stories", *READ)
 _AN_HOUR = 400  # pairs, of about 9 s each

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 FIRST = 500_000  # the number of the first story put together: espeak-ng reads others
 RUN = (2, 6)  # words at most from one recording, drawn for each: longer ones are heard in every story that has them
-TRIED = 96  # recordings of a word to choose from, drawn for each: with 400 of them our CTC head misreads as many words
-FITS = 0.6  # what it is worth, in words, that a neighbour ends or begins with the same letter: 11 % misread, not 14 %
-# Tokens alike in a row at most, 0.3 s. Narrators pause for up to 1.1 s, and a model that cannot tell when a pause will
-# end stays in it at a low temperature: at 0.6, of 10 development stories 5 were silent from the second minute on.
+TRIED = 96  # recordings of a word to choose from, drawn for each: enough to find a neighbour that fits
+FITS = 0.6  # what it is worth, in words, that a neighbour ends or begins with the same letter: fewer words are misread
+# Tokens alike in a row at most, 0.3 s. Narrators pause for longer, and a model that cannot tell when a pause will end
+# stays in it at a low temperature: `lab measure coherence --development --temperature 0.6` counts silent minutes.
 PAUSE = 8
-LEAD = 2  # tokens before the first letter of a word is read, a CTC head is late: 0 to 3 misread 15, 11, 11, 11 %
+LATE = 2  # tokens before a CTC head reads the first letter of a word that the word begins
 
 
 def words_of(sentences: Iterable[str]) -> Iterator[str]:
@@ -64,7 +64,7 @@ def edges_of(tokenizer: Tokenizer, tokens: np.ndarray, words: Sequence[str]) -> 
     for first, there, length in matcher.get_matching_blocks():
         for k in range(1, length):
             before, begin = (round(time * TOKEN_RATE) for time in (heard[there + k - 1][1], heard[there + k][0]))
-            edges[first + k] = max(before, begin - LEAD)
+            edges[first + k] = max(before, begin - LATE)
     return edges
 
 
@@ -152,7 +152,7 @@ def stories(plan: Plan, hours: float, sentences: int) -> tuple[list[np.ndarray],
 def digest(plan: Plan, sentences: int) -> str:
     """12 hexadecimal digits of all that stories depend on. Raises LabError as `stories` does."""
     documents = [(each.voice, each.path.name, each.seed, each.sentences) for each in _documents(plan)]
-    settings = (VOICES, RUN, TRIED, FITS, PAUSE, LEAD, FIRST, sentences, shards.digest("stories"))
+    settings = (VOICES, RUN, TRIED, FITS, PAUSE, LATE, FIRST, sentences, shards.digest("stories"))
     return digest_of(repr((settings, documents, bundle.fingerprint(plan.load("tokenizer")))))
 
 
