@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import math
 import signal
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +47,7 @@ from lab.train.compute import (
 )
 from lab.train.kept import Best
 from lab.train.log import Log, Meter
+from lab.train.stopping import stopping
 
 __all__ = ["Compute", "Losses", "Schedule", "fit", "learning", "take_over", "whole"]
 
@@ -283,7 +283,7 @@ def fit(
         checkpointing(model, asked.get("checkpointing", False)),
         compiling(model, asked.get("compile", False)),
     )
-    with held(fabric, folder), _stopping(compute.stop) as signals, again, compiled, progress:
+    with held(fabric, folder), stopping(compute.stop) as signals, again, compiled, progress:
         torch.manual_seed(seed_of(seed + fabric.global_rank))
         players = [Trainable(fabric, model, schedule, loss_of)]
         if adversary is not None:
@@ -384,26 +384,3 @@ def _step(players: list[Trainable], number: int, parts: list[Any]) -> tuple[dict
             return {}, fault
         logs |= logged
     return logs, ""
-
-
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """Signals that ask a run to end set `stop`; a second one interrupts at once. Gives those that came. Only the main
-    thread hears of them; one that was ignored before (nohup) stays so."""
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        stop.set()
-        came.append(number)
-        signal.signal(number, signal.default_int_handler)
-
-    asking = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, ask) for number in asking if signal.getsignal(number) != signal.SIG_IGN}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
