@@ -1,8 +1,8 @@
 """Listening tests: what people hear, blind and at one loudness, and a widget that asks them.
 
-The page (listening.js) plays and asks; which system a sound is of stays in the kernel, which appends each answer to a
-CSV (`lab.measure.listening`). A page without a kernel, of `make html`, keeps the answers itself and hands them out as
-the same CSV; there the names lie in the page, encoded, and are shown nowhere.
+The page (page/trials.js, listening.js) plays and asks; which system a sound is of stays in the kernel, which appends
+each answer to a CSV (`lab.measure.listening`). A page without a kernel, of `make html`, keeps the answers itself and
+hands them out as the same CSV; there the names lie in the page, encoded, and are shown nowhere.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ class ListeningTest(anywidget.AnyWidget):
     Raises LabError for no trials, two that are alike, sounds that are none, and a file of something else.
     """
 
-    _esm = Path(__file__).with_name("listening.js")
+    # One module: where trials come from and answers go, then what asks.
+    _esm = "\n".join((Path(__file__).parent / name).read_text() for name in ("page/trials.js", "listening.js"))
     _css = "".join(Path(__file__).with_name(name).read_text() for name in ("player.css", "listening.css"))
     rater = traitlets.Unicode().tag(sync=True)
     _trials: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
