@@ -114,6 +114,39 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
     assert run(program).strip() == "2"
 
 
+def test_a_fork_waits_until_nothing_is_being_compiled() -> None:
+    """The thread that compiles is not there in the child, which would find numba at work for ever."""
+    program = """import multiprocessing, threading, time
+import numba
+from numba.extending import overload
+import lab.recurrence.compiled
+
+begun = threading.Event()
+
+def more(x):
+    pass
+
+@overload(more)
+def _more(x):
+    begun.set()
+    time.sleep(1)
+    return lambda x: x + 1
+
+@numba.njit
+def kernel(x):
+    return more(x)
+
+def told(x):
+    return kernel(x)
+
+threading.Thread(target=kernel, args=(1,)).start()
+begun.wait()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(pool.map_async(told, [2]).get(60))
+"""
+    assert run(program).strip() == "[3]"
+
+
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     """No place for numba's cache beside the source, in the home or where NUMBA_CACHE_DIR says."""
     shutil.copytree(ROOT / "lab", tmp_path / "lab", ignore=shutil.ignore_patterns("__pycache__"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from numba import njit
+from numba.core.compiler_lock import global_compiler_lock
 
 from lab.console import console
 
@@ -70,5 +71,14 @@ def in_threads(kernel: Callable[..., None], workers: int, *arguments: Any) -> No
         thread.join()
 
 
-if hasattr(os, "register_at_fork"):  # OpenMP's threads are not there in the child, and torch would wait for them
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+def _alone() -> None:
+    """Of all threads a child has the one that forked. Torch would wait for OpenMP's, and what compiles for one that was
+    compiling: so a fork waits until nothing is."""
+    global_compiler_lock.release()
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release, after_in_child=_alone
+    )
