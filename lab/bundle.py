@@ -203,7 +203,8 @@ def fingerprint(model: nn.Module) -> str:
         config, apart = replace(model.config, blocks_after=0), Tokenizer.CTC_HEAD
     elif isinstance(model, Codec):
         apart = *Codec.DECODER, "refiner"
-        shapes = ("decoder_layers", "fine_layers", "refiner_layers", "refiner_kernel", "vocabulary")
+        shapes: tuple[str, ...] = ("decoder_layers", "fine_layers", "refiner_layers", "refiner_kernel", "vocabulary")
+        shapes += "context_layers", "context_width", "context_kernel"
         config = replace(model.config, **dict.fromkeys(shapes, 0))
     digest = hashlib.sha256(repr(config).encode())
     for key, value in sorted(model.state_dict().items()):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lab.errors import LabError
 from lab.nn.sampling import generator_of
+from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import refiner as recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt, refiner
@@ -102,6 +103,15 @@ def test_recipe(tmp_path) -> None:
     assert changed == {"refiner"}
 
 
+def test_what_was_learnt_from_the_ctc_head_stays(tmp_path) -> None:
+    made = recipe.with_refiner(codec(), tokenizer()).requires_grad_(True)
+    assert made.refiner is not None and (context := made.refiner.context) is not None
+    before = {name: value.clone() for name, value in context.state_dict().items()}
+    recipe.train(made, said(made), tmp_path, steps=3, batch=2)
+    changed = {name for name, value in context.state_dict().items() if not value.equal(before[name])}
+    assert changed == {"out.weight", "out.bias"}
+
+
 def test_some_rows_have_no_codes_and_timbres_are_of_the_same_speaker() -> None:
     spoken = [
         [each._replace(timbre=torch.full((8,), float(n))) for each in group] for n, group in enumerate(said(codec()))
@@ -115,12 +125,32 @@ def test_some_rows_have_no_codes_and_timbres_are_of_the_same_speaker() -> None:
         recipe.batches([[VoicePrompt(*(x[:149] for x in spoken[0][0]))]], 2, 0)
 
 
+def tokenizer(codes: int = 32) -> Tokenizer:
+    """Whose codebook is drawn, as training would."""
+    torch.manual_seed(1)
+    made = Tokenizer(TokenizerConfig.preset("tiny", codes=codes)).eval()
+    made.quantizer.codebook[:] = torch.nn.functional.normalize(torch.randn_like(made.quantizer.codebook), dim=-1)
+    return made
+
+
 def test_a_codec_is_given_a_refiner_and_keeps_the_one_it_has() -> None:
     bare = codec(refiner_layers=0)
-    made = recipe.with_refiner(bare, 20)
+    made = recipe.with_refiner(bare, tokenizer(20))
     assert made.refiner is not None and made.refiner.embedding.num_embeddings == 20 and made.guessed == 1
     assert all(value.equal(made.state_dict()[name]) for name, value in bare.state_dict().items())
-    assert recipe.with_refiner(made, 20) is made
+    assert recipe.with_refiner(made, tokenizer(20)) is made
+    other = recipe.with_refiner(made, tokenizer(24))  # a refiner of other tokens knows nothing of these
+    assert other.refiner is not None and other.refiner.embedding.num_embeddings == 24
+
+
+def test_a_context_reads_as_the_tokenizers_ctc_head_does() -> None:
+    reader = tokenizer()
+    made = recipe.with_refiner(codec(), reader)
+    tokens = torch.randint(32, (2, 30))
+    assert made.refiner is not None and (context := made.refiner.context) is not None
+    with torch.no_grad():
+        read = context.blocks(context.embedding(tokens))
+        torch.testing.assert_close(reader.ctc_head[-1](read), reader.ctc_head(reader.quantizer.codebook[tokens]))
 
 
 def test_the_first_levels_of_a_voice_answer_as_if_those_above_were_masked() -> None:

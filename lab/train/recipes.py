@@ -34,6 +34,7 @@ from lab.train import units as units_recipe
 from lab.train.language import LENGTHS
 from lab.train.loop import EVALUATE_EVERY, whole
 from lab.train.plan import LANGUAGE_MODELS, RECIPES, VARIANTS, Plan, Variant, in_int8
+from lab.voice import Codec, VoicePrompt
 
 _HISTORY = ("data", "steps", "minutes", "command", "inputs", "before")  # what a card tells of training before
 _LONG = 120  # sentences of the two stories that tell the loss of each minute, to the fifth
@@ -91,8 +92,8 @@ def decoder(plan: Plan, name: str) -> dict[str, Any]:
 def refiner(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the refiner of the bundle's codec, or gives it one; its codes stay, and how it decodes them."""
     corpus, tokenizer = data.heard(plan), plan.load("tokenizer")
-    model = refiner_recipe.with_refiner(plan.load("codec"), tokenizer.config.codes)
-    spoken = soundstorm_recipe.spoken(track(corpus, "listening", console=console), tokenizer, model)
+    model = refiner_recipe.with_refiner(plan.load("codec"), tokenizer)
+    spoken = _in_voices(corpus, tokenizer, model)
     figures = refiner_recipe.train(model, spoken, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
@@ -153,9 +154,7 @@ def other(plan: Plan, name: str) -> dict[str, Any]:
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), data.heard(replace(plan, corpus="stories"))
-    voices = track(augment.in_voices(corpus), "listening", len(corpus) * len(augment.VOICES), console=console)
-    spoken = soundstorm_recipe.spoken(voices, tokenizer, codec)
-    seconds = data.seconds(corpus)
+    spoken, seconds = _in_voices(corpus, tokenizer, codec), data.seconds(corpus)
     if plan.recorded:  # which may be larger than the memory
         shard = data.shard(plan, plan.recorded, codes=True)
         spoken += shard.utterances()
@@ -164,6 +163,12 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     options = plan.options(name) | {"begin": begin, "vocabulary": tokenizer.config.codes, "levels": codec.guessed}
     model, figures = soundstorm_recipe.train(spoken, plan.work / name, **options)
     return _finish(plan, name, model, figures, seconds)
+
+
+def _in_voices(corpus: Sequence[Utterance], tokenizer: Tokenizer, codec: Codec) -> list[list[VoicePrompt]]:
+    """What was said at each of `augment.VOICES`, by speaker."""
+    voices = track(augment.in_voices(corpus), "listening", len(corpus) * len(augment.VOICES), console=console)
+    return soundstorm_recipe.spoken(voices, tokenizer, codec)
 
 
 MAKERS: dict[str, Callable[[Plan, str], dict[str, Any]]] = {

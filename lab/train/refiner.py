@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.errors import LabError
+from lab.tokens import Tokenizer
 from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit
 from lab.train.soundstorm import crop
@@ -58,13 +59,28 @@ def train(
     )
 
 
-def with_refiner(codec: Codec, vocabulary: int) -> Codec:
-    """The same codec, with a refiner that has learnt nothing if it has none, of so many semantic tokens."""
-    if codec.refiner is not None:
-        return codec
-    layers = CodecConfig.preset("lab").refiner_layers
-    made = Codec(replace(codec.config, refiner_layers=layers, vocabulary=vocabulary))
-    made.load_state_dict(codec.state_dict(), strict=False)
+def with_refiner(codec: Codec, tokenizer: Tokenizer) -> Codec:
+    """The same codec with a refiner that reads as this tokenizer does: its own or, where that is of other shapes, one
+    that has learnt nothing."""
+    layers = codec.config.refiner_layers or CodecConfig.preset("lab").refiner_layers
+    head = tokenizer.config
+    shapes: dict[str, int] = {
+        "refiner_layers": layers,
+        "vocabulary": head.codes,
+        "context_layers": head.blocks_after,
+        "context_width": head.width,
+        "context_kernel": head.kernel,
+    }
+    made = codec if (config := replace(codec.config, **shapes)) == codec.config else Codec(config)
+    if made is not codec:
+        others = {name: value for name, value in codec.state_dict().items() if name.partition(".")[0] != "refiner"}
+        made.load_state_dict(others, strict=False)
+    assert made.refiner is not None
+    if (context := made.refiner.context) is not None:
+        first, *blocks, _ = tokenizer.ctc_head
+        with torch.no_grad():
+            context.embedding.weight.copy_(first(tokenizer.quantizer.codebook))
+        context.blocks.load_state_dict(nn.Sequential(*blocks).state_dict())
     return made
 
 
@@ -104,6 +120,8 @@ class Refining(nn.Module):
         super().__init__()
         assert codec.refiner is not None
         self.refiner, self.quantizer = codec.refiner.requires_grad_(), codec.quantizer  # a bundle's learns nothing
+        if self.refiner.context is not None:
+            self.refiner.context.keep()
 
     def forward(self, tokens: Tensor, codes: Tensor, timbre: Tensor, known: Tensor) -> Tensor:
         """The mean square error of each row, over the variance of the batch (B,)."""

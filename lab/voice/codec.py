@@ -48,8 +48,9 @@ class CodecConfig(Presets):
     Quantizer: `levels` Q of `codes` vectors of `code_width`. `timbre`: size of the vector of who speaks.
     `semantic`: of the tokenizer's vectors, which the first level is to tell. `refiner_layers`, `refiner_kernel`: of the
     refiner, with which a voice guesses one level alone, of `vocabulary` semantic tokens; 0 layers: there is none, and a
-    voice guesses as many levels as it likes. Presets: "lab" is trained here, "tiny" for tests, "paper" AudioLM's 12
-    levels x 1024, and wider.
+    voice guesses as many levels as it likes. `context_layers`, `context_width`, `context_kernel`: of the tokenizer's
+    CTC head, by which the refiner reads them (`lab.voice.context`); 0 layers: it does not. Presets: "lab" is trained
+    here, "tiny" for tests, "paper" AudioLM's 12 levels x 1024, and wider.
     """
 
     width: int = 256
@@ -66,6 +67,9 @@ class CodecConfig(Presets):
     refiner_layers: int = 0
     refiner_kernel: int = 11
     vocabulary: int = 512
+    context_layers: int = 0
+    context_width: int = 192
+    context_kernel: int = 15
 
     PRESETS = {
         "lab": dict(refiner_layers=4),
@@ -158,7 +162,8 @@ class Codec(nn.Module):
         self.refiner = None
         if config.refiner_layers:
             shape = config.refiner_layers, width, config.refiner_kernel, config.code_width
-            self.refiner = Refiner(*shape, config.vocabulary, timbre)
+            context = config.context_layers, config.context_width, config.context_kernel
+            self.refiner = Refiner(*shape, config.vocabulary, timbre, context if config.context_layers else None)
 
     @property
     def guessed(self) -> int | None:

@@ -15,17 +15,29 @@ from torch import Tensor, nn
 
 from lab.nn import RMSNorm
 from lab.nn.convnext import ConvNeXt
+from lab.voice.context import Context
 
 GUIDED = 0.6  # chosen with the temperature on development stories, by Whisper; no figure is of those
 
 
 class Refiner(nn.Module):
-    """Shapes: `layers` of `width` and `kernel`; vectors of `code_width`, `tokens` of the vocabulary, `timbre`."""
+    """Shapes: `layers` of `width` and `kernel`; vectors of `code_width`, `tokens` of the vocabulary, `timbre`.
+    `context`: its layers, width and kernel, if it has one."""
 
-    def __init__(self, layers: int, width: int, kernel: int, code_width: int, tokens: int, timbre: int):
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        kernel: int,
+        code_width: int,
+        tokens: int,
+        timbre: int,
+        context: tuple[int, int, int] | None = None,
+    ):
         super().__init__()
         self.embedding = nn.Embedding(tokens, width)
-        nn.init.normal_(self.embedding.weight, std=0.5)
+        nn.init.normal_(self.embedding.weight, std=0.5 if context is None else 0.2)
+        self.context = None if context is None else Context(tokens, *context, width)
         self.guess = nn.Linear(code_width, width)
         self.unknown = nn.Parameter(torch.zeros(width))
         self.blocks = ConvNeXt(layers, width, kernel, timbre)
@@ -35,7 +47,10 @@ class Refiner(nn.Module):
         """Tokens (B, F), the vectors of the first levels (B, F, code_width), timbre (B, C), known (B,) bool: whether
         the vectors count. Returns (B, F, code_width)."""
         guess = torch.where(known[:, None, None], self.guess(vectors), self.unknown)
-        return self.out(self.blocks(self.embedding(tokens) + guess, timbre)).float()
+        said = self.embedding(tokens)
+        if self.context is not None:
+            said = said + self.context(tokens)
+        return self.out(self.blocks(said + guess, timbre)).float()
 
     def estimate(self, tokens: Tensor, vectors: Tensor, timbre: Tensor) -> Tensor:
         """The same where the vectors are a guess: the mean of both estimates, weighted by `GUIDED`."""
