@@ -36,9 +36,9 @@ def test_each_model_learns_from_those_before_it(tmp_path: Path, monkeypatch: pyt
     session = run.Session(tmp_path / "out")
     for model in run.MODELS:
         session.train(model, tmp_path / "work", [], 1, 4)
-    assert (tmp_path / "work" / "bundle" / "bundle.json").read_text() == "codec soundstorm refiner "
+    assert (tmp_path / "work" / "bundle" / "bundle.json").read_text() == "codec soundstorm refiner joint "
     parts = sorted(path for path in (tmp_path / "out").iterdir() if path.name.startswith("codec."))
-    assert len(parts) > 1 and "".join(part.read_text() for part in parts) == "codec soundstorm refiner " * 3
+    assert len(parts) > 1 and "".join(part.read_text() for part in parts) == "codec soundstorm refiner joint " * 3
     paces = [found["seconds_a_step"] for found in json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]]
-    assert paces == [0.1] * 3
+    assert paces == [0.1] * 4
     assert set(run.MODELS) <= set(WHOLE)

@@ -59,7 +59,7 @@ def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> No
         recipe = RECIPES[name]
         assert made.issuperset(recipe.models) and (recipe.part is None or recipe.part in made), name
         made.add(name)
-    assert made == bundle.KINDS.keys() - {"units", "one-voice"} | {"griffin30", "decoder", "refiner"}
+    assert made == bundle.KINDS.keys() - {"units", "one-voice"} | {"griffin30", "decoder", "refiner", "joint"}
 
 
 @pytest.mark.parametrize(

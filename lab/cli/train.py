@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
-    "refiner", "all",
+    "refiner", "joint", "all",
     "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-language",
@@ -37,8 +37,8 @@ def train(
         typer.Argument(
             help="A model of the bundle, or all of them. encoder and ctc-head: the tokenizer's parts before and "
             "after its tokens; decoder: the codec's part after its codes; refiner: what tells the levels that "
-            "the voice does not guess; gslm, twist, spiritlm, audiolm: all models of that system, others: of all "
-            "systems, without those that are there"
+            "the voice does not guess; joint: refiner and decoder together, by what is heard; gslm, twist, spiritlm, "
+            "audiolm: all models of that system, others: of all systems, without those that are there"
         ),
     ],
     work: Annotated[Path, typer.Option(help="Checkpoints and logs; a run that was stopped goes on from here.")] = Path(

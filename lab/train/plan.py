@@ -70,12 +70,13 @@ RECIPES = {
     "soundstorm": Recipe(("tokenizer", "codec")),
     "decoder": Recipe(("tokenizer",), part="codec", alone=True),
     "refiner": Recipe(("tokenizer",), part="codec"),
+    "joint": Recipe(("tokenizer",), part="codec"),
 }
 RECIPES |= {name: Recipe(("tokenizer",)) for name in VARIANTS}
 RECIPES["griffin-text"] = Recipe(("tokenizer", "text-griffin"))
 RECIPES |= {name: Recipe(models, alone=not models) for name, models in others.MODELS.items()}
 # What a bundle is made of, in order: the tokenizer's own recipe trains its parts.
-WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "refiner")
+WHOLE = ("tokenizer", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder", "refiner", "joint")
 
 
 def in_int8(name: str, model: nn.Module) -> bool:

@@ -25,6 +25,7 @@ from lab.train import codec as codec_recipe
 from lab.train import ctc_head as ctc_head_recipe
 from lab.train import decoder as decoder_recipe
 from lab.train import encoder as encoder_recipe
+from lab.train import joint as joint_recipe
 from lab.train import language as language_recipe
 from lab.train import others as others_recipe
 from lab.train import refiner as refiner_recipe
@@ -95,6 +96,14 @@ def refiner(plan: Plan, name: str) -> dict[str, Any]:
     model = refiner_recipe.with_refiner(plan.load("codec"), tokenizer)
     spoken = _in_voices(corpus, tokenizer, model)
     figures = refiner_recipe.train(model, spoken, plan.work / name, **plan.options(name))
+    return _finish(plan, name, model, figures, data.seconds(corpus))
+
+
+def joint(plan: Plan, name: str) -> dict[str, Any]:
+    """Goes on with the refiner and the decoder of the bundle's codec together; its codes stay."""
+    model, corpus, tokenizer = plan.load("codec"), data.heard(plan), plan.load("tokenizer")
+    examples = joint_recipe.examples(track(corpus, "listening", console=console), tokenizer, model)
+    figures = joint_recipe.train(model, examples, tokenizer, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
 
@@ -179,6 +188,7 @@ MAKERS: dict[str, Callable[[Plan, str], dict[str, Any]]] = {
     "soundstorm": soundstorm,
     "decoder": decoder,
     "refiner": refiner,
+    "joint": joint,
 }
 MAKERS |= dict.fromkeys(LANGUAGE_MODELS, language) | dict.fromkeys(others_recipe.MODELS, other)
 SCHEDULES = {  # of all but the language models, which have one a preset; of the others' by the last part of their name
@@ -188,6 +198,7 @@ SCHEDULES = {  # of all but the language models, which have one a preset; of the
     "codec": codec_recipe.SCHEDULE,
     "decoder": decoder_recipe.SCHEDULE,
     "refiner": refiner_recipe.SCHEDULE,
+    "joint": joint_recipe.SCHEDULE,
     "soundstorm": soundstorm_recipe.SCHEDULE,
     "voice": units_recipe.VOICE_SCHEDULE,
     "units": units_recipe.SCHEDULE,

@@ -26,7 +26,8 @@ import torch
 
 PART = 15 * 2**20  # bytes: what brings files back may take no larger ones
 TRIED = 60  # steps to measure the speed with
-MODELS = {"codec": "codec", "soundstorm": "soundstorm", "refiner": "codec"}  # and whose file in the bundle they are in
+# And whose file of the bundle they are in.
+MODELS = {"codec": "codec", "soundstorm": "soundstorm", "refiner": "codec", "joint": "codec"}
 
 
 class Session:
