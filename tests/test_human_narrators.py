@@ -13,7 +13,7 @@ import pytest
 import soundfile as sf
 
 from lab import audio
-from lab.corpora import kokoro, narrate, narration, storyworld
+from lab.corpora import kokoro, narrate, narration, splits, storyworld
 from lab.corpora.kokoro import HELD_OUT, TRAINING, KokoroNarrator
 from lab.corpora.narrated_folder import narrated
 from lab.corpora.piper import PiperNarrator
@@ -205,6 +205,28 @@ def test_held_out_stories_are_read_by_held_out_voices_and_not_learnt_from(
     list(narrate.narrate(tmp_path / "training", 1))
     with pytest.raises(LabError, match="has no held-out story"):
         sets.examples("narrated", 1, 60, tmp_path / "training")
+
+
+def test_development_stories_are_others_and_no_figures(
+    tmp_path: Path, tones: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one folder with those that figures are of, each set takes its own."""
+    monkeypatch.setattr(KokoroNarrator, "read", lambda narrator, text: Tone().read(text))
+    list(narrate.narrate(tmp_path / "figures", 2, sentences=12, held_out=True))
+    list(narrate.narrate(tmp_path / "choices", 3, sentences=6, held_out=True, development=True))
+    documents = [each for each in narrated(tmp_path).documents if each.development]
+    numbers = [((each.seed or 0) - 1) // 2 for each in documents]
+    assert len(numbers) == 3 and all(number in splits.DEVELOPMENT for number in numbers)
+    assert all(number not in part for part in splits.FIGURES for number in numbers)
+    assert {each.voice for each in documents} <= set(HELD_OUT) and all(each.held_out for each in documents)
+    found = sets.examples("narrated-development", 16, 13, tmp_path)
+    assert (found.name, len(found)) == ("narrated-development", 3)
+    assert all(len(each.sound().prompt) == 48_000 for each in found)
+    assert len(sets.examples("narrated", 16, 60, tmp_path)) == 2
+    with pytest.raises(LabError, match="has no development story; make some by .* --held-out --development"):
+        sets.examples("narrated-development", 1, 13, tmp_path / "figures")
+    with pytest.raises(LabError, match="give --held-out beside --development"):
+        next(narrate.narrate(tmp_path, 1, development=True))
 
 
 def test_pipers_voice_is_named_where_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,9 @@ def narrate(
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Held-out stories by held-out voices, for `lab evaluate --set narrated`.")
     ] = False,
+    development: Annotated[
+        bool, typer.Option("--development", help="With --held-out: other stories, for --set narrated-development.")
+    ] = False,
     voice: Annotated[str, typer.Option(help="All by this voice of Kokoro's, such as af_heart.")] = "",
     workers: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if left out.")] = None,
 ) -> None:
@@ -155,7 +158,7 @@ def narrate(
 
     from lab.corpora import narrate
 
-    told = narrate.narrate(into, documents, narrators, sentences, texts, workers, held_out, voice)
+    told = narrate.narrate(into, documents, narrators, sentences, texts, workers, held_out, voice, development)
     made = list(track(told, "narrating", documents, console=console))
     answer({"path": into, "documents": len(made)})
 

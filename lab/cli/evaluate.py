@@ -14,7 +14,7 @@ from lab.cli.app import answer, command
 from lab.console import console
 from lab.errors import LabError
 
-Set = Literal["stories", "development", "narrated", "librispeech", "librispeech-long"]
+Set = Literal["stories", "development", "narrated", "narrated-development", "librispeech", "librispeech-long"]
 
 
 class Table(StrEnum):
@@ -85,7 +85,7 @@ def evaluate(
         root, seconds = bundle.folder(), None
         if system:
             seconds = sets.SECONDS[set_] if minutes is None else 60 * minutes
-            folder = speech or (narrated_folder.find() if set_ == "narrated" else librispeech.find())
+            folder = speech or (narrated_folder.find() if set_.startswith("narrated") else librispeech.find())
             samples = sets.examples(set_, count, seconds, folder, seed)
         else:
             samples = examples.read(cast(Path, source))

@@ -22,6 +22,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], KokoroNarrator | PiperNarrat
     "piper": piper.random_narrator,
 }
 FIRST = 1_000_000  # of the training stories that are narrated here
+DEVELOPED = 500_000  # of the development stories: training is watched on the first of them, read by espeak-ng
 PAUSES = (0.24, 0.53)  # seconds between sentences: the 5 % and 95 % of Kokoro's own in long readings
 SENTENCE_END = re.compile(r"(?<=[.?!;])\s+")
 
@@ -53,13 +54,14 @@ def narrate(
     workers: int | None = None,
     held_out: bool = False,
     voice: str = "",
+    development: bool = False,
 ) -> Iterator[Path]:
     """Make as many `documents` of so many sentences, each by a narrator of its own; yields their paths as they come.
 
     `texts` is a file of other texts, in place of stories; what it holds ends the folder. `held_out`: the first stories
-    that figures are of (`splits.STORIES`), by Kokoro's held-out voices in turn. `voice`: all by this one of Kokoro's,
-    as the one voice of GSLM wants. A folder that was begun goes on. Raises LabError for another family, and as the
-    narrators do.
+    that figures are of (`splits.STORIES`), by Kokoro's held-out voices in turn; with `development` such as choices are
+    made on. `voice`: all by this one of Kokoro's, as the one voice of GSLM wants. A folder that was begun goes on.
+    Raises LabError for another family, and as the narrators do.
     """
     if family not in FAMILIES:
         raise LabError(f"there are no narrators {family!r}; there are {', '.join(FAMILIES)}")
@@ -67,19 +69,22 @@ def narrate(
         raise LabError(f"cannot narrate {documents} documents of {sentences} sentences; give 1 or more of both")
     if held_out and (family != "kokoro" or texts is not None or documents > len(splits.STORIES)):
         raise LabError(f"of held-out stories there are {len(splits.STORIES)}, read by kokoro; leave texts out")
+    if development and not held_out:
+        raise LabError("development stories are held out as well; give --held-out beside --development")
     if voice and (family != "kokoro" or held_out or voice not in kokoro.TRAINING):
         raise LabError(f"{voice!r} reads nothing to learn from; voices are kokoro's {', '.join(kokoro.TRAINING)}")
     there = {path.stem for path in folder.glob("*/*.json")}
-    jobs = [job for job in _jobs(folder, documents, family, sentences, texts, held_out) if job.name not in there]
+    first = splits.DEVELOPMENT[DEVELOPED] if development else 0 if held_out else FIRST
+    jobs = [job for job in _jobs(folder, documents, family, sentences, texts, held_out, first) if job.name not in there]
     yield from narration.make(_document, [replace(job, voice=voice) for job in jobs], workers)
 
 
 def _jobs(
-    folder: Path, documents: int, family: str, sentences: int, texts: Path | None, held_out: bool
+    folder: Path, documents: int, family: str, sentences: int, texts: Path | None, held_out: bool, first: int
 ) -> Iterator[Job]:
     if texts is None:
         for number in range(documents):
-            seed = narration.held_out_seed(number) if held_out else narration.training_seed(FIRST + number)
+            seed = (narration.held_out_seed if held_out else narration.training_seed)(first + number)
             told = storyworld.story(seed, sentences).sentences
             yield Job(folder, number, family, "story world", told, seed, held_out)
         return

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab.audio import SAMPLE_RATE
+from lab.corpora import splits
 from lab.corpora.folder import below, shown
 from lab.corpora.utterance import Recording, Utterance, normalize
 from lab.errors import LabError
@@ -43,6 +44,11 @@ class Document:
     def held_out(self) -> bool:
         """Whether it is a story that nothing learns from."""
         return self.seed is not None and self.seed % 2 == 1
+
+    @property
+    def development(self) -> bool:
+        """Whether it is a held-out story that choices are made on, and no other figure measured."""
+        return self.held_out and (self.seed or 0) // 2 in splits.DEVELOPMENT
 
     def read(self) -> Utterance:
         """The document, levelled. Raises LabError as `Recording.read` does, and for audio that ends too early."""
