@@ -211,6 +211,25 @@ def test_held_out_stories_are_read_by_held_out_voices_and_not_learnt_from(
         sets.examples("narrated", 1, 60, tmp_path / "training")
 
 
+def test_development_stories_are_others_and_no_figures(
+    tmp_path: Path, tones: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one folder with those that figures are of, each set takes its own."""
+    monkeypatch.setattr(KokoroNarrator, "read", lambda narrator, text: Tone().read(text))
+    list(narrate.narrate(tmp_path / "figures", 2, sentences=12, held_out=True))
+    list(narrate.narrate(tmp_path / "choices", 3, sentences=6, development=True))
+    documents = held_out(tmp_path, splits.DEVELOPMENT).documents
+    assert len(documents) == 3
+    assert all(each.number not in part for part in splits.FIGURES for each in documents)
+    assert {each.voice for each in documents} <= set(HELD_OUT) and all(each.held_out for each in documents)
+    found = sets.examples("narrated-development", 16, 13, tmp_path)
+    assert (found.name, len(found)) == ("narrated-development", 3)
+    assert all(len(each.sound().prompt) == 48_000 for each in found)
+    assert len(sets.examples("narrated", 16, 60, tmp_path)) == 2
+    with pytest.raises(LabError, match="has no held-out story for choices; make some by .* --development"):
+        sets.examples("narrated-development", 1, 13, tmp_path / "figures")
+
+
 def test_pipers_voice_is_named_where_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAB_PIPER", raising=False)
     with pytest.raises(LabError, match="set LAB_PIPER"):

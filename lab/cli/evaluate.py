@@ -14,7 +14,7 @@ from lab.cli.app import answer, command
 from lab.console import console
 from lab.errors import LabError
 
-Set = Literal["stories", "development", "narrated", "librispeech", "librispeech-long"]
+Set = Literal["stories", "development", "narrated", "narrated-development", "librispeech", "librispeech-long"]
 
 
 class Table(StrEnum):
@@ -29,7 +29,8 @@ def evaluate(
         Path | None, typer.Argument(help="prompts/, continuations/, references/, texts/ in a folder, or JSON lines.")
     ] = None,
     system: Annotated[
-        str | None, typer.Option(help="In place of a source: griffin, transformer+3s, codec, voice, ...")
+        str | None,
+        typer.Option(help="In place of a source: griffin, transformer+3s, codec, voice+4, ...; more with commas."),
     ] = None,
     set_: Annotated[Set, typer.Option("--set", help="The prompts that it goes on from.")] = "stories",
     minutes: Annotated[
@@ -79,42 +80,49 @@ def evaluate(
 
     if source and system:
         raise LabError(f"both {source} and --system {system} are given; a source has its continuations already")
+    names = [name for each in (system or "").split(",") if (name := each.strip())]
+    if keep and len(names) > 1:
+        raise LabError(f"--keep holds what one system says, and {len(names)} are asked; give one --system at a time")
     results = Results.load(output)
     shown: list[str] = []
-    if source or system:
+    if source or names:
         root, seconds = bundle.folder(), None
-        if system:
+        if names:
             seconds = sets.SECONDS[set_] if minutes is None else 60 * minutes
-            folder = speech or (narrated_folder.find() if set_ == "narrated" else librispeech.find())
+            folder = speech or (narrated_folder.find() if set_.startswith("narrated") else librispeech.find())
             samples = sets.examples(set_, count, seconds, folder, seed)
         else:
             samples = examples.read(cast(Path, source))
-        speaks = systems.load(system, root, temperature, device) if system else None
-        if temperature is None:
-            temperature = 1.0 if speaks is None or speaks.temperature is None else speaks.temperature
+        speakers: list[systems.System | None] = [systems.load(name, root, temperature, device) for name in names]
         listens = judges.load(ears, root)
         if lacking := listens.lacking():
             console.print(f"nobody judges {'; '.join(lacking)}: give more --ears, `pip install speechssm-lab[judges]`")
-        asked = Row(
-            system or "continuations",
-            samples.name,
-            seconds,
-            speaks.temperature if speaks else None,
-            seed,
-            speaks.weights if speaks else {},
-            listens.provenance(),
-            _command(source, system, set_, seconds, count, ears, temperature, seed),
-            hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12] if source else "",
-            trained=speaks.trained if speaks else None,
-        )
-        row = run.run(results, listens, samples, asked, speaks, keep)
-        for judge in listens.judges:
-            contest.hold(results, row, judge, listens.recognizers[0].name)
-        if speaks and pairs:
-            likelihood.hold(results, row, speaks, pairs)
+        rows = []
+        for speaks in speakers or [None]:
+            sampled = 1.0 if speaks is None or speaks.temperature is None else speaks.temperature
+            asked = Row(
+                speaks.name if speaks else "continuations",
+                samples.name,
+                seconds,
+                speaks.temperature if speaks else None,
+                seed,
+                speaks.weights if speaks else {},
+                listens.provenance(),
+                _command(
+                    source, speaks.name if speaks else None, set_, seconds, count, ears,
+                    sampled if temperature is None else temperature, seed,
+                ),
+                hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:12] if source else "",
+                trained=speaks.trained if speaks else None,
+            )  # fmt: skip
+            rows.append(run.run(results, listens, samples, asked, speaks, keep))
+            for judge in listens.judges:
+                contest.hold(results, rows[-1], judge, listens.recognizers[0].name)
+            if speaks and pairs:
+                likelihood.hold(results, rows[-1], speaks, pairs)
         summarize_all(results)
         results.save()
-        shown.append(tables.by_minute(row))
+        shown += [tables.by_minute(row) for row in rows]
     elif not results.rows:
         raise LabError(f"there are no results in {output}; give a folder, a manifest or --system")
     else:
@@ -125,10 +133,10 @@ def evaluate(
     shown += [said.findings(results)] if findings else []
     shown += [report.agreement(results.rows) or "four rows with both measures are needed"] if agreement else []
     keys = ("system", "set", "seconds", "temperature")
-    rows = [
+    every = [
         {key: getattr(each, key) for key in keys} | {"n": len(each.samples)} | each.summary for each in results.rows
     ]
-    found: Any = {"path": str(output), "rows": rows}
+    found: Any = {"path": str(output), "rows": every}
     answer(found, "\n\n".join(shown))
 
 

@@ -127,7 +127,7 @@ def card(
     if what == "figures":
         answer(entries, cards.table(entries))
         return
-    from lab.evaluate import report
+    from lab.evaluate import passes, report
     from lab.evaluate.results import Results
     from lab.evaluate.summary import summarize_all
 
@@ -137,7 +137,7 @@ def card(
         "headlines": lambda: report.headlines(results),
         "stages": lambda: report.stages(results),
         "differences": lambda: report.differences(entries),
-        "page": lambda: report.page(entries, results, stale),
+        "page": lambda: report.page(entries, results, stale, passes.page(digests)),
     }[what]()
     answer({what: shown}, shown)
 

@@ -13,6 +13,7 @@ summary.py    means with intervals, by minute, and what decays
 field.py      all systems from the prompts that ship, to be heard on one clock
 tables.py     Tables 2 to 4 and Fig. 5, the published rows beside ours
 findings.py   what the paper found, and Fig. 1
+passes.py     what the passes of the voice are for, by outside ears
 report.py     figures for readers
 """
 

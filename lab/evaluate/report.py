@@ -70,9 +70,12 @@ def stages(results: Results) -> str:
     return "\n".join(tables.markdown(["speech of a held-out voice, mean (95 %)", *keys], body))
 
 
-def page(entries: Mapping[str, Any], results: Results, stale: list[str]) -> str:
-    """All figures: the evaluation by table and by minute, then those in the cards of `cards.checked` entries."""
-    parts = ["# Figures", _HOW, *_evaluation(results), *stale, "## By `lab measure`", cards.table(entries)]
+def page(entries: Mapping[str, Any], results: Results, stale: list[str], passes: str = "") -> str:
+    """All figures: the evaluation by table and by minute, `passes.page`, then those in the cards of `cards.checked`
+    entries."""
+    parts = ["# Figures", _HOW, *_evaluation(results), *stale]
+    parts += ["## Passes of the voice", passes] if passes else []
+    parts += ["## By `lab measure`", cards.table(entries)]
     return "\n\n".join(parts)
 
 

@@ -5,6 +5,7 @@
 | stories | the first 10 s of held-out stories of the story world, read by held-out narrators | 4 min |
 | development | other such stories, for choices: no figure is measured on them | 4 min |
 | narrated | the first 10 s of such stories by human-like voices, `lab narrate FOLDER --held-out` | 4 min |
+| narrated-development | the first 3 s of others, for choices, `lab narrate FOLDER --development` | 13 s |
 | librispeech | the first 3 s of utterances of 10 s or more | 10 s |
 | librispeech-long | the first 10 s of readings of 3.5 min or more | 4 min |
 
@@ -27,12 +28,20 @@ from lab.corpora.utterance import Recording, Utterance
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Examples, Sound
 
-PROMPT_SECONDS = {"stories": 10.0, "development": 10.0, "narrated": 10.0, "librispeech": 3.0, "librispeech-long": 10.0}
+PROMPT_SECONDS = {
+    "stories": 10.0,
+    "development": 10.0,
+    "narrated": 10.0,
+    "narrated-development": 3.0,
+    "librispeech": 3.0,
+    "librispeech-long": 10.0,
+}
 # Of prompt and continuation together.
 SECONDS = {
     "stories": 240.0,
     "development": 240.0,
     "narrated": 240.0,
+    "narrated-development": 13.0,
     "librispeech": 10.0,
     "librispeech-long": 240.0,
 }
@@ -55,8 +64,8 @@ def examples(name: str, count: int, seconds: float, speech: Path | None = None, 
     if name in ("stories", "development"):
         first = splits.DEVELOPMENT[splits.WATCHED] if name == "development" else 0
         return Examples(name, [_story(first + number, seconds, seed + number) for number in range(count)])
-    if name == "narrated":
-        return _narrated(speech, count, seconds, seed)
+    if name in ("narrated", "narrated-development"):
+        return _narrated(name, speech, count, seconds, seed)
     found = _readings(name, speech)
     prompt = PROMPT_SECONDS[name]
     found.recordings = found.recordings[:count]
@@ -79,11 +88,11 @@ def _story(number: int, seconds: float, seed: int) -> Example:
     return Example(f"story-{number:04}", partial(_cut, read, PROMPT_SECONDS["stories"], seconds), seed, text, told.cast)
 
 
-def _narrated(root: Path | None, count: int, seconds: float, seed: int) -> Examples:
-    found = narrated_folder.held_out(root)
-    prompt = PROMPT_SECONDS["narrated"]
+def _narrated(name: str, root: Path | None, count: int, seconds: float, seed: int) -> Examples:
+    numbers = splits.DEVELOPMENT if name == "narrated-development" else splits.STORIES
+    found, prompt = narrated_folder.held_out(root, numbers), PROMPT_SECONDS[name]
     return Examples(
-        "narrated",
+        name,
         [
             Example(
                 document.path.stem,

@@ -13,6 +13,7 @@ audiolm-refined     the codec's refiner in place of AudioLM's fine stage
 codec               the reference through the codec alone, all its levels
 codec+1             or the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
+voice+1             in one pass of level 1, or 2, ...: what the others are for
 gslm-voice          the units of the reference, as long as they last, in the one voice: what a continuation's words can
 twist-voice         be understood by at best; Spirit LM's is TWIST's
 """
@@ -74,14 +75,15 @@ def load(name: str, root: Path, temperature: float | None = None, device: str | 
         return _other(name, root, temperature, device)
     if name in ONE_VOICES:
         return _units_spoken(name, root, device)
-    stage = kind == "codec" or name == "voice"
+    stage = kind in ("codec", "voice")
     language, restart = ("griffin", "") if stage else (kind, rest)
     ssm = SpeechSSM.load(root, language=language, device=device)
     digests = bundle.digests(root)
     models = ("codec",) if kind == "codec" else ("tokenizer", "soundstorm", "codec", *([] if stage else [language]))
     weights = {model: digests[model] for model in models}
     if stage:
-        return System(name, None, weights, _through_codec(ssm, name, rest) if kind == "codec" else _spoken_again(ssm))
+        how = _through_codec if kind == "codec" else _spoken_again
+        return System(name, None, weights, how(ssm, name, rest))
     temperature = 1.0 if temperature is None else temperature
     go_on = _continued(ssm, temperature, _slide(name, restart, ssm.language.context))
     piece = bundle.index(root)[language]["card"].get("at_the_end", {}).get("piece", ssm.language.context)
@@ -165,12 +167,18 @@ def _through_codec(ssm: SpeechSSM, name: str, levels: str) -> Callable[[Example,
     return go_on
 
 
-def _spoken_again(ssm: SpeechSSM) -> Callable[[Example, Sound, float], Waveform]:
+def _spoken_again(ssm: SpeechSSM, name: str, passes: str) -> Callable[[Example, Sound, float], Waveform]:
+    if name != "voice" and not (passes.isdecimal() and int(passes)):
+        raise LabError(f"{name}: the voice takes no {passes!r} passes; give voice+1, voice+2, ..., or voice")
+    above = [1] * (ssm.voice.soundstorm.config.levels - 1)  # one pass for each, as by default
+    iterations = (int(passes), *above) if passes else None
+
     def go_on(example: Example, sound: Sound, seconds: float) -> Waveform:
         whole = _whole(sound)
         tokens = ssm.tokenizer.encode(whole)
         voice = ssm.voice.prompt(sound.prompt, ssm.tokenizer.encode(sound.prompt))
-        return ssm.voice.speak(tokens, voice, example.seed)[len(sound.prompt) : len(whole)]
+        spoken = ssm.voice.speak(tokens, voice, example.seed, iterations=iterations)
+        return spoken[len(sound.prompt) : len(whole)]
 
     return go_on
 

@@ -12,7 +12,7 @@ from lab.view.player import Player
 from lab.view.profile import pick, start
 from lab.view.sound import listen
 from lab.view.tracks import Causes, Curve, Heat, Marks, Ribbon, Trajectory, Words
-from lab.view.voice import codec_levels, confidence_map, decoding, prompt_swap, speaker_similarity
+from lab.view.voice import codec_levels, confidence_map, decoding, passes_heard, prompt_swap, speaker_similarity
 
 __all__ = [
     "Causes",
@@ -32,6 +32,7 @@ __all__ = [
     "decoding",
     "explore",
     "listen",
+    "passes_heard",
     "pick",
     "prompt_swap",
     "road",

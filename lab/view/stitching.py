@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lab import windows
 from lab.audio import SAMPLE_RATE, crossfade
+from lab.measure import statistics
 from lab.measure.seams import at_first
 from lab.tokens import TOKEN_HOP, TOKEN_RATE
 from lab.view import style
@@ -171,6 +172,32 @@ def quiet_probability(chances: Mapping[str, np.ndarray]) -> go.Figure:
         line(figure, times, mean.round(3), name, colour, "%{x:.2f} s: %{y:.2f}", dash=dash)
     axes(figure, "seconds after the cut", {"title_text": "probability of a quiet token", "rangemode": "tozero"})
     return styled(figure, f"Probability that the next token is quiet: {', '.join(means)}", 320)
+
+
+def falls_silent(drawn: Mapping[str, np.ndarray], prompt: float, ends: float) -> go.Figure:
+    """The share of quiet tokens in each second of continuations, by how the examples ended that a model learnt from:
+    the mean over prompts with its 95 % interval.
+
+    drawn: which tokens are quiet, (prompts, steps); prompt: seconds of it; ends: of what was said in an example.
+    """
+    figure, last = go.Figure(), []
+    for name, rows in drawn.items():
+        seconds = rows[:, : rows.shape[1] // TOKEN_RATE * TOKEN_RATE].reshape(len(rows), -1, TOKEN_RATE).mean(-1)
+        times = prompt + 0.5 + np.arange(seconds.shape[1])
+        means = [statistics.mean(second) for second in seconds.T]
+        low, high = ([found.value if np.isnan(found[end]) else found[end] for found in means] for end in (1, 2))
+        colour, dash = _ENDINGS[name]
+        figure.add_scatter(
+            x=np.concatenate([times, times[::-1]]), y=np.round([*low, *high[::-1]], 3), fill="toself",
+            fillcolor=colour, opacity=0.15, line={"width": 0}, hoverinfo="skip", showlegend=False,
+        )  # fmt: skip
+        values = np.round([found.value for found in means], 3)
+        line(figure, times, values, name, colour, "%{x:.1f} s: %{y:.2f}", dash=dash)
+        last.append(f"{values[-1]:.0%} ({name})")
+    figure.add_vline(ends, line={"color": style.SEAM, "width": 1, "dash": "dot"})
+    share = {"title_text": "quiet tokens, share", "range": [-0.03, 1.03]}
+    axes(figure, "seconds since the story began (dotted: how long the examples spoke)", share)
+    return styled(figure, f"What is quiet of the last second: {', '.join(last)}", 320)
 
 
 def joins(waveforms: Mapping[str, np.ndarray], seam: float, width: float = 0.1) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from plotly.subplots import make_subplots
 from lab.errors import LabError
 from lab.measure import audio as audio_measures
 from lab.measure import speaker
+from lab.measure.statistics import Estimate
 from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.style import axes, line, points, styled
@@ -95,6 +97,58 @@ def decoding(passes: Sequence[Pass], level: int = 1, number: int = 1) -> go.Figu
     axes(figure, "seconds of speech", {"title_text": "probability, %", "range": [-3, 103]}, row=2, col=1)
     message = f"Level {level}, pass {number} of {len(picture)}: {now.mean():.0%} of {frames} frames decided"
     return styled(figure, message, 480)
+
+
+def passes_heard(
+    heard: Mapping[str, tuple[Mapping[int, Estimate], Estimate | None]], chosen: int, own: str = "ctc"
+) -> go.Figure:
+    """What listeners make of speech in more and more passes, with 95 % intervals; chosen: how many the voice takes.
+
+    heard: "measure (judge)" -> by passes, and of the reading that was spoken again (dashed, its interval shaded).
+    own: the judge that is no outside one, drawn beside the others where it judges as well.
+    """
+    panels = {"words wrong": "words wrong, %", "MOS": "MOS, 1 to 5", "SpkrSim": "SpkrSim, cosine"}
+    figure = make_subplots(1, len(panels), horizontal_spacing=0.09)
+    n = 0
+    named: set[str] = set()  # in the legend
+    for name, (by_passes, truth) in heard.items():
+        measure, _, judge = name.rstrip(")").partition(" (")
+        if measure not in panels or not by_passes:
+            continue
+        column, scale = list(panels).index(measure) + 1, 100 if measure == "words wrong" else 1
+        ours = judge == own
+        colour, dash = (style.SLOW, "dot") if ours else (style.CONTINUATION, "solid")
+        if truth and not ours:  # as lines and not as shapes, of which the range of an axis takes no notice
+            low, high = (scale * (truth.value if math.isnan(end) else end) for end in truth[1:3])
+            ends = [min(by_passes), max(by_passes)]
+            figure.add_scatter(
+                x=[*ends, *ends[::-1]], y=[low, low, high, high], fill="toself", fillcolor=style.TRUTH, opacity=0.15,
+                line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, row=1, col=column,
+            )  # fmt: skip
+            line(
+                figure, ends, [scale * truth.value] * 2, "the reading itself", style.TRUTH,
+                f"{judge}, the reading itself: %{{y:.3g}}", 2, "dash", showlegend="reading" not in named,
+                legendgroup="reading", row=1, col=column,
+            )  # fmt: skip
+            named.add("reading")
+        label = "our own reader" if ours else "outside ears"
+        means = [scale * mean.value for mean in by_passes.values()]
+        above, below = ([0 if math.isnan(end) else scale * abs(end - mean.value) for mean, end in
+                         ((mean, mean[side]) for mean in by_passes.values())] for side in (2, 1))  # fmt: skip
+        line(
+            figure, list(by_passes), np.round(means, 3), label, colour, f"{judge}, %{{x}} passes: %{{y:.3g}}",
+            dash=dash, mode="lines+markers", legendgroup=label, showlegend=label not in named, row=1, col=column,
+            error_y={"type": "data", "array": np.round(above, 3), "arrayminus": np.round(below, 3), "thickness": 1.5},
+        )  # fmt: skip
+        named.add(label)
+        n = max(n, *(mean.n for mean in by_passes.values()))
+    for column, title in enumerate(panels.values(), 1):
+        figure.add_vline(chosen, line={"color": style.SEAM, "width": 1, "dash": "dot"}, row=1, col=column)
+        ticks = sorted({number for by_passes, _ in heard.values() for number in by_passes})
+        x = style.log("passes of level 1", tickvals=ticks, ticktext=[str(number) for number in ticks])
+        axes(figure, x, title, row=1, col=column)
+    message = f"One to many passes of level 1, as others hear them (n = {n}); the voice takes {chosen} (dotted)"
+    return style.legend_below(styled(figure, message, 380), 90)
 
 
 def prompt_swap(
