@@ -50,7 +50,7 @@ def test_an_estimate_is_the_weighted_mean_of_both(monkeypatch: pytest.MonkeyPatc
     vectors = torch.randn(2, 20, 16)
     with torch.no_grad():
         guided, alone = (made(tokens, vectors, timbre, torch.full((2,), known)) for known in (True, False))
-        torch.testing.assert_close(made.estimate(tokens, vectors, timbre), 0.6 * guided + 0.4 * alone)
+        torch.testing.assert_close(made.estimate(tokens, vectors, timbre), 0.3 * guided + 0.7 * alone)
         monkeypatch.setattr(refiner, "GUIDED", 1.0)
         torch.testing.assert_close(made.estimate(tokens, vectors, timbre), guided)
         hidden = made(tokens, torch.randn(2, 20, 16), timbre, torch.tensor([False, True]))
