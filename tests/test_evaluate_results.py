@@ -211,12 +211,12 @@ def test_the_likelihood_tests_are_of_a_rows_own_model_and_made_once(
 def test_rows_of_other_weights_are_not_printed(tmp_path: Path) -> None:
     results = Results(tmp_path / "r.json")
     for system, weights in (("griffin", {"griffin": "1", "codec": "2"}), ("transformer", {"transformer": "3"})):
-        mine = results.row(row(system, set="stories", seconds=240.0, temperature=1.0, weights=weights))
+        mine = results.row(row(system, set="narrated", seconds=240.0, temperature=1.0, weights=weights))
         mine.samples = [sample("a", {"ASR-PPL (ear)": 4.5})]
         mine.summary = summary.summarize(mine)
     kept, stale = report.fresh(results, {"griffin": "1", "codec": "other", "transformer": "3"})
     assert [each.system for each in kept.rows] == ["transformer"]
-    assert stale == ["griffin on stories: measure it again, codec changed since"]
+    assert stale == ["griffin on narrated: measure it again, codec changed since"]
     head, _, first, *_ = report.headlines(kept).splitlines()
     assert "| transformer, temperature 1, n = 1 | ground truth, published |" in head and "griffin" not in head
     assert first == "| ASR-PPL, nats a token | 4.5 | 3.61 | 3.75 | 4.71 |"
@@ -228,6 +228,7 @@ def test_stages_stand_below_the_truth_with_each_judge_named(tmp_path: Path) -> N
     for system, wrong in (("voice", 0.5), ("codec", 0.2), (TRUTH, 0.1)):
         rows.append(row(system, set="narrated", samples=[sample("a", {"words wrong (ear)": wrong, "STOI": 1.0})]))
     rows.append(row("griffin", set="narrated", temperature=1.0, samples=[sample("a", {"words wrong (ear)": 0.9})]))
+    rows.append(row(TRUTH, set="narrated", seconds=240.0, samples=[sample("b", {"words wrong (ear)": 0.3})]))
     for each in rows:
         each.summary = summary.summarize(each)
     head, _, *body = report.stages(Results(tmp_path / "r.json", rows)).splitlines()

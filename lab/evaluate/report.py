@@ -18,7 +18,7 @@ from lab.speech import TEMPERATURE
 from lab.tokens import TOKEN_RATE
 
 RESULTS, PAGE = coherence.FOLDER / "evaluation.json", coherence.FOLDER / "FIGURES.md"
-_SET, _SECONDS = "stories", 240.0
+_SET, _SECONDS = "narrated", 240.0
 _SYSTEMS = (TRUTH, "griffin", "transformer")
 _PUBLISHED = ("ground truth", "SpeechSSM-2B", "Transformer")
 _HEARD = ("words wrong", "MOS", "SpkrSim")
@@ -59,7 +59,7 @@ def headlines(results: Results) -> str:
 
 def stages(results: Results) -> str:
     """Where words are lost: what judges hear of held-out stories by human-like voices, a row for each stage."""
-    rows = [row for row in results.rows if row.set == "narrated" and row.temperature is None]
+    rows = [row for row in results.rows if row.set == _SET and row.seconds != _SECONDS and row.temperature is None]
     rows.sort(key=lambda row: (row.system != TRUTH, row.system))
     keys = dict.fromkeys(key for row in rows for key in row.summary["values"] if key.partition(" (")[0] in _HEARD)
     body = [
