@@ -43,6 +43,19 @@ def by_source(items: Iterable[T], of: Callable[[T], Any] = lambda item: item) ->
     return [groups[name] for name in sorted(groups)]
 
 
+def of_speakers(lengths: Sequence[Sequence[int]]) -> Callable[[np.random.Generator], tuple[int, int]]:
+    """For each speaker how long his utterances are -> what draws a speaker, with the square root of how long he speaks,
+    and one of his utterances, with its length."""
+    each = [np.array(own) for own in lengths]
+    shares = np.array([own.sum() for own in each]) ** 0.5
+
+    def drawn(random: np.random.Generator) -> tuple[int, int]:
+        speaker = int(random.choice(len(each), p=shares / shares.sum()))
+        return speaker, int(random.choice(len(each[speaker]), p=each[speaker] / each[speaker].sum()))
+
+    return drawn
+
+
 def crop(waveform: np.ndarray, length: int, random: np.random.Generator) -> np.ndarray:
     """`length` samples from anywhere in the waveform (N,), completed with silence."""
     start = int(random.integers(max(1, len(waveform) - length + 1)))

@@ -23,7 +23,7 @@ from lab.errors import LabError
 from lab.tokens import TOKEN_HOP, Tokenizer
 from lab.train import codec as codec_recipe
 from lab.train import pitch
-from lab.train.batches import positive, random_of, seed_of
+from lab.train.batches import of_speakers, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, learning
 from lab.train.refiner import HIDDEN
 from lab.train.soundstorm import spoken
@@ -68,18 +68,17 @@ def examples(utterances: Iterable[Utterance], tokenizer: Tokenizer, codec: Codec
 
 
 def batches(corpus: Sequence[Sequence[Example]], size: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> batch of `size` rows. A speaker is drawn with the square root of how long he speaks, an utterance with
-    its length, and the timbre is that of any of his. Raises LabError where there is nothing to learn from."""
+    """Step -> batch of `size` rows, drawn by `of_speakers`; the timbre is that of any utterance of the speaker. Raises
+    LabError where there is nothing to learn from."""
     positive(size=size)
     if not corpus:
         raise LabError(f"no utterance lasts {LENGTH / 25:g} s: nothing to train refiner and decoder on")
-    lengths = [np.array([len(each.said.tokens) for each in speaker]) for speaker in corpus]
-    shares = np.array([each.sum() for each in lengths]) ** 0.5
+    drawn = of_speakers([[len(each.said.tokens) for each in speaker] for speaker in corpus])
 
     def row(random: np.random.Generator) -> tuple[Tensor, ...]:
-        number = int(random.choice(len(corpus), p=shares / shares.sum()))
-        speaker, odds = corpus[number], lengths[number] / lengths[number].sum()
-        example = speaker[int(random.choice(len(speaker), p=odds))]
+        number, utterance = drawn(random)
+        speaker = corpus[number]
+        example = speaker[utterance]
         timbre = speaker[int(random.integers(len(speaker)))].said.timbre
         assert timbre is not None
         for _ in range(10):  # some crops are silent

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lab.errors import LabError
 from lab.tokens import Tokenizer
-from lab.train.batches import positive, random_of, seed_of
+from lab.train.batches import of_speakers, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit
 from lab.train.soundstorm import crop
 from lab.voice import Codec, CodecConfig, VoicePrompt
@@ -85,20 +85,18 @@ def with_refiner(codec: Codec, tokenizer: Tokenizer) -> Codec:
 
 
 def batches(utterances: Sequence[Sequence[VoicePrompt]], size: int, seed: int) -> Callable[[int], Batch]:
-    """Step -> batch of `size` rows. A speaker is drawn with the square root of how long he speaks, an utterance with
-    its length, and the timbre is that of any of his."""
+    """Step -> batch of `size` rows, drawn by `of_speakers`; the timbre is that of any utterance of the speaker."""
     positive(size=size)
     heard = [[said for said in speaker if len(said.tokens) >= LENGTH] for speaker in utterances]
     speakers = [speaker for speaker in heard if speaker]
     if not speakers:
         raise LabError(f"no utterance lasts {LENGTH / 25:g} s: nothing to train the refiner on")
-    lengths = [np.array([len(said.tokens) for said in speaker]) for speaker in speakers]
-    shares = np.array([each.sum() for each in lengths]) ** 0.5
+    drawn = of_speakers([[len(said.tokens) for said in speaker] for speaker in speakers])
 
     def row(random: np.random.Generator) -> tuple[Tensor, ...]:
-        number = int(random.choice(len(speakers), p=shares / shares.sum()))
-        speaker, odds = speakers[number], lengths[number] / lengths[number].sum()
-        said = crop(speaker[int(random.choice(len(speaker), p=odds))], LENGTH, random)
+        number, utterance = drawn(random)
+        speaker = speakers[number]
+        said = crop(speaker[utterance], LENGTH, random)
         timbre = speaker[int(random.integers(len(speaker)))].timbre
         assert timbre is not None
         return said.tokens.long(), said.codes.long(), timbre
