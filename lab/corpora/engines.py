@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from lab import machine
 from lab.errors import LabError
 from lab.extras import require
 
@@ -101,6 +102,7 @@ def _answers(address: str | None, seconds: float = 10.0) -> None:
 class _Actor:
     def __init__(self, work: Work):
         torch.set_num_threads(1)
+        machine.keep_freed_memory()
         self.work = work
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
@@ -110,6 +112,7 @@ class _Actor:
 def _begin_worker() -> None:
     """One thread; signals are for the first process to see, and without it no worker stays."""
     torch.set_num_threads(1)
+    machine.keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
