@@ -93,6 +93,7 @@ def test_threads_divide_sequences_and_channels(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(cpu, "in_threads", in_threads)
     monkeypatch.setattr(cpu, "SMALL", 0)
+    monkeypatch.setattr(cpu, "MIN_CHANNELS", 64)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
