@@ -423,6 +423,11 @@ def test_card_is_the_table_of_what_is_asked(tmp_path: Path) -> None:
         bench.card(tmp_path / "none")
 
 
-def test_readme_shows_the_card_of_what_was_saved() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    assert readme.split("<!-- lab bench card -->\n")[1].split("\n<!-- end -->")[0] == bench.card(bench.FOLDER)
+def test_readme_shows_the_headlines_of_what_was_saved() -> None:
+    readme, found = (Path(__file__).parents[1] / "README.md").read_text(), bench.card(bench.FOLDER, bench.HEADLINES)
+    assert readme.split("<!-- lab bench headlines -->\n")[1].split("\n<!-- end -->")[0] == found
+    assert all(f"| {row}" in found for row in bench.HEADLINES)
+
+
+def test_all_that_was_saved_stands_beside_it() -> None:
+    assert (bench.FOLDER / "FIGURES.md").read_text() == bench.card(bench.FOLDER) + "\n"

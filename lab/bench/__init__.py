@@ -9,13 +9,13 @@ import torch
 
 from lab import machine
 from lab.bench import flat, gpu, learn, passes, scan, shard, step, story, throughput
-from lab.bench.report import Asked, Report, Row, card, check_folder, report, table
+from lab.bench.report import HEADLINES, Asked, Report, Row, card, check_folder, report, table
 from lab.bench.timing import Spread
 from lab.errors import LabError
 from lab.language import compile as compilation
 from lab.paths import data_folder
 
-__all__ = ["BENCHES", "FOLDER", "Asked", "Report", "Row", "Spread", "check_folder", "card", "run", "table"]
+__all__ = ["BENCHES", "FOLDER", "HEADLINES", "Asked", "Report", "Row", "Spread", "check_folder", "card", "run", "table"]
 
 FOLDER = data_folder() / "bench"
 

@@ -24,6 +24,21 @@ from lab.errors import LabError
 from lab.files import made, replacing
 from lab.machine import processor
 
+# Rows of the README, by how they begin.
+HEADLINES = (
+    "seconds to the first piece",
+    "`lab story` in a new process",
+    "speech of",
+    "resident memory, most above that at minute 1",
+    "Griffin, token 100000",
+    "decode, batch 1, int8",
+    "prefill",
+    "scan forward, T=16384, L=2560",
+    "throughput, 128 tokens",
+    "throughput, 16384 tokens",
+    "steps of `lab train griffin`, 1 pieces",
+    "`lab shard`, 2 processes",
+)
 PACKAGES = "torch", "numba", "transformers", "triton", "mamba-ssm", "causal-conv1d"
 
 
@@ -181,8 +196,8 @@ def table(report: Report) -> Group:
     return Group(grid, *dict.fromkeys(notes))
 
 
-def card(folder: Path) -> str:
-    """What is asked for of the reports in `folder` as a table in markdown: the one that stands in the README.
+def card(folder: Path, rows: tuple[str, ...] = ("",)) -> str:
+    """What is asked for of the reports in `folder`, as a table in markdown: rows that begin so (README: HEADLINES).
 
     Raises LabError where there are none.
     """
@@ -193,7 +208,7 @@ def card(folder: Path) -> str:
     lines = [_line(*columns), _line(*["---"] * len(columns))]
     for found in map(Report.load, paths):
         for row in found.rows:
-            if row.asked is not None and row.ours is not None:
+            if row.asked is not None and row.ours is not None and row.name.startswith(rows):
                 peer = f"{row.peer}: {_number(row.theirs.median)}" if row.theirs else ""
                 ours, met = f"{_number(row.ours.median)} {row.unit}", row.met or "-"
                 lines.append(_line(row.name, ours, peer, _number(row.ratio), str(row.asked), met, f"`{found.command}`"))

@@ -21,7 +21,20 @@ Measure = Literal[
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "stages", "differences", "page"]
 Bench = Literal[
-    "flat", "scan", "step", "prefill", "train", "throughput", "latency", "learn", "shard", "story", "gpu", "all", "card"
+    "flat",
+    "scan",
+    "step",
+    "prefill",
+    "train",
+    "throughput",
+    "latency",
+    "learn",
+    "shard",
+    "story",
+    "gpu",
+    "all",
+    "card",
+    "headlines",
 ]
 
 
@@ -82,7 +95,7 @@ def measure(
 
 @command
 def bench(
-    what: Annotated[Bench, typer.Argument(help="all is all but gpu; card prints what was saved.")] = "all",
+    what: Annotated[Bench, typer.Argument(help="all is all but gpu; card and headlines print what was saved.")] = "all",
     quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes: whether it runs, not how fast.")] = False,
     tokens: Annotated[int | None, typer.Option(help="How far flat, latency and story go; 1e6, 16,384, 90,000.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="For gpu: tiny sizes on the CPU.")] = False,
@@ -91,12 +104,13 @@ def bench(
 ) -> None:
     """Speed and memory, beside the peers and the limits of this machine, measured in the same run.
 
-    card is a table in markdown: the one that stands in the README.
+    card is a table in markdown, data/bench/FIGURES.md; headlines those of its rows that stand in the README.
     """
     from lab import bench as benches
 
-    if what == "card":
-        card = benches.card(output or benches.FOLDER)
+    if what in ("card", "headlines"):
+        rows = benches.HEADLINES if what == "headlines" else ("",)
+        card = benches.card(output or benches.FOLDER, rows)
         answer({"card": card}, card)
         return
     folder = output if output or quick or dry_run else benches.FOLDER
