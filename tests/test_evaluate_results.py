@@ -39,6 +39,18 @@ def of(*names: str) -> Examples:
 # All samples
 
 
+@pytest.mark.parametrize(("seconds", "systems"), [(9.0, [TRUTH, "mine"]), (12.0, [TRUTH, "mine"]), (12.1, ["mine"])])
+def test_a_reading_is_the_truth_of_what_lasts_as_long(
+    tmp_path: Path, listens: Ears, seconds: float, systems: list[str]
+) -> None:
+    """The reference of `example` ends at 9 s; what goes on for longer is still judged."""
+    results, system = Results.load(tmp_path / "r.json"), System("mine", 1.0, {}, lambda *given: noise(given[-1]))
+    run.run(results, listens, of("a"), row(seconds=seconds, temperature=1.0), system)
+    assert (
+        [each.system for each in results.rows] == systems == [each.system for each in Results.load(results.path).rows]
+    )
+
+
 def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path, listens: Ears, ear: Ear) -> None:
     """Killed while the third sample is spoken: two are there, and are neither spoken nor heard again."""
     spoken: list[str] = []

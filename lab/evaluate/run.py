@@ -17,11 +17,12 @@ from lab.corpora.storage import reason
 from lab.errors import LabError
 from lab.evaluate import examples as files
 from lab.evaluate.ears import Ears
-from lab.evaluate.examples import Example, Examples
+from lab.evaluate.examples import Example, Examples, Sound
 from lab.evaluate.results import Results, Row
 from lab.evaluate.scoring import score
 from lab.evaluate.systems import TRUTH, System
 
+LASTING = 0.75  # of the length asked for: readings of LibriSpeech-Long last 3.5 to 4 minutes
 _COLUMNS = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[pace]}"), TimeElapsedColumn())
 
 
@@ -54,6 +55,8 @@ def run(
                 pace = f"{spoken / (time.perf_counter() - began):.2f} x real time"
                 progress.update(bar, completed=number + 1, pace=pace if spoken else "")
         progress.update(bar, completed=len(samples))
+    if not truth.samples:
+        results.rows.remove(truth)
     if spoken:
         row.command, row.machine, row.date = asked.command, asked.machine, asked.date
     if not row.samples:
@@ -74,6 +77,12 @@ def _of(example: Example) -> Iterator[None]:
         raise Unscored(f"{example.name}: {reason(error)}") from error
 
 
+def _lasts(sound: Sound, seconds: float | None) -> bool:
+    """Whether the reference is as long as what is asked for, nearly: a reading of 4 minutes is no truth of 16."""
+    assert sound.reference is not None
+    return seconds is None or len(sound.prompt) + len(sound.reference) >= LASTING * seconds * SAMPLE_RATE
+
+
 def _sample(
     results: Results, ears: Ears, example: Example, truth: Row, row: Row, system: System | None, keep: Path | None
 ) -> float:
@@ -81,7 +90,7 @@ def _sample(
     judged = 0.0
     with _of(example):
         sound = example.sound()
-    if sound.reference is not None and truth.sample(example.name) is None:
+    if sound.reference is not None and truth.sample(example.name) is None and _lasts(sound, row.seconds):
         with _of(example):
             truth.samples.append(score(ears, example, sound, sound.reference, None, respoken=True))
         judged += truth.samples[-1]["seconds"]
