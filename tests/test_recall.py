@@ -21,6 +21,7 @@ from lab.language.layers import RecurrentState
 from lab.measure import ablate, of_language, recall
 from lab.measure.ablation import ABLATIONS, INTACT, NEITHER, NO_H, NO_WINDOWS, Ablated
 from lab.measure.recall import EDGES, Question, Recalled
+from lab.view import recalled
 
 HOP = 640
 
@@ -337,3 +338,25 @@ def test_figures_of_recall(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -
     }
     assert all(row.n == 2 and row.low is not None and row.low <= row.value <= (row.high or 1) for row in rows)
     assert [row.of for row in mine if row.name.startswith("asked for all") and "h zeroed" in row.name] == [4, 2, 2]
+
+
+# How it is drawn
+
+
+def test_each_fact_has_a_bar_for_what_is_taken_away() -> None:
+    figures = {}
+    for fact, by_chance, right in (("all", 0.13, (0.25, 0.2, 0.3, 0.1)), ("hero", 0.17, (0.8, 0.75, 0.3, 0.2))):
+        for ablation, value in zip(("", ", windows forgotten", ", h zeroed", ", both"), right, strict=True):
+            told = {"value": value, "low": value - 0.1, "high": min(1.0, value + 0.3), "of": 35}
+            figures[f"asked for {fact}, 20 s or more after it was last said{ablation}, chance {by_chance}"] = told
+            figures[f"asked for {fact}, 20 to 60 s after it was last said{ablation}, chance {by_chance}"] = told
+    drawn = recalled({"words wrong": {"value": 1.0}} | figures)
+    bars, (chance,) = drawn.data[:4], drawn.data[4:]
+    assert [bar.name for bar in bars] == ["as it is", "windows forgotten", "h zeroed", "both"]
+    assert all(list(bar.x) == ["hero<br>35 asked", "all<br>35 asked"] for bar in drawn.data)
+    assert [list(bar.y) for bar in bars] == [[80, 25], [75, 20], [30, 30], [20, 10]]
+    assert list(bars[0].error_y.array) == pytest.approx([20, 30]) and list(bars[0].error_y.arrayminus) == [10, 10]
+    assert list(chance.y) == [17, 13]
+    assert drawn.layout.title.text == "After 20 s, hero: 75 % by h alone, 30 % by the windows alone"
+    with pytest.raises(LabError, match="never asked; `lab measure recall --save` asks"):
+        recalled({"words wrong": {"value": 1.0}})

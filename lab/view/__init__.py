@@ -5,7 +5,7 @@ from lab.extras import require
 require("notebooks")
 
 from lab.view.architecture import road
-from lab.view.coherence import coherence_decay, coherence_fits, coherence_map, coherence_published
+from lab.view.coherence import coherence_decay, coherence_fits, coherence_map, coherence_published, recalled
 from lab.view.explore import explore
 from lab.view.figures import timeline
 from lab.view.player import Player
@@ -35,6 +35,7 @@ __all__ = [
     "passes_heard",
     "pick",
     "prompt_swap",
+    "recalled",
     "road",
     "speaker_similarity",
     "start",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ from plotly.subplots import make_subplots
 
 from lab.errors import LabError
 from lab.measure import coherence
+from lab.measure.ablation import INTACT, NEITHER, NO_H, NO_WINDOWS
 from lab.measure.coherence import PROMPT_SECONDS, SERIES, TRUTH, Report, Span
+from lab.measure.recall import BEYOND
 from lab.view import style
 from lab.view.style import axes, line, styled
 from lab.view.tracks import Heat
@@ -35,6 +38,14 @@ _PAPER = {
     "Transformer": (style.TRANSFORMER, "longdash"),
 }
 _EXTENDED = ("#aaa", "solid")
+# what is asked with so much of the state taken away: name, colour, pattern
+_ABLATED = {
+    INTACT: ("as it is", style.CONTINUATION, ""),
+    NO_WINDOWS: ("windows forgotten", style.STATE, "/"),
+    NO_H: ("h zeroed", style.SLOW, "."),
+    NEITHER: ("both", style.TRUTH, "x"),
+}
+_ASKED = re.compile(rf"asked for (\w+), {BEYOND:g} s or more after it was last said(?:, (.+))?, chance (.+)")
 
 
 def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -> go.Figure:
@@ -130,6 +141,44 @@ def coherence_published(report: Report) -> go.Figure:
 def _group(name: str, column: int) -> dict[str, Any]:
     group = {"legendgroup": name, "legendgrouptitle_text": name, "row": 1, "col": column}
     return {**group, "mode": "lines+markers", "marker": {"size": 5}}
+
+
+def recalled(figures: Mapping[str, Mapping[str, Any]]) -> go.Figure:
+    """What a Griffin answers of each fact that has left every window, as it is and with its state taken away.
+
+    Bars: 95 % intervals over stories; dashes: chance. figures: of its card, by `lab measure recall`. Raises LabError
+    where there are none.
+    """
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    chances: dict[str, float] = {}
+    for name, told in figures.items():
+        if match := _ASKED.fullmatch(name):
+            found.setdefault(match[1], {})[match[2] or INTACT] = told
+            chances[match[1]] = float(match[3])
+    if not found:
+        raise LabError("these weights were never asked; `lab measure recall --save` asks them")
+    facts = sorted(found, key=lambda fact: (fact == "all", -found[fact][INTACT]["value"]))
+    places = [f"{fact}<br>{found[fact][INTACT]['of']} asked" for fact in facts]
+    figure = go.Figure()
+    for ablation, (name, colour, pattern) in _ABLATED.items():
+        value, low, high = (
+            np.array([100 * found[fact][ablation][key] for fact in facts]) for key in ("value", "low", "high")
+        )
+        figure.add_bar(
+            x=places, y=value.round(1), name=name, marker={"color": colour, "pattern": {"shape": pattern}},
+            error_y={"array": (high - value).round(1), "arrayminus": (value - low).round(1), "thickness": 1},
+            hovertemplate="%{x}: %{y} % right",
+        )  # fmt: skip
+    dash = {"symbol": "line-ew-open", "size": 50, "color": style.INK, "line": {"width": 2}}
+    by_chance = [round(100 * chances[fact]) for fact in facts]
+    figure.add_scatter(
+        x=places, y=by_chance, name="chance", mode="markers", marker=dash, hovertemplate="%{y} % by chance"
+    )
+    axes(figure, y={"title_text": "right, %", "range": [0, 100]})
+    best = facts[0]
+    with_h, without = (100 * found[best][ablation]["value"] for ablation in (NO_WINDOWS, NO_H))
+    message = f"After {BEYOND:g} s, {best}: {with_h:.0f} % by h alone, {without:.0f} % by the windows alone"
+    return style.legend_below(styled(figure, message, 420))
 
 
 def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> str:

@@ -40,7 +40,8 @@ def memory_curves(decay: float, gates: Sequence[float] = (1.0, 0.5, 0.1, 0.02)) 
         line(figure, digits(seconds), left, f"r = {gate:g}", colour, "after %{x} s: %{y} %<extra></extra>")
     _mark_durations(figure, "x")
     axes(figure, _log_seconds("seconds later"), "still held, %")
-    message = f"One channel: its half-life is {min(half_lives):.2g} to {max(half_lives):.2g} s, by its recurrence gate"
+    shortest, longest = (style.seconds(each) for each in (min(half_lives), max(half_lives)))
+    message = f"One channel: its half-life is {shortest} to {longest}, by its recurrence gate"
     return styled(figure, message, 380)
 
 
@@ -52,8 +53,8 @@ def half_lives(traces: Sequence[Trace]) -> go.Figure:
         line(figure, share, digits(seconds), _name(trace.layer), colour, hover + "<extra></extra>")
     _mark_durations(figure, "y")
     axes(figure, "channels, % of the layer, by half-life", _log_seconds("half-life, seconds of speech"))
-    low, high = np.percentile(np.concatenate(found), [5, 95])
-    return styled(figure, f"Nine channels of ten have a half-life of {low:.1g} to {high:.1g} s on this speech", 400)
+    low, high = map(style.seconds, np.percentile(np.concatenate(found), [5, 95]))
+    return styled(figure, f"Nine channels of ten have a half-life of {low} to {high} on this speech", 400)
 
 
 def initialisations(traces: Sequence[Trace] = ()) -> go.Figure:
@@ -167,7 +168,7 @@ def channel(traces: Sequence[Trace], layer: int, rank: int, times: float = 1.0) 
     axes(figure, y="h, the state", row=1, col=1)
     axes(figure, "seconds of speech", _log_seconds("half-life, s"), row=2, col=1)
     mean = float(trace.half_lives[index]) / times
-    message = f"{_name(trace.layer)}, channel {index}: half-life {mean:.2g} s at the gates of this speech"
+    message = f"{_name(trace.layer)}, channel {index}: half-life {style.seconds(mean)} at the gates of this speech"
     return styled(figure, message, 420)
 
 

@@ -122,11 +122,11 @@ def edges(disagreement: np.ndarray, reach: int, distance: np.ndarray | None = No
     figure = make_subplots(rows, 1, shared_xaxes=True, vertical_spacing=0.08)
     percent, hover = (100 * disagreement).round(1), "%{x:.2f} s from the seam: %{y:.1f} %<extra></extra>"
     line(figure, times, percent, "", style.SEAM, hover, line_shape="hvh", row=1, col=1)
-    axes(figure, y={"title_text": "tokens that differ, %"}, row=1, col=1)
+    axes(figure, y={"title_text": "differing, %"}, row=1, col=1)
     if distance is not None:
         hover = "%{x:.2f} s from the seam: %{y:.2f} nepers<extra></extra>"
         line(figure, times, distance.round(3), "", style.WAVE, hover, row=2, col=1)
-        axes(figure, y="log-mel distance, nepers", row=2, col=1)
+        axes(figure, y="nepers apart", row=2, col=1)
     _mark_reach(figure, -size / 2 / TOKEN_RATE, size / 2 / TOKEN_RATE, reach)
     figure.add_vline(0, line={"color": style.SEAM, "width": 1})
     axes(figure, y={"rangemode": "tozero"})

@@ -77,6 +77,11 @@ def fading(colour: str) -> list[tuple[float, str]]:
     return [(share, f"rgba({parts},{share})") for share in (0, 1)]
 
 
+def seconds(value: float) -> str:
+    """Two digits of a length of time, with its unit, and no power of ten."""
+    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+
+
 Axis = str | dict[str, Any]  # its title, or that and more
 
 

@@ -11,19 +11,20 @@ from PIL import Image
 
 from tests.browser.lab import PICTURES, ROOT
 from tests.notebooks.execute import FOLDER
+from tests.notebooks.static import indexed
 
 SIZE = 480, 300  # twice as wide as the README shows them, for dense displays
 
 
 def thumbnail(source: Path, target: Path) -> None:
-    """Shrink to the width of SIZE, keep the top, and 64 colours: 10 to 40 kB."""
+    """Shrink to the width of SIZE and keep the top: 10 to 40 kB."""
     picture = Image.open(source).convert("RGB")
     height = round(picture.height * SIZE[0] / picture.width)
     shrunk = picture.resize((SIZE[0], height), Image.Resampling.LANCZOS)
     page = Image.new("RGB", SIZE, "white")
     page.paste(shrunk, (0, max(0, (SIZE[1] - height) // 2)))
     target.parent.mkdir(parents=True, exist_ok=True)
-    page.quantize(64).save(target, optimize=True)
+    target.write_bytes(indexed(page))
 
 
 if __name__ == "__main__":
