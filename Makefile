@@ -24,7 +24,6 @@ setup: .venv/.lab ## make .venv and install the lab in it, again only when pypro
 	$(BIN)/python -m pip install $(TORCH)
 	$(BIN)/python -m pip install -e ".[notebooks]"
 	$(BIN)/python -m lab.language.compile
-	$(BIN)/python -c "import librosa.core.audio, librosa.core.pitch" # compiled once: two processes that do spoil numba's cache
 	@touch $@
 
 .venv/.test: .venv/.lab

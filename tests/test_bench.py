@@ -54,7 +54,7 @@ ASKED = {
     ],
     "latency": [
         ("latency, 128 tokens", "SpeechTransformer", None),
-        ("latency, 200 tokens, both by torch", "SpeechTransformer", None),
+        ("latency, 200 tokens, both by torch", "SpeechTransformer", Asked("at most", 1, 1)),
     ],
     "learn": [
         ("steps of `lab train griffin`, 32 pieces of 32 tokens", "transformers' Rec", Asked("at least", 3, 5)),
@@ -120,6 +120,22 @@ def test_a_bench_gives_the_rows_it_promises(name: str) -> None:
     assert name in ("learn", "shard", "story") or any(
         row.name.startswith(limit) or row.peer.startswith(limit) or "GB/s" in row.note for row in found.rows
     )
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_first_story_after_setup_has_a_row(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, cold: bool) -> None:
+    monkeypatch.setattr(story, "_on_disk", lambda prompt, count, environment=None: exactly(9 if environment else 3))
+    ran: list[Any] = []
+
+    def setup(words: list[str], env: dict[str, str] | None = None, **options: Any) -> None:
+        ran.append((words[-1], env and env.get("NUMBA_CACHE_DIR")))
+
+    monkeypatch.setattr(story.subprocess, "run", setup)
+    rows = {row.name: row for row in story.rows(seconds=1, rounds=1, processes=1, tokens=100, cold=cold)}
+    first = rows["the same, the first after setup"]
+    assert first.asked == Asked("at most", 12.0, 5.0) and first.ours == (exactly(9) if cold else None)
+    assert first.note == ("of what numba compiles setup made 0 files, this story 0 more" if cold else "left out")
+    assert any(module == "lab.language.compile" and cache for module, cache in ran) == cold
 
 
 def test_silence_is_what_a_listener_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,6 +250,8 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         (("train", "griffin", "--minutes", "0"), "cannot train for 0 minutes"),
         (("train", "griffin", "--set", "speed=2"), "there is no setting 'speed'; there are lr, "),
         (("train", "griffin", "--warm", "--init", "x"), "give --warm or --init"),
+        (("train", "griffin", "--speech", "mine"), "give --corpus mine, a folder or a shard"),
+        (("train", "joint", "--init", "x"), "joint goes on with a part of the bundle's codec; leave --init out"),
         (("shard", ".", "--into", "x", "--part", "3"), "cannot make part '3' by local"),
         (("measure", "beauty"), "'beauty' is not one of 'tokens'"),
         (("measure", "tokens", "--count", "-1"), "cannot measure -1 stories"),

@@ -398,7 +398,7 @@ def test_fits_as_a_table() -> None:
     assert "0 points do not show a decay" in pictures.coherence_fits(silent, "words")
     level = Report(16, "", {"griffin": (told([(10, 10)] * 16, [0.5] * 6),)})
     assert pictures.coherence_fits(level, draws=5).endswith(
-        "| 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | nothing that falls |"
+        "| 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | start and floor not told apart by 1 stories |"
     )
     slow = told([(100 - k, 100) for k in range(16)], [0.5] * 6)  # a straight line, with no floor in sight
     assert pictures.coherence_fits(Report(16, "", {"griffin": (slow,)}), draws=5).endswith("| longer than was told |")

@@ -12,7 +12,7 @@ from lab.language import SpeechTransformer, TransformerConfig
 
 pytest.importorskip("transformers")
 
-CLOSE: dict[str, float] = {"atol": 5e-6, "rtol": 5e-6}
+CLOSE: dict[str, float] = {"atol": 3e-6, "rtol": 3e-6}
 
 
 @pytest.fixture(scope="module")

@@ -42,3 +42,19 @@ def test_each_model_learns_from_those_before_it(tmp_path: Path, monkeypatch: pyt
     paces = [found["seconds_a_step"] for found in json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]]
     assert paces == [0.1] * 4
     assert set(run.MODELS) <= set(WHOLE)
+
+
+@pytest.mark.parametrize("carried", [True, False])
+def test_kernels_are_built_or_it_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carried: bool) -> None:
+    ran: list[tuple[str, float]] = []
+    monkeypatch.setattr(run.Session, "run", lambda session, name, words, limit: ran.append((words[0], limit)))
+    monkeypatch.setattr(run.Session, "train", lambda session, model, *given: ran.append((model, 0)))
+    sources = ["--sources", str(tmp_path)] if carried else []
+    monkeypatch.setattr("sys.argv", ["run", str(tmp_path / "out"), "--dry-run", *sources])
+    run.main()
+    first = ["lab.recurrence.install"] if carried else []
+    assert [name for name, _ in ran] == [*first, "pytest", "lab", *run.MODELS]
+    assert sum(limit for _, limit in ran) <= 480
+    if not carried:
+        (told,) = json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]
+        assert told["name"] == "build" and "no --sources" in told["skipped"]

@@ -51,6 +51,18 @@ def test_a_story_is_sent_without_a_gap_and_written(tmp_path: Path, sent: list) -
     assert len(re.findall("<audio", story._repr_mimebundle_()[0]["text/html"])) == 1
 
 
+def test_memory_has_a_point_a_second_however_long_a_chunk_lasts(sent: list) -> None:
+    """25 tokens a second of 1000 bytes each in the cache; those of a page that came late are the same."""
+    story = Player.live(chunks(2, size=24), cache_bytes=1000)
+    story.wait(10)
+    points = [[second, 590_000, 25_000 * second] for second in range(1, 49)]
+    assert [len(message["memory"]) for message, _ in sent if message["memory"]] == [24, 24]
+    assert [point for message, _ in sent for point in message["memory"]] == points
+    sent.clear()
+    story._answer(story, {"kind": "hello"}, [])
+    assert sent[0][0]["memory"] == points
+
+
 def test_stop_interrupts_the_piece_in_work_and_keeps_the_file(tmp_path: Path, sent: list) -> None:
     reached = threading.Event()
 
@@ -151,7 +163,7 @@ def test_a_page_that_comes_late_gets_the_last_ten_minutes(sent: list) -> None:
     story._answer(story, {"kind": "want", "second": 30}, [])
     (hello, newest), (want, early) = sent
     assert hello["start"] == 180 * 16_000 and len(newest) == 600 * 16_000
-    assert [row[0] for row in hello["memory"]] == [60 * (k + 1) for k in range(13)]
+    assert [row[0] for row in hello["memory"]] == [k + 1 for k in range(780)]
     assert want["start"] == 30 * 16_000 and len(early) == 20 * 16_000
     np.testing.assert_allclose(early / 32767, tone(780)[want["start"] :][: len(early)], atol=1e-4)
     assert isinstance(story, Live)

@@ -71,8 +71,12 @@ def test_a_manifest_grows_at_its_end(tmp_path: Path) -> None:
     manifest.grow(path, DOCUMENTS[:2])
     before = path.read_bytes()
     other = Document("b", (Span("elsewhere.flac", 0.0, 9.0),))
-    assert manifest.grow(path, [DOCUMENTS[2], other]) == DOCUMENTS
+    left_out: list[str] = []
+    assert manifest.grow(path, [DOCUMENTS[2], other], left_out) == DOCUMENTS
     assert path.read_bytes().startswith(before)
+    assert left_out == [f"b: {path} has another of this id; list a folder above both into a new one"]
+    manifest.grow(path, DOCUMENTS, left_out)
+    assert len(left_out) == 1  # what is there already is not left out
 
 
 @pytest.mark.parametrize(
@@ -200,6 +204,14 @@ def test_every_corpus_becomes_documents(here: Path, corpus: Callable[[Path], str
     assert read.seconds == pytest.approx(2) and (read.text, read.narrator) == ("one owl", "ann")
     manifest.write(here / "m.jsonl", [document])
     assert scan.documents("m.jsonl", []) == [document]
+
+
+def test_transcripts_of_another_numbering_go_by_their_names(here: Path) -> None:
+    """No chapters of numbered utterances, which LibriSpeech has in such files."""
+    folder(here)
+    (here / "ann" / "my.trans.txt").write_text("one ONE OWL\n")
+    (document,) = scan.documents("ann", [])
+    assert document.id.startswith("one") and document.seconds == pytest.approx(2)
 
 
 def test_librispeech_at_an_address_is_a_document_a_file(here: Path) -> None:

@@ -144,6 +144,12 @@ def test_latency_has_real_time_beside_it():
     real = figure.data[names.index("real time")]
     assert list(real.x) == list(real.y) == [10.24, 655.36]  # of the first published length to the last
     assert figure.layout.title.text == "2 min of speech: 3 s of work for Griffin, 40 s for SpeechTransformer"
+    rows.append(_beside("latency, 3000 tokens, both by torch", "s", 30, 40))
+    fair = speed.latency(report("latency", "lab bench latency", rows))
+    assert fair.data[2].name.startswith("Griffin by torch, measured") and fair.data[2].y == (30,)
+    assert fair.layout.title.text == (
+        "2 min of speech: 30 s of work for Griffin, 40 s for SpeechTransformer, both by torch; 3 s as it is stepped"
+    )
 
 
 def test_efficiency_has_the_roofline_of_both():

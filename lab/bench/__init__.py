@@ -33,7 +33,7 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "latency": (throughput.latency, dict(preset="tiny", tokens=200)),
     "learn": (learn.rows, dict(preset="tiny", lengths=(32,), rounds=2, steps=4)),
     "shard": (shard.rows, dict(minutes=0.1, workers=(1,), ray=False)),
-    "story": (story.rows, dict(seconds=2, rounds=1, processes=1, tokens=200)),
+    "story": (story.rows, dict(seconds=2, rounds=1, processes=1, tokens=200, cold=False)),
     "gpu": (gpu.rows, gpu.DRY),
 }
 

@@ -64,7 +64,7 @@ def corpus(
         if not hasattr(judge, "language"):
             raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
         found = list(manifest.spoken_in(found, language, judge.language, left_out))
-    documents = manifest.grow(output, [replace(each, split=split) for each in found])
+    documents = manifest.grow(output, [replace(each, split=split) for each in found], left_out)
     for line in left_out:
         console.print("left out:", line)
     hours = sum(each.seconds for each in documents) / 3600

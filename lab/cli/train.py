@@ -11,6 +11,7 @@ import typer
 
 from lab.cli.app import answer, command
 from lab.console import console
+from lab.errors import LabError
 from lab.files import replacing
 
 if TYPE_CHECKING:
@@ -109,8 +110,16 @@ def train(
     from lab.train import others, recipes
     from lab.train import settings as run_settings
     from lab.train.loop import Compute
-    from lab.train.plan import WHOLE, Plan
+    from lab.train.plan import LANGUAGE_MODELS, RECIPES, WHOLE, Plan
 
+    if speech and model in LANGUAGE_MODELS:
+        raise LabError(
+            f"{model} learns from tokens; give --corpus {speech}, a folder or a shard of it, in place of --speech"
+        )
+    if init and model in RECIPES and RECIPES[model].part:
+        raise LabError(f"{model} goes on with a part of the bundle's {RECIPES[model].part}; leave --init out")
+    if preset.startswith("paper") and corpus == "stories" and not show:
+        console.print(f"{preset} learns from stories by espeak-ng; --corpus SHARD gives it speech")
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard, wandb, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
     narration = narration or narrated_folder.find()

@@ -26,6 +26,8 @@ from lab.corpora.manifest import Document, Span
 from lab.corpora.storage import archive, reached, served, tried
 from lab.errors import LabError
 
+LIBRISPEECH = re.compile(r"\S+-\d+ ")  # how a line of its *.trans.txt begins: others have such files, too
+
 
 def documents(source: str, left_out: list[str]) -> list[Document]:
     """The documents of `source`; into `left_out` goes what cannot serve, and why.
@@ -70,7 +72,7 @@ def _of(source: str, left_out: list[str]) -> Iterator[Document]:
     elif cuts := sorted(root.glob("cuts.*.jsonl*")):
         for path in cuts:
             yield from _cuts(str(path), left_out, shar=True)
-    elif next(root.rglob("*.trans.txt"), None):
+    elif (texts := next(root.rglob("*.trans.txt"), None)) and LIBRISPEECH.match(texts.read_text("utf-8", "replace")):
         built = librispeech_long.build(root, held_out=(librispeech.HELD_OUT_CHAPTER,))
         left_out += built.skipped
         for each in built.recordings:

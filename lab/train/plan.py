@@ -142,11 +142,17 @@ class Plan:
         """
         corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,)) if self.speech else Corpus([])
         if self.recorded:
-            corpus.recordings += [
-                document  # type: ignore[misc]  # which is read as a recording is
-                for document in scan.documents(self.corpus, corpus.skipped)
-                if document.split == "train" and (not texts or document.text and document.seconds <= LONGEST)
-            ]
+            found = [each for each in scan.documents(self.corpus, corpus.skipped) if each.split == "train"]
+            for document in found:
+                if texts and not document.text:
+                    corpus.skipped.append(f"{document.id} has no text")
+                elif texts and document.seconds > LONGEST:
+                    told = (
+                        f"{document.id} lasts {document.seconds:.0f} s, and {LONGEST:.0f} are learnt from with a text"
+                    )
+                    corpus.skipped.append(f"{told}; cut it at sentences")
+                else:
+                    corpus.recordings.append(document)  # type: ignore[arg-type]  # which is read as a recording is
         utterances = list(corpus)
         for line in corpus.skipped:
             console.print("skipped:", line)
@@ -174,9 +180,9 @@ class Plan:
         """The model to begin with, if one."""
         if self.init is None:
             return self.load(name) if self.warm else None
-        if (Path(self.init) / "bundle.json").exists():
-            there = bundle.index(Path(self.init))
-            return bundle.load(Path(self.init), name if name in there or name not in VARIANTS else VARIANTS[name].model)
+        if self.init.startswith("hf:") or (Path(self.init) / "bundle.json").exists():
+            there = bundle.index(root := bundle.located(self.init))
+            return bundle.load(root, name if name in there or name not in VARIANTS else VARIANTS[name].model)
         if name != "griffin":
             raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")
         return recurrentgemma.load(self.init, rope=False, vocabulary=self.load("tokenizer").vocabulary, seed=self.seed)

@@ -197,7 +197,8 @@ def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> st
         ends = zip(found[:2], low[:2], high[:2], strict=True)
         cells = [f"{value:.2f} ({below:.2f} to {above:.2f})" for value, below, above in ends]
         length = float(np.ptp(coherence.curve(scores, series).x))
-        half = "nothing that falls" if low.start <= high.floor else _half(found.half, low.half, high.half, length)
+        level = f"start and floor not told apart by {len(scores)} stories"
+        half = level if low.start <= high.floor else _half(found.half, low.half, high.half, length)
         lines.append(f"| {SYSTEMS[system][0]} | {' | '.join([*cells, half])} |")
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from lab.corpora.storyworld import Cast
 from lab.errors import LabError
 from lab.protocols import Tokenizer
 from lab.speech import Chunk
+from lab.tokens import TOKEN_RATE
 from lab.view import style
 from lab.view.captions import Captions, Reading, Transcript
 from lab.view.player import CLIP, LEAST, Player, pcm16, samples_in
@@ -66,15 +67,27 @@ class Telling:
                 f"cannot keep more than {self.made:.0f} s of the story in {tempfile.gettempdir()}: {error.strerror}"
             )
             raise LabError(f"{message}; free some space, or set TMPDIR") from error
-        self.bytes = [chunk.state_bytes] + ([] if self._cache_bytes is None else [chunk.tokens * self._cache_bytes])
-        last = self.memory[-1][0] if self.memory else -math.inf
-        due = self.made >= last + max(1, last / 3600)  # rarer later: 3600 points for the first hour, 12,000 for ten
-        if due:
-            self.memory.append([round(self.made, 2), *self.bytes])
+        self.bytes = self._held(chunk, self.made)
+        points = [[round(at, 2), *self._held(chunk, at)] for at in self._due()]
+        self.memory += points
         reading = self.captions.add(chunk.drawn) if self.captions else None
         if reading:
             self.transcript.take(reading)
-        return self.told(start, self.memory[-1:] if due else [], reading), pcm
+        return self.told(start, points, reading), pcm
+
+    def _held(self, chunk: Chunk, at: float) -> list[float]:
+        """Bytes of the state, and of a cache where one is counted, when the story was `at` seconds long."""
+        tokens = chunk.tokens - TOKEN_RATE * (self.made - at)
+        return [chunk.state_bytes] + ([] if self._cache_bytes is None else [tokens * self._cache_bytes])
+
+    def _due(self) -> Iterator[float]:
+        """Seconds that want a point of memory, though a chunk may last half a minute: one each at first, 3600 for the
+        first hour, 12,000 for ten."""
+        if not self.memory:
+            yield min(1.0, self.made)
+        last = self.memory[-1][0] if self.memory else 1.0
+        while (last := last + max(1, last / 3600)) <= self.made:
+            yield last
 
     def told(self, start: int, memory: list[list[float]], reading: Reading | None) -> dict[str, Any]:
         """A message to the page, of samples from `start` on."""

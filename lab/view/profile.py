@@ -34,7 +34,11 @@ def pick(smoke: T, laptop: T) -> T:
 
 
 def start() -> None:
-    """Print what a notebook runs on in one line: versions, machine, profile. Figures take the page's colour of text."""
+    """Print what a notebook runs on in one line: versions, machine, profile.
+
+    Figures take the page's colour of text, and what a cell frees is there for the next.
+    """
+    machine.keep_freed_memory()
     lab = metadata.version("speechssm-lab")
     print(f"lab {lab}, torch {torch.__version__}, {machine.name()}, profile {profile()}")
     display(HTML(style.PAGE))

@@ -172,12 +172,17 @@ def efficiency(report: Report | None) -> go.Figure:
 
 
 def latency(report: Report | None) -> go.Figure:
-    """Seconds of work to the end of one story: measured beside published (Fig. 7), and real time.
+    """Seconds of work to the end of one story: measured beside published (Fig. 7), and real time. Griffin as it is
+    stepped, and by torch, as SpeechTransformer is.
 
     report: of `lab bench latency`; None draws what was published alone. Raises LabError for that of another bench.
     """
     figure = make_subplots(1, 1)
     rows = _measured(figure, report, r"latency, (\d+) tokens")
+    alike = _matching(report, r"latency, (\d+) tokens, both by torch")
+    if report is not None and alike:
+        by_torch = {tokens: _spread(row).median for tokens, row in alike.items()}
+        _curve(figure, "Griffin", by_torch, f"Griffin by torch, {_where(report)}", how="by torch")
     _published(figure, "Fig. 7")
     lengths = [tokens for curve in published("Fig. 7").values() for tokens, *_ in curve]
     ends = np.array([min(*lengths, *rows), max(*lengths, *rows)]) / TOKEN_RATE
@@ -186,9 +191,12 @@ def latency(report: Report | None) -> go.Figure:
     style.axes(figure, y=style.log("seconds of work, one story", dtick=1, tickformat="~g"))
     message = MISSING.format("latency")
     if rows:
-        far = max(rows)
-        ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (rows[far].ours, rows[far].theirs))
-        message = f"{_spoken(far / TOKEN_RATE)} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer"
+        far = max(alike or rows)
+        row = (alike or rows)[far]
+        ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (row.ours, row.theirs))
+        how = f", both by torch; {_spread(rows[far]).median:.0f} s as it is stepped" if far in alike else ""
+        length = _spoken(far / TOKEN_RATE)
+        message = f"{length} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer{how}"
     return style.legend_below(style.styled(figure, message, 460), 150)
 
 
@@ -229,12 +237,13 @@ def _published(figure: go.Figure, name: str) -> None:
 def _curve(
     figure: go.Figure, model: str, values: dict[int, float], name: str, column: int = 1, how: str = "measured"
 ) -> None:
-    """values: by tokens. how: measured, filled marks; published, thin with open marks; predicted, dotted without."""
+    """values: by tokens. how: measured, filled marks; published, thin with open marks; predicted, dotted without; by
+    torch, dashed with crosses."""
     x, y = [tokens / TOKEN_RATE for tokens in values], [float(f"{value:.4g}") for value in values.values()]
     shape = "square" if COLOURS[model] == style.TRANSFORMER else "circle"
-    marker = {"size": 8, "symbol": shape if how == "measured" else f"{shape}-open"}
+    marker = {"size": 8, "symbol": {"measured": shape, "by torch": "x"}.get(how, f"{shape}-open")}
     mode, width = "lines" if how == "predicted" else "lines+markers", 3 if how == "measured" else 1.5
-    dash = "dot" if how == "predicted" else style.DASHES[COLOURS[model]]
+    dash = {"predicted": "dot", "by torch": "dash"}.get(how, style.DASHES[COLOURS[model]])
     hover = "%{x:.0f} s: %{y:.3g}"
     style.line(figure, x, y, name, COLOURS[model], hover, width, dash, mode, marker=marker, row=1, col=column)
 
