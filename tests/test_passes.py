@@ -52,6 +52,8 @@ def test_the_voice_in_some_passes_is_the_voice_with_as_many(tiny_bundle: Path) -
 
     assert np.array_equal(spoken(f"voice+{PASSES}"), spoken("voice"))
     assert not np.array_equal(spoken("voice+1"), spoken("voice"))
+    live, same = spoken("voice-live"), spoken("voice")
+    assert live.shape == same.shape and not np.array_equal(live, same)  # its first window lasts 2 s
     for wrong in ("0", "-1", "many", ""):
         with pytest.raises(LabError, match=rf"voice\+{wrong}: the voice takes no '{wrong}' passes; give voice\+1"):
             systems.load(f"voice+{wrong}", tiny_bundle)

@@ -14,6 +14,7 @@ codec               the reference through the codec alone, all its levels
 codec+1             or the first of them, or 2, ...: what the levels above it are for
 voice               the tokens of the reference, spoken in the voice of the prompt
 voice+1             in one pass of level 1, or 2, ...: what the others are for
+voice-live          in the windows of `lab story`, which begin with 2 s: what the seams between the first ones cost
 gslm-voice          the units of the reference, as long as they last, in the one voice: what a continuation's words can
 twist-voice         be understood by at best; Spirit LM's is TWIST's
 """
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from lab import bundle
+from lab import bundle, windows
 from lab.audio import Waveform
 from lab.errors import LabError
 from lab.evaluate.examples import Example, Sound
@@ -52,6 +53,7 @@ OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
     "audiolm-refined": partial(AudioLM.of, refined=True),
 }
 ONE_VOICES = ("gslm-voice", "twist-voice")
+_WINDOWS: dict[str, windows.Windowing | windows.Growing] = {"voice": windows.SYNTHESIS, "voice-live": windows.LIVE}
 _RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
 
 
@@ -75,7 +77,7 @@ def load(name: str, root: Path, temperature: float | None = None, device: str | 
         return _other(name, root, temperature, device)
     if name in ONE_VOICES:
         return _units_spoken(name, root, device)
-    stage = kind in ("codec", "voice")
+    stage = kind in ("codec", *_WINDOWS)
     language, restart = ("griffin", "") if stage else (kind, rest)
     ssm = SpeechSSM.load(root, language=language, device=device)
     digests = bundle.digests(root)
@@ -168,7 +170,7 @@ def _through_codec(ssm: SpeechSSM, name: str, levels: str) -> Callable[[Example,
 
 
 def _spoken_again(ssm: SpeechSSM, name: str, passes: str) -> Callable[[Example, Sound, float], Waveform]:
-    if name != "voice" and not (passes.isdecimal() and int(passes)):
+    if name not in _WINDOWS and not (passes.isdecimal() and int(passes)):
         raise LabError(f"{name}: the voice takes no {passes!r} passes; give voice+1, voice+2, ..., or voice")
     above = [1] * (ssm.voice.soundstorm.config.levels - 1)  # one pass for each, as by default
     iterations = (int(passes), *above) if passes else None
@@ -177,7 +179,8 @@ def _spoken_again(ssm: SpeechSSM, name: str, passes: str) -> Callable[[Example, 
         whole = _whole(sound)
         tokens = ssm.tokenizer.encode(whole)
         voice = ssm.voice.prompt(sound.prompt, ssm.tokenizer.encode(sound.prompt))
-        spoken = ssm.voice.speak(tokens, voice, example.seed, iterations=iterations)
+        windowing = _WINDOWS[name.partition("+")[0]]
+        spoken = ssm.voice.speak(tokens, voice, example.seed, iterations=iterations, windowing=windowing)
         return spoken[len(sound.prompt) : len(whole)]
 
     return go_on
