@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from lab import bundle
-from lab.corpora import folder
+from lab.corpora import folder, scan
 from lab.corpora.shards import Shard
 from lab.errors import LabError
 from lab.speech import SpeechSSM
@@ -216,6 +216,9 @@ def test_a_folder_becomes_a_shard(desk: Path, tiny_bundle: Path) -> None:
     expected = SpeechSSM.load(tiny_bundle).tokenizer.encode(utterance.samples()).tolist()
     assert Shard.open(Path("tokens/tapes")).tokens.tolist() == expected
     assert Path("tokens/tapes/codes.bin").stat().st_size == 2 * 100 * 4
+    advice = "another tokenizer than this would train; give --corpus what it was made of: tokens/tapes/manifest.jsonl"
+    refused(advice, "train", "all", "--corpus", "tokens/tapes")  # before hours go into a tokenizer
+    assert scan.documents("tokens/tapes/manifest.jsonl", [])
     assert {path.name for path in desk.iterdir()} == {"prompt.wav", "tapes", "tokens"}
 
 

@@ -261,7 +261,11 @@ def test_a_run_begins_with_another_bundle_or_with_recurrentgemma(
 
 
 def test_all_models_learn_from_a_corpus(
-    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tiny_bundle: Path,
+    noise: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The tokenizer from what has a text, the codec from all of it, the voice from its codes, and griffin."""
     learnt: dict[str, Any] = {}
@@ -269,7 +273,9 @@ def test_all_models_learn_from_a_corpus(
     tapes.mkdir()
     for number in range(3):
         audio.save(tapes / f"{number}.wav", voiced(2 + number))
-    (tapes / "0.txt").write_text("owl")
+    audio.save(tapes / "3.wav", voiced(40))
+    for number in (0, 3):
+        (tapes / f"{number}.txt").write_text("owl")
     (tapes / "9.wav").write_bytes(b"")
     made = {name: bundle.load(tiny_bundle, name) for name in ("tokenizer", "codec", "soundstorm", "griffin")}
     monkeypatch.undo()
@@ -291,10 +297,12 @@ def test_all_models_learn_from_a_corpus(
         assert f"--corpus {tapes}" in card["command"] and str(tapes) in card["inputs"], name
         assert recipes.complete(name, plan)
     assert [one.text for one, _ in learnt["tokenizer"][0]] == ["owl"]
-    assert [round(each.utterance.seconds) for each in learnt["codec"][0]] == [2, 3, 4]
-    assert sum(len(said.tokens) for speaker in learnt["soundstorm"][0] for said in speaker) == 9 * 25
+    said = capsys.readouterr().err
+    assert "skipped: 1.wav has no text" in said and "skipped: 3.wav lasts 40 s, and 36 are learnt from" in said
+    assert [round(each.utterance.seconds) for each in learnt["codec"][0]] == [2, 3, 4, 40]
+    assert sum(len(said.tokens) for speaker in learnt["soundstorm"][0] for said in speaker) == (9 + 40) * 25
     stream, held_out, _ = learnt["griffin"]
-    assert len(held_out) == 1 and len(stream.starts) == 2
+    assert len(held_out) == 1 and len(stream.starts) == 3
     audio.save(tapes / "7.wav", voiced(2))
     assert not recipes.complete("griffin", plan)
 
