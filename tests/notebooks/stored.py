@@ -41,7 +41,7 @@ def _of_file(path: Path, notebook: nbformat.NotebookNode, code: list[nbformat.No
     if "widgets" in notebook.metadata:
         yield "widget state in the metadata"
     if notebook.metadata.get("lab", {}).get("executed") != source_hash(notebook):
-        yield "outputs are older than the code: make notebooks"
+        yield "outputs are older than the code, or than the figures that it reads: make notebooks"
     if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
         yield "cells without a count, or out of order: make notebooks"
 

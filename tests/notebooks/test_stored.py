@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode, v4
 
-from tests.notebooks import stored
+from tests.notebooks import execute, stored
 from tests.notebooks.execute import FOLDER, VIEW, source_hash, strip
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -96,6 +96,22 @@ def test_a_planted_defect_is_found(tmp_path: Path, defect: str, plant: Callable[
 def test_an_output_older_than_its_code_is_found(tmp_path: Path):
     (found,) = planted(tmp_path, lambda notebook: notebook.cells[1].update(source="print(7)"), False)
     assert "older than the code" in found
+
+
+def test_an_output_older_than_the_figures_it_reads_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(execute, "DATA", tmp_path)
+    for name in ("measured/evaluation.json", "bench/flat-chip.json", "bench/scan-chip.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    notebook = sound()
+    notebook.cells[1].source = 'Results.load(data_folder() / "measured" / "evaluation.json"), speed.saved("flat")'
+    assert [path.name for path in execute.reads(notebook.cells[1].source)] == ["flat-chip.json", "evaluation.json"]
+    notebook.metadata["lab"] = {"executed": source_hash(notebook)}
+    nbformat.write(notebook, tmp_path / "read.ipynb")
+    (tmp_path / "bench" / "scan-chip.json").write_text("[]")  # it does not read that
+    assert not any("older" in found for found in stored.defects(tmp_path / "read.ipynb"))
+    (tmp_path / "bench" / "flat-chip.json").write_text("[]")
+    assert any("older" in found for found in stored.defects(tmp_path / "read.ipynb"))
 
 
 def test_strip_keeps_what_a_page_shows_without_a_kernel():
