@@ -99,6 +99,13 @@ LOUD = Fault(
     "return [0.0 for level in levels]",
 )
 
+HELD = Fault(
+    "h that is never set to zero",
+    "measure/ablation.py",
+    "layer._replace(hidden=torch.zeros_like(layer.hidden))",
+    "layer._replace(hidden=layer.hidden)",
+)
+
 # The notebook that has to see it, the cells that suffice (by id), and what the contract that fails begins with.
 SWIFT = [
     (STRIDE, "02", ("c01", "c13"), "seams in 4 minutes"),
@@ -106,6 +113,10 @@ SWIFT = [
 ]
 CAUSES = "state-04-contract", "state-13-player", "state-13-figure", "state-13-contract"
 PATCHED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-contract"
+RECALLED = (
+    *("state-04-contract", "state-27", "state-32", "state-33-map", "state-33-figures", "state-33-verdict"),
+    *("state-33-recall", "state-33-recall-verdict", "state-33-recall-contract"),
+)
 SLOW = [
     (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
     (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
@@ -116,6 +127,7 @@ SLOW = [
     (SMEARED, "01", ("state-01", "state-03", *CAUSES), "off h by"),
     (EXCHANGED, "01", ("state-01", "state-03", *CAUSES), "the slow half moves"),
     (UNMOVED, "01", ("state-01", "state-03", *PATCHED), "the other name gains"),
+    (HELD, "01", ("state-01", "state-03", *RECALLED), "better known by h alone"),
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
@@ -126,6 +138,7 @@ SLOW = [
     (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
     (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
     (LOUD, "07", ("ask-01", "ask-03", "ask-05", "ask-07"), "all at one loudness"),
+    (SILENT, "08", ("field-01", "field-05", "field-06-words", "field-08"), "like its prompt"),
     (SILENT, "07", ("ask-01", "ask-03", "ask-08-contract"), "SpeechSSM  level"),
 ]
 PLANTED = SWIFT + (SLOW if os.environ.get("LAB_MUTANTS") == "all" else [])
