@@ -200,6 +200,31 @@ def latency(report: Report | None) -> go.Figure:
     return style.legend_below(style.styled(figure, message, 460), 150)
 
 
+def gpu(report: Report) -> go.Figure:
+    """The recurrence on a GPU: each backend's bandwidth beside that of a copy, both ways; the title tells of decoding.
+
+    report: of `lab bench gpu`. Raises LabError for that of another bench.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in report.rows:
+        if match := re.fullmatch(r"rg_lru (.+) float32, (\w+)", row.name):
+            found.setdefault(match[1], {})[match[2]] = row
+    decode = next((row for row in report.rows if row.name.startswith("decode, ")), None)
+    if not found or decode is None:
+        raise LabError(f"the report of `{report.command}` tells of no GPU; give that of `lab bench gpu`")
+    figure, patterns = go.Figure(), ("", "/", ".", "x")
+    for (what, rows), colour, pattern in zip(found.items(), style.SERIES, patterns, strict=False):
+        measured = {name: round(100 * row.ratio, 1) for name, row in rows.items() if row.ratio}
+        figure.add_bar(
+            x=list(measured), y=list(measured.values()), name=what,
+            marker={"color": colour, "pattern": {"shape": pattern}}, hovertemplate="%{x}: %{y} % of a copy",
+        )  # fmt: skip
+    style.axes(figure, "backend", {"title_text": "bandwidth, % of a copy's", "rangemode": "tozero"})
+    chip, times = report.machine["gpu"] or report.machine["chip"], f"{decode.ratio:.1f}" if decode.ratio else "no"
+    message = f"{chip}: a token of {decode.name.split()[1]} takes {times} times what reading its weights does"
+    return style.legend_below(style.styled(figure, message, 420), 110)
+
+
 def _rows(report: Report, pattern: str) -> dict[int, Row]:
     """What was measured under such a name, by the number of tokens in it."""
     found = _matching(report, pattern)
