@@ -263,3 +263,19 @@ def test_what_is_further_away_than_a_narrowed_window_is_not_attended_to() -> Non
     window = model.config.window
     assert seen == [3, window] and narrow != whole and whole == model(tokens)[0].sum()
     assert all(layer.reach == window for layer in model.modules() if isinstance(layer, LocalAttention))
+
+
+def test_a_shard_is_learnt_from_where_it_lies(tmp_path: Path) -> None:
+    """Mapped, with ends dropped, and what stands before the first document left out: batches as of copies."""
+    lengths, tokens = [40, 9, 1, 200, 33], np.arange(283, dtype=np.uint16) % 97
+    tokens.tofile(tmp_path / "tokens.bin")
+    starts = np.cumsum([0, *lengths[:-1]])
+    copied = language.TokenStream.of(np.split(tokens, starts[1:])[1:], drop=12)
+    mapped = language.TokenStream.of_shard(np.memmap(tmp_path / "tokens.bin", np.uint16), starts[1:], 12)
+    assert isinstance(mapped.tokens, np.memmap) and mapped.size == copied.size == len(copied.tokens)
+    assert mapped.starts.tolist() == copied.starts.tolist()
+    for step in range(5):
+        ours, theirs = (language.batches(stream, 3, 30, 0)(step) for stream in (mapped, copied))
+        assert all(map(torch.equal, ours, theirs))
+    with pytest.raises(LabError, match="no documents to learn from"):
+        language.TokenStream.of_shard(tokens, starts[:0], 12)

@@ -79,18 +79,24 @@ PRESETS = {
 class TokenStream:
     """Documents end to end: tokens (N,) of any integer type, and where documents start, ascending from 0.
 
-    `weights` (N,) of the tokens in the loss; all alike if left out. Raises LabError for tokens that are no integers or
-    negative, and weights that are not one positive number for each.
+    `weights` (N,) of the tokens in the loss; all alike if left out. `places`: where in `tokens` documents lie that are
+    not end to end there, as in a shard whose documents lose their ends; then `size` is how many tokens are left. Raises
+    LabError for tokens that are no integers or negative, and weights that are not one positive number for each.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     weights: np.ndarray | None = None
+    places: np.ndarray | None = None
+    size: int = -1
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or self.tokens.dtype.kind not in "iu":
             raise LabError(f"tokens are integers in one row, not {self.tokens.dtype} of shape {self.tokens.shape}")
-        if len(self.tokens) and not 0 <= self.tokens.min() <= self.tokens.max() < 2**31:
+        if self.size < 0:
+            object.__setattr__(self, "size", len(self.tokens))
+        small = self.tokens.dtype.kind == "u" and self.tokens.itemsize <= 2  # a shard, which may be larger than memory
+        if len(self.tokens) and not small and not 0 <= self.tokens.min() <= self.tokens.max() < 2**31:
             raise LabError(f"tokens count from 0, and these are {self.tokens.min()} to {self.tokens.max()}")
         if self.weights is not None and (self.weights.shape != self.tokens.shape or not (self.weights > 0).all()):
             raise LabError(f"{len(self.tokens)} tokens have as many positive weights, not {self.weights.shape}")
@@ -107,6 +113,24 @@ class TokenStream:
         if not kept:
             raise LabError("no documents to learn from: the corpus is empty")
         return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
+
+    @classmethod
+    def of_shard(cls, tokens: np.ndarray, starts: np.ndarray, drop: int) -> TokenStream:
+        """Documents that begin at `starts` in the tokens (N,) of a shard, less their last `drop`, as `of` has it: where
+        they lie, and nothing copied. What stands before the first start is not among them."""
+        lengths = np.diff(starts, append=len(tokens))
+        lengths = lengths - np.minimum(drop, lengths // 4)
+        places, lengths = starts[lengths > 0], lengths[lengths > 0]
+        if not len(lengths):
+            raise LabError("no documents to learn from: the corpus is empty")
+        return cls(tokens, np.cumsum([0, *lengths[:-1]]), None, places, int(lengths.sum()))
+
+    def read(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens at any places (...,) of the stream, int64, and whether a document begins there."""
+        document = np.searchsorted(self.starts, at, "right") - 1
+        begin = self.starts[document]
+        where = at if self.places is None else at - begin + self.places[document]
+        return self.tokens[where].astype(np.int64), at == begin
 
 
 def weights(tokenizer: Tokenizer, tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -137,21 +161,18 @@ def batches(stream: TokenStream, size: int, length: int, seed: int, given: int =
     nobody can know. Raises LabError for a stream that is not longer than a piece.
     """
     positive(size=size, length=length)
-    if len(stream.tokens) <= length:
-        raise LabError(f"{len(stream.tokens)} tokens are too few for pieces of {length}; make more stories")
-    begins = np.zeros(len(stream.tokens), bool)
-    begins[stream.starts] = True
-    fits = np.diff(stream.starts, append=len(stream.tokens)) <= length
+    if stream.size <= length:
+        raise LabError(f"{stream.size} tokens are too few for pieces of {length}; make more stories")
+    fits = np.diff(stream.starts, append=stream.size) <= length
     seed = seed_of(seed)
 
     def batch(step: int) -> Batch:
         rng = random_of(seed, step)
-        first = rng.integers(0, len(stream.tokens) - length, size)
+        first = rng.integers(0, stream.size - length, size)
         document = np.searchsorted(stream.starts, first, "right") - 1
         first = np.where(fits[document], stream.starts[document], first)
         at = first[:, None] + np.arange(length + 1)
-        tokens = torch.from_numpy(stream.tokens[at].astype(np.int64))
-        reset = torch.from_numpy(begins[at])
+        tokens, reset = map(torch.from_numpy, stream.read(at))
         unasked = reset[:, 1:] | (tokens[:, 1:] < given)  # nobody can know how the next story begins
         targets = tokens[:, 1:].masked_fill(unasked, -100)
         reset[:, 0] = True

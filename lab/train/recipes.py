@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import track
 from torch import distributed, nn
 
@@ -121,12 +122,12 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
         shard = data.shard(plan, corpus)
-        documents, seconds = shard.documents(), {Path(corpus).name: shard.seconds}
-        if len(documents) < 2:
+        starts, seconds = shard.starts, {Path(corpus).name: shard.seconds}
+        if len(starts) < 2:
             raise LabError(f"{plan.corpus} holds one document, and one is held out; give two or more, or cut it")
-        count = min(8, max(1, len(documents) // 10))
-        held_out, documents = documents[:count], documents[count:]
-        stream = language_recipe.TokenStream.of(documents, drop=language_recipe.END)
+        count = min(8, max(1, len(starts) // 10))
+        held_out = np.split(shard.tokens[: starts[count]], starts[1:count])
+        stream = language_recipe.TokenStream.of_shard(shard.tokens, starts[count:], language_recipe.END)
     model, figures = language_recipe.train(
         stream,
         held_out,
