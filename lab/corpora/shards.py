@@ -60,6 +60,9 @@ from lab.voice import Codec, VoicePrompt
 
 TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
 READERS = 4  # of recordings, ahead of it
+QUEUE = (
+    3600.0  # seconds that a worker of hundreds waits for those before it: a manifest of 900,000 rows takes 14 s each
+)
 IN_A_ROW = 8  # parts that fail, after which the others would, too
 
 
@@ -226,7 +229,7 @@ def share(
     wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
     seconds, failed = 0.0, list[str]()
     with _room(folder):
-        with locked(made(folder), doing="sharding into"):
+        with locked(made(folder), wait=QUEUE, doing="sharding into"):
             begin(folder, header)
             source = source.grown(folder)
         there = len(read_parts(folder, read_header(folder)))
