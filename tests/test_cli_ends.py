@@ -208,7 +208,7 @@ def test_choices_are_those_of_the_rooms() -> None:
     assert set(train.Model.__args__) == {*RECIPES, *others.SYSTEMS, "all"}
     assert [each.value for each in corpora.Split] == list(librispeech_long.SPLITS)
     assert set(measure.Measure.__args__) == {*figures.MEASURES, "all"}
-    assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card"}
+    assert set(measure.Bench.__args__) == {*bench.BENCHES, "all", "card", "headlines"}
     assert train.Length.__args__ == tuple(language.LENGTHS)
     assert train.Preset.__args__ == tuple(language.PRESETS)
 

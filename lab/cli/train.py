@@ -107,7 +107,6 @@ def train(
 ) -> None:
     """Train a model of the bundle by its recipe, or all of them. Ctrl-C saves; the same command goes on."""
     from lab.corpora import librispeech, narrated_folder
-    from lab.corpora.shard_files import HEADER
     from lab.train import others, recipes
     from lab.train import settings as run_settings
     from lab.train.loop import Compute
@@ -130,7 +129,7 @@ def train(
     plan = Plan(work, into, speech, narration, *given)
     several = {"all": WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
-    if "tokenizer" in names and (Path(corpus) / HEADER).exists():
+    if "tokenizer" in names and (Path(corpus) / "shard.json").exists():
         made_of = f"what it was made of: {Path(corpus) / 'manifest.jsonl'}"
         raise LabError(f"{corpus} holds the tokens of another tokenizer than this would train; give --corpus {made_of}")
     tables = {name: recipes.settings(name, plan) for name in names}

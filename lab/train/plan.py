@@ -191,12 +191,12 @@ class Plan:
         """What trains the same model anew."""
         words = ["lab", "train", name]
         asked: dict[str, Any] = {"steps": self.steps, "hours": self.hours, "seed": self.seed}
-        if self.speech and self.speech != librispeech.find():
+        if name not in LANGUAGE_MODELS and self.speech and self.speech != librispeech.find():
             asked["speech"] = self.speech.name  # the folder may lie elsewhere on another machine
         silent = name in LANGUAGE_MODELS and self.corpus not in data.READ
         if not silent and self.narration and self.narration != narrated_folder.find():
             asked["narration"] = self.narration.name
-        asked |= {"corpus": self.corpus, "init": self.init}
+        asked |= {"corpus": self.corpus} | ({} if RECIPES[name].part else {"init": self.init})
         asked |= {"preset": self.preset} if name in SCALED else {}
         asked |= {"length": self.length} if name in LANGUAGE_MODELS else {}
         for option, value in asked.items():
