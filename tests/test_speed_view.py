@@ -144,12 +144,12 @@ def test_latency_has_real_time_beside_it():
     assert [trace.x[-1] for trace in figure.data if "published" in trace.name] == [655.36, 655.36]
     real = figure.data[names.index("real time")]
     assert list(real.x) == list(real.y) == [10.24, 655.36]  # of the first published length to the last
-    assert figure.layout.title.text == "2 min of speech: 3 s of work for Griffin, 40 s for SpeechTransformer"
+    assert figure.layout.title.text == "2 min of speech take Griffin 3 s, SpeechTransformer 40 s"
     rows.append(_beside("latency, 3000 tokens, both by torch", "s", 30, 40))
     fair = speed.latency(report("latency", "lab bench latency", rows))
     assert fair.data[2].name.startswith("Griffin by torch, measured") and fair.data[2].y == (30,)
     assert fair.layout.title.text == (
-        "2 min of speech: 30 s of work for Griffin, 40 s for SpeechTransformer, both by torch; 3 s as it is stepped"
+        "By torch, 2 min of speech take Griffin 30 s, SpeechTransformer 40 s; as stepped, Griffin 3 s"
     )
 
 

@@ -194,9 +194,9 @@ def latency(report: Report | None) -> go.Figure:
         far = max(alike or rows)
         row = (alike or rows)[far]
         ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (row.ours, row.theirs))
-        how = f", both by torch; {_spread(rows[far]).median:.0f} s as it is stepped" if far in alike else ""
-        length = _spoken(far / TOKEN_RATE)
-        message = f"{length} of speech: {ours} of work for Griffin, {theirs} for SpeechTransformer{how}"
+        message = f"{_spoken(far / TOKEN_RATE)} of speech take Griffin {ours}, SpeechTransformer {theirs}"
+        if far in alike and far in rows:
+            message = f"By torch, {message}; as stepped, Griffin {_spread(rows[far]).median:.0f} s"
     return style.legend_below(style.styled(figure, message, 460), 150)
 
 
