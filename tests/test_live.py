@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def test_memory_has_a_point_a_second_however_long_a_chunk_lasts(sent: list) -> N
     sent.clear()
     story._answer(story, {"kind": "hello"}, [])
     assert sent[0][0]["memory"] == points
+
+
+def test_memory_begins_with_a_state(sent: list) -> None:
+    """What is spoken before, the prompt, then has points, too."""
+    story = Player.live(replace(chunk, state_bytes=590_000 * (k > 0)) for k, chunk in enumerate(chunks(2, size=24)))
+    story.wait(10)
+    assert [len(message["memory"]) for message, _ in sent if message["kind"] == "sound"][:2] == [0, 48]
+    assert {bytes_ for message, _ in sent for _, bytes_ in message["memory"]} == {590_000}
 
 
 def test_stop_interrupts_the_piece_in_work_and_keeps_the_file(tmp_path: Path, sent: list) -> None:

@@ -68,7 +68,8 @@ class Telling:
             )
             raise LabError(f"{message}; free some space, or set TMPDIR") from error
         self.bytes = self._held(chunk, self.made)
-        points = [[round(at, 2), *self._held(chunk, at)] for at in self._due()]
+        due = self._due() if chunk.state_bytes else ()  # the prompt is spoken before a model has read it
+        points = [[round(at, 2), *self._held(chunk, at)] for at in due]
         self.memory += points
         reading = self.captions.add(chunk.drawn) if self.captions else None
         if reading:
