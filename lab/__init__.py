@@ -13,7 +13,6 @@ __version__ = "0.2.0"
 
 # Read when torch loads its OpenMP. A thread without work looks out for it so often, some 70 us, before it sleeps; by
 # default 300,000 times, in which it takes the core of whoever has work: beside another program 5 times the CPU time.
-# On idle cores 27 s of the voice take .35 s at 1000, .36 s without end and .62 s where it sleeps at once.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

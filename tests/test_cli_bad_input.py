@@ -219,6 +219,7 @@ def test_a_folder_becomes_a_shard(desk: Path, tiny_bundle: Path) -> None:
     advice = "another tokenizer than this would train; give --corpus what it was made of: tokens/tapes/manifest.jsonl"
     refused(advice, "train", "all", "--corpus", "tokens/tapes")  # before hours go into a tokenizer
     assert scan.documents("tokens/tapes/manifest.jsonl", [])
+    assert lab("train", "tokenizer", "--corpus", "tokens/tapes", "--show").exit_code == 0  # it hears the tapes again
     assert {path.name for path in desk.iterdir()} == {"prompt.wav", "tapes", "tokens"}
 
 

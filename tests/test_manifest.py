@@ -68,7 +68,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path: Path, ending: str) -> No
 
 def test_a_manifest_grows_at_its_end(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
-    manifest.grow(path, DOCUMENTS[:2])
+    manifest.grow(path, DOCUMENTS[:2], [])
     before = path.read_bytes()
     other = Document("b", (Span("elsewhere.flac", 0.0, 9.0),))
     left_out: list[str] = []

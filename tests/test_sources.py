@@ -58,6 +58,13 @@ def test_a_corpus_grows_and_what_was_made_stays(
     grown = make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
     assert [document.tolist() for document in grown.documents()][:3] == before and len(grown.starts) == 4
     assert grown.skipped == [f"{tapes / '9.wav'} is empty (0 bytes)"]
+    (other := tmp_path / "other").mkdir()
+    audio.save(other / "1.wav", spoken(3)[0].samples())
+    source = Source.of(str(other)).grown(into)
+    assert [item.id for item in source.items].count("1.wav") == 1
+    assert source.skipped == (
+        f"1.wav: {into / 'manifest.jsonl'} has another of this id; list a folder above both into a new one",
+    )
     capfd.readouterr()
     make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
     assert "all was there" in capfd.readouterr().err

@@ -100,23 +100,22 @@ class _Sound(sf.SoundFile):
     """Raises what a file could not be read for, which libsndfile takes for its end, or for damage."""
 
     def __init__(self, view: View):
-        self._view, self._reading = view, False
+        self._view = view
         try:
             super().__init__(view)
         finally:
             view.check()
 
     def read(self, *given: Any, **options: Any) -> np.ndarray:
-        self._reading = True
         try:
             return super().read(*given, **options)
         finally:
-            self._reading = False
             self._view.check()
 
     def seekable(self) -> bool:
-        """soundfile seeks to where it is after each read: an MP3 then lacks what frames before hold of the next one."""
-        return super().seekable() and not (self._reading and self.format == "MP3")
+        """Whether soundfile may seek to where it is after each read: an MP3 then lacks what frames before hold of the
+        next one. `seek` does all the same."""
+        return self.format != "MP3" and super().seekable()
 
     def seek(self, *given: Any, **options: Any) -> int:
         try:

@@ -82,8 +82,8 @@ def _imported() -> float:
 def _first_ever(prompt: Path) -> tuple[Spread, str]:
     """Seconds to the first audio on disk with caches of their own, that only setup has filled; and what was added."""
     with TemporaryDirectory() as folder:
-        environment = {"NUMBA_CACHE_DIR": f"{folder}/numba", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
-        environment = os.environ | environment
+        own = {"NUMBA_CACHE_DIR": f"{folder}/numba", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
+        environment = os.environ | own
         subprocess.run([sys.executable, "-m", "lab.language.compile"], check=True, env=environment, capture_output=True)
         compiled = len([*Path(folder).rglob("*.nbc")])
         seconds = _on_disk(prompt, 1, environment)

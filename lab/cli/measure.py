@@ -21,21 +21,9 @@ Measure = Literal[
 ]  # fmt: skip
 Card = Literal["figures", "headlines", "stages", "differences", "page"]
 Bench = Literal[
-    "flat",
-    "scan",
-    "step",
-    "prefill",
-    "train",
-    "throughput",
-    "latency",
-    "learn",
-    "shard",
-    "story",
-    "gpu",
-    "all",
-    "card",
-    "headlines",
-]
+    "flat", "scan", "step", "prefill", "train", "throughput", "latency", "learn", "shard", "story", "gpu", "all",
+    "card", "headlines",
+]  # fmt: skip
 
 
 @command

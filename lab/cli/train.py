@@ -129,7 +129,7 @@ def train(
     plan = Plan(work, into, speech, narration, *given)
     several = {"all": WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
-    if "tokenizer" in names and (Path(corpus) / "shard.json").exists():
+    if model == "all" and plan.tokenized:  # the tokenizer alone can learn from what the shard was made of
         made_of = f"what it was made of: {Path(corpus) / 'manifest.jsonl'}"
         raise LabError(f"{corpus} holds the tokens of another tokenizer than this would train; give --corpus {made_of}")
     tables = {name: recipes.settings(name, plan) for name in names}

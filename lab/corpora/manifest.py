@@ -144,7 +144,7 @@ def _parquet() -> Any:
     return pyarrow.parquet
 
 
-def grow(path: Path, documents: Iterable[Document], left_out: list[str] | None = None) -> list[Document]:
+def grow(path: Path, documents: Iterable[Document], left_out: list[str]) -> list[Document]:
     """What the manifest at `path` holds, if there is one, and after it those of `documents` with other ids.
 
     `left_out` takes a line on each that is another sound of the same id.
@@ -152,11 +152,8 @@ def grow(path: Path, documents: Iterable[Document], left_out: list[str] | None =
     there, documents = read(path) if Path(path).exists() else [], list(documents)
     known = {document.id: document.spans for document in there}
     new = [document for document in documents if document.id not in known]
-    if left_out is not None:
-        others = (each.id for each in documents if known.get(each.id, each.spans) != each.spans)
-        left_out += [
-            f"{each}: {path} has another of this id; list a folder above both into a new one" for each in others
-        ]
+    others = (each.id for each in documents if known.get(each.id, each.spans) != each.spans)
+    left_out += [f"{each}: {path} has another of this id; list a folder above both into a new one" for each in others]
     if new or not there:
         write(path, there + new)
     return there + new

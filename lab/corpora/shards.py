@@ -60,9 +60,7 @@ from lab.voice import Codec, VoicePrompt
 
 TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
 READERS = 4  # of recordings, ahead of it
-QUEUE = (
-    3600.0  # seconds that a worker of hundreds waits for those before it: a manifest of 900,000 rows takes 14 s each
-)
+QUEUE = 3600.0  # seconds that a worker of hundreds waits for those before it, who each read the manifest
 IN_A_ROW = 8  # parts that fail, after which the others would, too
 
 

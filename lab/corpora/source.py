@@ -63,7 +63,9 @@ class Source:
         """With what `folder` has of it in the manifest there, which has its new documents at the end from now on."""
         if self.read is not _document:
             return self
-        return self.with_items(manifest.grow(folder / "manifest.jsonl", self.items))
+        left_out = list(self.skipped)
+        grown = self.with_items(manifest.grow(folder / "manifest.jsonl", self.items, left_out))
+        return replace(grown, skipped=tuple(left_out))
 
     @property
     def parts(self) -> range:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 
 import torch
 
@@ -15,12 +14,8 @@ from lab.language.packed import pack
 
 
 def main() -> None:
-    """librosa's kernels and a step of a tiny Griffin: what is compiled depends on types alone, which Griffins share."""
+    """A step of a tiny Griffin: what is compiled depends on types alone, which all Griffins share."""
     began = time.perf_counter()
-    with suppress(ImportError):  # a machine that only computes has no audio
-        # Compiled as they are imported: two processes that do so at once spoil numba's cache.
-        import librosa.core.audio
-        import librosa.core.pitch  # noqa: F401
     griffin, token = Griffin(GriffinConfig.preset("tiny")).eval(), torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
         Stepper(pack(griffin), griffin(token[None])[1]).step(token)
@@ -29,4 +24,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Compiled as they are imported: two processes that do so at once spoil numba's cache.
+    import librosa.core.audio
+    import librosa.core.pitch  # noqa: F401
+
     main()

@@ -80,21 +80,18 @@ class TokenStream:
     """Documents end to end: tokens (N,) of any integer type, and where documents start, ascending from 0.
 
     `weights` (N,) of the tokens in the loss; all alike if left out. `places`: where in `tokens` documents lie that are
-    not end to end there, as in a shard whose documents lose their ends; then `size` is how many tokens are left. Raises
-    LabError for tokens that are no integers or negative, and weights that are not one positive number for each.
+    not end to end there, as in a shard whose documents lose their ends; the last one goes to the end. Raises LabError
+    for tokens that are no integers or negative, and weights that are not one positive number for each.
     """
 
     tokens: np.ndarray
     starts: np.ndarray
     weights: np.ndarray | None = None
     places: np.ndarray | None = None
-    size: int = -1
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 1 or self.tokens.dtype.kind not in "iu":
             raise LabError(f"tokens are integers in one row, not {self.tokens.dtype} of shape {self.tokens.shape}")
-        if self.size < 0:
-            object.__setattr__(self, "size", len(self.tokens))
         small = self.tokens.dtype.kind == "u" and self.tokens.itemsize <= 2  # a shard, which may be larger than memory
         if len(self.tokens) and not small and not 0 <= self.tokens.min() <= self.tokens.max() < 2**31:
             raise LabError(f"tokens count from 0, and these are {self.tokens.min()} to {self.tokens.max()}")
@@ -123,7 +120,13 @@ class TokenStream:
         places, lengths = starts[lengths > 0], lengths[lengths > 0]
         if not len(lengths):
             raise LabError("no documents to learn from: the corpus is empty")
-        return cls(tokens, np.cumsum([0, *lengths[:-1]]), None, places, int(lengths.sum()))
+        return cls(tokens[: places[-1] + lengths[-1]], np.cumsum([0, *lengths[:-1]]), places=places)
+
+    @property
+    def size(self) -> int:
+        """Tokens of all documents."""
+        last = (self.starts if self.places is None else self.places)[-1]
+        return int(self.starts[-1] + len(self.tokens) - last)
 
     def read(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The tokens at any places (...,) of the stream, int64, and whether a document begins there."""

@@ -166,6 +166,11 @@ class Plan:
         """The corpus, unless it is narrated."""
         return None if self.corpus in data.NARRATED else self.corpus
 
+    @property
+    def tokenized(self) -> bool:
+        """Whether the corpus is a shard, whose tokens are of some tokenizer."""
+        return (Path(self.corpus) / shards.HEADER).exists()
+
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
         steps = {"steps": self.steps} if self.steps else {}
@@ -180,8 +185,8 @@ class Plan:
         """The model to begin with, if one."""
         if self.init is None:
             return self.load(name) if self.warm else None
-        if self.init.startswith("hf:") or (Path(self.init) / "bundle.json").exists():
-            there = bundle.index(root := bundle.located(self.init))
+        if ((root := bundle.located(self.init)) / "bundle.json").exists():
+            there = bundle.index(root)
             return bundle.load(root, name if name in there or name not in VARIANTS else VARIANTS[name].model)
         if name != "griffin":
             raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")

@@ -191,11 +191,11 @@ def latency(report: Report | None) -> go.Figure:
     style.axes(figure, y=style.log("seconds of work, one story", dtick=1, tickformat="~g"))
     message = MISSING.format("latency")
     if rows:
-        far = max(alike or rows)
-        row = (alike or rows)[far]
+        compared = alike or rows
+        row = compared[far := max(compared)]
         ours, theirs = (f"{each.median:.0f} s" if each else "no time" for each in (row.ours, row.theirs))
         message = f"{_spoken(far / TOKEN_RATE)} of speech take Griffin {ours}, SpeechTransformer {theirs}"
-        if far in alike and far in rows:
+        if alike and far in rows:
             message = f"By torch, {message}; as stepped, Griffin {_spread(rows[far]).median:.0f} s"
     return style.legend_below(style.styled(figure, message, 460), 150)
 
