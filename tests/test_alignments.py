@@ -160,7 +160,7 @@ def test_spirit_lm_turns_at_the_words_of_people(
     """Each reading is spoken, and of two one is written as well, and one by turns."""
     asked: dict[str, Any] = {}
     bundle.save(tmp_path / "bundle", "twist-units", units, {"data": "nothing"})
-    monkeypatch.setattr(unit_stories, "stories", lambda *_: ([], 0.0))
+    monkeypatch.setattr(unit_stories, "stories", lambda *_: ([], {"narrated": 0.0}))
 
     def trained(plan: Plan, name: str, vocabulary: int, documents: Any, seconds: Any) -> Any:
         asked.update(vocabulary=vocabulary, documents=documents, seconds=seconds)

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lab import audio
 from lab.corpora import narration
 from lab.errors import LabError
-from lab.train import recipes, selection
+from lab.others.units import Units, UnitsConfig
+from lab.train import recipes, selection, unit_stories
 from lab.train.plan import Plan
 from lab.train.selection import Readings, edges_of, words_of
 from tests.spoken import voiced
@@ -49,8 +51,9 @@ def document(text: str, first: int, unknown: tuple[int, ...] = ()) -> tuple[np.n
 
 def told(readings: Readings, text: str, seed: int = 0) -> list[list[int]]:
     """Of each word the number of its recording: a third of its tokens."""
-    tokens = readings.tell([f"{sentence}." for sentence in text.split(". ")], np.random.default_rng(seed))
-    return (tokens[::3] // 3).tolist()
+    found = readings.tell([f"{sentence}." for sentence in text.split(". ")], np.random.default_rng(seed))
+    assert [*range(0, len(found.places), 3)] == [first for first, _, _ in found.words]
+    return (readings.tokens[found.places][::3] // 3).tolist()
 
 
 def test_longer_runs_of_words_are_taken_from_one_recording(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,3 +141,33 @@ def test_without_stories_read_aloud_it_says_so(plan: Plan) -> None:
         match="read-stories and long-read-stories are put together from stories read aloud; give --narration FOLDER",
     ):
         recipes.told(plan, "read-stories")
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_units_hear_the_same_words_and_when_they_are_said(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, stack: int
+) -> None:
+    """Half by espeak-ng, then the reading as it is, and its words put together; the second sentence again and again."""
+    torch.manual_seed(0)
+    units = Units(UnitsConfig.preset("tiny", stack=stack)).eval()
+    monkeypatch.setattr(
+        narration, "told", lambda *_: SimpleNamespace(sentences=("One fox.",) * 20, text="One fox. " * 20)
+    )
+    monkeypatch.setattr(narration, "make", lambda maker, numbers, workers: map(maker, numbers))
+    stories, seconds = unit_stories.stories(plan, units, 60 / 3600)
+    spoken, read, told = stories
+    samples = plan.documents()[-1].read().samples()
+    assert np.array_equal(read.units, units.encode(samples).numpy()) and len(read.units) == 4 * units.rate
+    assert [word for _, _, word in read.words()] == ["one", "fox", "two", "owls"]
+    assert read.begins.tolist() == pytest.approx([0, 0.8, 2.0, 3.0])  # "owls" between edges that are known
+    assert [word for _, _, word in told.words()] == ["one", "fox"] * 20
+    assert told.begins.tolist() == pytest.approx([(k // 2) * 2 + k % 2 * 0.8 for k in range(40)])
+    assert np.array_equal(told.units, np.tile(read.units[: 2 * units.rate], 20))
+    if stack == 2:
+        assert np.array_equal(read.pitches, unit_stories.expression(samples)[0][:50])
+        assert np.array_equal(told.styles, np.tile(read.styles[:2], 20))
+    assert [word for _, _, word in spoken.words()] == ["one", "fox"] * 20
+    assert seconds == {"narrated": pytest.approx(len(spoken.units) / units.rate, abs=0.1), "read": 4, "told": 40}
+    assert [each.units.tolist() for each in unit_stories.stories(plan, units, 60 / 3600)[0]] == [
+        each.units.tolist() for each in stories
+    ]

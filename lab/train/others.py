@@ -29,7 +29,7 @@ from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.spiritlm import Layout
 from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.tokens import ctc
-from lab.train import data, language, unit_stories
+from lab.train import augment, data, language, unit_stories
 from lab.train import units as units_recipe
 from lab.train.alignment import beside
 from lab.train.language import TokenStream
@@ -112,7 +112,7 @@ def _language(plan: Plan, name: str) -> Made:
     stories, seconds = unit_stories.stories(plan, units, _hours(plan, "language"))
     documents = [without_repeats(story.timed())[0].numpy() for story in stories]
     text = plan.load("text-transformer") if name.startswith("twist") else None
-    return _trained(plan, name, units.vocabulary, documents, {"narrated": seconds}, text=text)
+    return _trained(plan, name, units.vocabulary, documents, seconds, text=text)
 
 
 def _spirit(plan: Plan, name: str) -> Made:
@@ -130,7 +130,7 @@ def _spirit(plan: Plan, name: str) -> Made:
             documents.append(layout.written(" ".join(word for _, _, word in story.words())))
         else:
             documents.append(layout.interleaved(speech, story.words(), np.random.default_rng((0x5B1, number))))
-    sources = {"narrated": seconds, "librispeech": seconds_read}
+    sources = seconds | {"librispeech": seconds_read}
     return _trained(plan, name, layout.size, [np.array(each) for each in documents], sources)
 
 
@@ -207,7 +207,7 @@ def _told(maker: Callable[[int], Any], count: int) -> Iterator[Any]:
 
 def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
     """Passages by anybody beside the one reader's: him whose voice alone `plan.narration` holds, as himself and beside
-    espeak-ng's voices, or READER."""
+    espeak-ng's voices, or READER, and at `augment.VOICES` as others whose voices are like people's."""
     found = narrated_folder.narrated(plan.narration).documents if plan.narration else []
     documents = [document for document in found if not document.held_out]
     if len({document.voice for document in documents}) != 1:
@@ -218,10 +218,10 @@ def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
         for number, document in enumerate(documents)
         for passage in document.passages(np.random.default_rng((0x0BE, number)))
     ]
-    yield from zip(passages, passages, strict=True)
     others = narration.make(narration.beside, list(enumerate(passages)), os.cpu_count())
     for his, read in track(others, "narrating", len(passages), console=console):
-        yield read, his
+        for one in (*augment.in_voices([his]), read):
+            yield one, his
 
 
 def reading(number: int) -> tuple[Utterance, Utterance]:
@@ -236,21 +236,22 @@ def reading(number: int) -> tuple[Utterance, Utterance]:
 def _acoustic(
     plan: Plan, document: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[list[np.ndarray], dict[str, float], int]:
-    """Two passages in a row by each of many narrators and of people, as what a stage reads, and how many ids a token
-    has."""
+    """Two passages in a row by each of those whom the bundle's voice hears, at `augment.VOICES`, as what a stage reads,
+    and how many ids a token has."""
     tokenizer, codec = plan.load("tokenizer"), plan.load("codec")
-    documents, period = [], 0
-    seconds: dict[str, float] = defaultdict(float)
-    told = _told(narration.voice_samples, math.ceil(_hours(plan, "acoustic") * 400))
-    people = (pair for pair in pairwise(plan.people(texts=False)) if pair[0].narrator == pair[1].narrator)
-    for pair in chain(told, people):
-        parts = (encode(utterance.samples(), tokenizer, codec) for utterance in pair)
-        rows = [document(*(torch.from_numpy(part.astype(np.int64)) for part in both)) for both in parts]
-        documents.append(torch.cat(rows).flatten().numpy())
-        period = rows[0].shape[1]
-        for utterance in pair:
-            seconds[utterance.source] += utterance.seconds
-    return documents, seconds, period
+    passages = plan.people(texts=False)
+    if not passages:
+        told = _told(narration.voice_samples, math.ceil(_hours(plan, "acoustic") * 400))
+        passages = [*chain.from_iterable(told)]
+    rows, step = [], len(augment.VOICES)
+    for utterance in track(augment.in_voices(passages), "listening", len(passages) * step, console=console):
+        parts = encode(utterance.samples(), tokenizer, codec)
+        rows.append(document(*(torch.from_numpy(part.astype(np.int64)) for part in parts)))
+    same = [one.narrator == other.narrator for one, other in pairwise(passages)]
+    documents = [
+        torch.cat([rows[at], rows[at + step]]).flatten().numpy() for at in range(len(rows) - step) if same[at // step]
+    ]
+    return documents, data.seconds(passages), rows[0].shape[1]
 
 
 def _trained(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -75,8 +75,23 @@ def brief(tokens: np.ndarray) -> np.ndarray:
     return tokens[since < PAUSE]
 
 
+class Told(NamedTuple):
+    places: np.ndarray  # (T,) of a story's tokens among those of all documents
+    words: list[tuple[float, float, str]]  # with which token of the story each begins and ends
+
+
+def spans(edges: Sequence[int], words: Sequence[str], first: float = 0.0) -> list[tuple[float, float, str]]:
+    """Words (W,) with their edges (W + 1,), counted from `first` on; one that nobody knows lies evenly among others."""
+    known = [k for k, edge in enumerate(edges) if edge >= 0]
+    times = np.interp(range(len(edges)), known, [edges[k] - edges[0] + first for k in known]).tolist()
+    return [(begin, end, word.rstrip(".")) for begin, end, word in zip(times, times[1:], words, strict=False)]
+
+
 class Readings:
-    """Words read aloud and the tokens of each: tokens (T,), words (W,), edges (W + 1,) of each document."""
+    """Words read aloud and the tokens of each: tokens (T,), words (W,), edges (W + 1,) of each document.
+
+    `tokens` (N,) are those of all documents, end to end.
+    """
 
     def __init__(self, documents: Iterable[tuple[np.ndarray, Sequence[str], np.ndarray]]) -> None:
         tokens, edges, at = [], [], 0
@@ -88,24 +103,27 @@ class Readings:
             at += len(read)
         if not tokens:
             raise LabError("there is no reading to take words from")
-        self._tokens = np.concatenate(tokens)
+        self.tokens = np.concatenate(tokens)
         self._edges: list[int] = np.concatenate(edges).tolist()
         self._where: dict[str, list[int]] = defaultdict(list)
         for place, word in enumerate(self._words):
             if word and self._run(place, [word], 0, 1):
                 self._where[word].append(place)
 
-    def tell(self, sentences: Iterable[str], random: np.random.Generator) -> np.ndarray:
-        """Tokens (T,) of some sentences, less those with a word that nobody read."""
+    def tell(self, sentences: Iterable[str], random: np.random.Generator) -> Told:
+        """Some sentences, less those with a word that nobody read."""
         said = ([*words_of([sentence])] for sentence in sentences)
         words = [word for sentence in said if all(word in self._where for word in sentence) for word in sentence]
-        parts, at = [np.zeros(0, np.uint16)], 0
+        times: list[tuple[float, float, str]] = []
+        places, at = [np.zeros(0, np.int64)], 0
         words.append("")  # after the last word, and, at -1, before the first
         while words[at]:
             place, length = self._choose(words, at, random)
-            parts.append(self._tokens[self._edges[place] : self._edges[place + length]])
+            edges = self._edges[place : place + length + 1]
+            times += spans(edges, words[at : at + length], times[-1][1] if times else 0.0)
+            places.append(np.arange(edges[0], edges[-1]))
             at += length
-        return np.concatenate(parts)
+        return Told(np.concatenate(places), times)
 
     def _choose(self, words: Sequence[str], at: int, random: np.random.Generator) -> tuple[int, int]:
         """Where the recording begins of which the words from `at` on are taken, and how many."""
@@ -151,12 +169,13 @@ def stories(plan: Plan, hours: float, sentences: int) -> tuple[list[np.ndarray],
 
 def digest(plan: Plan, sentences: int) -> str:
     """12 hexadecimal digits of all that stories depend on. Raises LabError as `stories` does."""
-    documents = [(each.voice, each.path.name, each.seed, each.sentences) for each in _documents(plan)]
+    documents = [(each.voice, each.path.name, each.seed, each.sentences) for each in read_aloud(plan)]
     settings = (VOICES, RUN, TRIED, FITS, PAUSE, LATE, FIRST, sentences, shards.digest("stories"))
     return digest_of(repr((settings, documents, bundle.fingerprint(plan.load("tokenizer")))))
 
 
-def _documents(plan: Plan) -> list[Document]:
+def read_aloud(plan: Plan) -> list[Document]:
+    """The stories of the story world that narrators read. Raises LabError where there are none."""
     found = [document for document in plan.documents() if document.seed is not None]
     if not found:
         raise LabError(
@@ -165,9 +184,18 @@ def _documents(plan: Plan) -> list[Document]:
     return found
 
 
+def tellings(readings: Readings, number: int, sentences: int) -> Told:
+    """Story `number` of those put together. Raises LabError where nobody read one sentence's words."""
+    said = narration.told(FIRST + number, sentences).sentences
+    found = readings.tell(said, np.random.default_rng((0x5E1EC7, number)))
+    if not len(found.places):
+        raise LabError(f"of story {number} nobody read a sentence's words; narrate more of the story world")
+    return found
+
+
 def _read(plan: Plan) -> tuple[list[np.ndarray], list[Readings]]:
     """Tokens (T,) of each document in all VOICES, and what each of these read."""
-    tokenizer, documents, read = plan.load("tokenizer"), _documents(plan), []
+    tokenizer, documents, read = plan.load("tokenizer"), read_aloud(plan), []
     for document in track(documents, "listening", console=console):
         words = [*words_of(sentence.text for sentence in document.sentences)]
         for voice in in_voices([document.read()]):
@@ -182,10 +210,7 @@ def _told(voices: Sequence[Readings], hours: float, sentences: int) -> list[np.n
         task = progress.add_task("telling", total=hours * 3600 * TOKEN_RATE)
         while not progress.finished:
             number = len(told)
-            said = narration.told(FIRST + number, sentences).sentences
-            tokens = voices[number % len(voices)].tell(said, np.random.default_rng((0x5E1EC7, number)))
-            told.append(brief(tokens))
-            if not len(told[-1]):
-                raise LabError(f"of story {number} nobody read a sentence's words; narrate more of the story world")
+            readings = voices[number % len(voices)]
+            told.append(brief(readings.tokens[tellings(readings, number, sentences).places]))
             progress.advance(task, len(told[-1]))
     return told

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.progress import track
+from rich.progress import Progress, track
 from torch import Tensor
 
 from lab import bundle
 from lab.console import console
 from lab.corpora import Utterance, alignments, librispeech, narration, narrators, shards, storyworld
+from lab.corpora.narrated_folder import Document
 from lab.corpora.source import digest_of
 from lab.corpora.storage import reason
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.files import made
 from lab.others.spiritlm import Expression, Word, expression
-from lab.train import data
-from lab.windows import TOKEN_RATE
+from lab.train import data, selection
+from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 if TYPE_CHECKING:
     from lab.train.plan import Plan
@@ -69,29 +70,84 @@ def worded_story(number: int) -> tuple[Utterance, list[Word]]:
     return Utterance(int16(waveform), text, narrator.name, "narrated", seed), words
 
 
-def heard(utterance: Utterance, words: Sequence[Word], units: Any) -> Story:
-    """A story with its words as `units` hear it."""
+def heard(read: tuple[Utterance, Sequence[Word]], units: Any) -> tuple[Story, float]:
+    """What is read, with its words, as `units` hear it, and its seconds."""
+    utterance, words = read
     samples = utterance.samples()
-    begins, ends, texts = zip(*words, strict=True)
-    pitches, styles = expression(samples) if units.rate == TOKEN_RATE else (np.zeros(0), np.zeros(0))
-    return Story(
-        units.encode(samples).numpy().astype(np.uint16),
-        np.array(begins, np.float32),
-        np.array(ends, np.float32),
-        np.frombuffer("\n".join(texts).encode(), np.uint8),
-        pitches.astype(np.uint8),
-        styles.astype(np.uint8),
+    rows = _rows(samples, units, -(-len(samples) // TOKEN_HOP))
+    return _story(rows, [(begin * TOKEN_RATE, end * TOKEN_RATE, word) for begin, end, word in words], units)[0], (
+        utterance.seconds
     )
 
 
-def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], float]:
-    """So many hours as `units` hear them, and their seconds; made once for each model of units and each story world.
+def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], dict[str, float]]:
+    """So many hours as `units` hear them, and the seconds of each source, made once for each model of units and each
+    story world: by espeak-ng; where `plan.narration` has stories read aloud, half of them put together from the words
+    of those (`lab.train.selection`), which come on top as they were read.
 
     Raises LabError for a file of them that is damaged.
     """
-    total = count(hours)
+    read_aloud = any(document.seed is not None for document in plan.documents())
+    total = count(hours / 2 if read_aloud else hours)
     read = narration.make(worded_story, range(total), os.cpu_count())
-    return _kept(plan, units, f"{total}-{shards.digest('stories')}", track(read, "narrating", total, console=console))
+    found = (heard(each, units) for each in track(read, "narrating", total, console=console))
+    kept, seconds = _kept(plan, units, f"{total}-{shards.digest('stories')}", found)
+    sources = {"narrated": seconds}
+    if read_aloud:
+        name, documents = selection.digest(plan, SENTENCES), selection.read_aloud(plan)
+        rest = _kept(plan, units, f"{total}-{name}", _told(plan, units, documents, hours * 3600 / 2))[0]
+        lasts = [len(story.units) / units.rate for story in rest]
+        sources |= {"read": sum(lasts[: len(documents)]), "told": sum(lasts[len(documents) :])}
+        kept += rest
+    return kept, sources
+
+
+def _told(plan: Plan, units: Any, documents: Sequence[Document], seconds: float) -> Iterator[tuple[Story, float]]:
+    """Each document, then so many seconds put together from their words."""
+    tokenizer, rows, read = plan.load("tokenizer"), [], []
+    for document in track(documents, "hearing", console=console):
+        samples = document.read().samples()
+        tokens = tokenizer.encode(samples).numpy()
+        words = [*selection.words_of(sentence.text for sentence in document.sentences)]
+        edges = selection.edges_of(tokenizer, tokens, words)
+        rows.append(_rows(samples, units, len(tokens)))
+        read.append((tokens, words, edges))
+        yield _story(rows[-1], selection.spans(edges.tolist(), words), units)
+    readings, all_rows = selection.Readings(read), np.concatenate(rows)
+    with Progress(console=console) as progress:
+        task, number = progress.add_task("telling", total=seconds), 0
+        while not progress.finished:
+            told = selection.tellings(readings, number, SENTENCES)
+            yield (made := _story(all_rows[told.places], told.words, units))
+            progress.advance(task, made[1])
+            number += 1
+
+
+def _rows(samples: np.ndarray, units: Any, count: int) -> np.ndarray:
+    """What is heard at each of `count` tokens of 25 Hz (count, n): its units and, where `Story` has them, its pitch and
+    style."""
+    stack = units.rate // TOKEN_RATE
+    found = units.encode(samples).numpy()
+    columns = [np.pad(found, (0, stack * count - len(found)), "edge").reshape(count, stack)]
+    if units.rate == TOKEN_RATE:
+        for classes, lasts in zip(expression(samples), (2, TOKEN_RATE), strict=True):
+            columns.append(classes[np.minimum(np.arange(count) // lasts, len(classes) - 1), None])
+    return np.concatenate(columns, 1)
+
+
+def _story(rows: np.ndarray, words: Sequence[tuple[float, float, str]], units: Any) -> tuple[Story, float]:
+    """`_rows`, and words with the tokens that they begin and end with -> the story, and its seconds."""
+    begins, ends, texts = zip(*words, strict=True)
+    stack = units.rate // TOKEN_RATE
+    pitches, styles = (rows[::2, 1], rows[::TOKEN_RATE, 2]) if units.rate == TOKEN_RATE else (np.zeros(0), np.zeros(0))
+    return Story(
+        rows[:, :stack].flatten().astype(np.uint16),
+        np.array(begins, np.float32) / TOKEN_RATE,
+        np.array(ends, np.float32) / TOKEN_RATE,
+        np.frombuffer("\n".join(texts).encode(), np.uint8),
+        pitches.astype(np.uint8),
+        styles.astype(np.uint8),
+    ), len(rows) / TOKEN_RATE
 
 
 def readings(plan: Plan, units: Any) -> tuple[list[Story], float]:
@@ -117,7 +173,8 @@ def readings(plan: Plan, units: Any) -> tuple[list[Story], float]:
     def mended(left_out: Iterable[int]) -> bool:
         return any(each is not None for each in _read([found.readings[number] for number in left_out]))
 
-    return _kept(plan, units, f"{total}-{said}", read, mended)
+    stories = (each and heard(each, units) for each in read)
+    return _kept(plan, units, f"{total}-{said}", stories, mended)
 
 
 def _read(found: Iterable[alignments.Reading]) -> Iterator[tuple[Utterance, Sequence[Word]] | None]:
@@ -133,10 +190,10 @@ def _kept(
     plan: Plan,
     units: Any,
     name: str,
-    read: Iterable[tuple[Utterance, Sequence[Word]] | None],
+    found: Iterable[tuple[Story, float] | None],
     mended: Callable[[Iterable[int]], bool] = lambda left_out: False,
 ) -> tuple[list[Story], float]:
-    """What `units` hear of what is read, and its seconds, from the file of that name, which is made where it is not.
+    """The stories that are found, and the seconds of all, from the file of that name, which is made where it is not.
 
     What is None is left out; where something is `mended` of it, given its numbers, the file is made anew.
     """
@@ -144,13 +201,12 @@ def _kept(
     with plan.compute.fabric().rank_zero_first():  # the others find it made
         if not path.exists() or mended(data.load_ragged(path, ["left_out"])[0][0].tolist()):
             told, seconds, left_out = [], 0.0, []
-            for number, each in enumerate(read):
+            for number, each in enumerate(found):
                 if each is None:
                     left_out.append(number)
-                    continue
-                utterance, words = each
-                told.append(heard(utterance, words, units))
-                seconds += utterance.seconds
+                else:
+                    told.append(each[0])
+                    seconds += each[1]
             if not told:
                 raise LabError(f"none of what {plan.speech} has is audio that can be read; leave out --speech")
             columns: dict[str, Any] = dict(zip(Story._fields, zip(*told, strict=True), strict=True))
