@@ -7,13 +7,14 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from lab import audio
-from lab.corpora import kokoro, narrate, narration, splits, storyworld
+from lab.corpora import Utterance, kokoro, narrate, narrated_folder, narration, splits, storyworld
 from lab.corpora.kokoro import HELD_OUT, TRAINING, KokoroNarrator
 from lab.corpora.narrated_folder import held_out, narrated
 from lab.corpora.piper import PiperNarrator
@@ -147,7 +148,7 @@ def test_narrated_stories_have_times_and_a_folder_goes_on(tmp_path: Path, tones:
     assert made[0].read_bytes() == before
 
 
-def test_one_voice_that_reads_a_folder_alone_is_the_reader_of_units(
+def test_whoever_reads_most_is_the_reader_of_units(
     tmp_path: Path, tones: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(narrate, "KokoroNarrator", Tone)
@@ -157,13 +158,43 @@ def test_one_voice_that_reads_a_folder_alone_is_the_reader_of_units(
         with pytest.raises(LabError, match=f"'{voice}' reads nothing to learn from"):
             next(narrate.narrate(tmp_path, 3, family, voice=voice))
     plan = Plan(tmp_path, tmp_path, None, tmp_path)
+    assert next(others._readings(plan))[1].narrator == others.READER.name  # of a few seconds nobody learns a voice
+    monkeypatch.setattr(others, "LEAST", 0.001)
     pairs = list(others._readings(plan))
-    own, read = pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
-    assert own and all(one is other for one, other in own)
-    assert [other for _, other in read] == [other for _, other in own]
-    assert all(one.text == other.text and one.narrator != other.narrator == "af_heart" for one, other in read)
-    document(tmp_path, "bf_emma/story-0009", GOOD, voice="bf_emma")  # now there are two
-    assert next(others._readings(plan))[1].narrator == others.READER.name
+    names = [one.narrator for one, _ in pairs]
+    assert names[:3] == ["af_heart", "af_heart at 0.88", "af_heart at 1.13"] and names[:3] == names[4:7]
+    assert all(one.text == other.text and other.narrator == "af_heart" for one, other in pairs)
+    assert all(
+        pairs[at][0] is pairs[at][1] and pairs[at + 3][0].narrator != "af_heart" for at in range(0, len(pairs), 4)
+    )
+
+
+def test_what_the_reader_says_is_put_together_from_words_of_others(
+    tmp_path: Path, tones: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one read "one two" as ones and twos, of two tokens each; nobody read "six"."""
+    monkeypatch.setattr(others, "LEAST", 0.001)
+    said = [[0.0, 4.0, "Two one."], [4.4, 5.0, "Six."]]
+    document(tmp_path, "ann/long", said, seconds=6.0, voice="ann", seed=2)
+    document(tmp_path, "bea/short", [[0.0, 1.0, "One two one."]], voice="bea", seed=4)
+    sound = np.repeat(np.array([1, 1, 2, 2, 3], np.int16), 640)
+
+    def heard(tokenizer: Any, utterance: Utterance, document: Any) -> Any:
+        object.__setattr__(utterance, "waveform", sound[:-100])
+        return np.arange(5), ["one", "two", "one."], np.array([0, 2, 4, 5])
+
+    monkeypatch.setattr(others.selection, "heard", heard)
+    monkeypatch.setattr(Plan, "load", lambda self, name: None)
+    monkeypatch.setattr(
+        narrated_folder.Document,
+        "passages",
+        lambda self, random: [Utterance(np.zeros(9, np.int16), text, "ann", "people") for text in ("two one", "six")],
+    )
+    pairs = list(others._readings(Plan(tmp_path, tmp_path, None, tmp_path)))
+    assert len(pairs) == 10 and {other.narrator for _, other in pairs} == {"ann"}
+    spliced = pairs[4][0].waveform.reshape(-1, 640)
+    assert spliced[:, 0].tolist() == [2, 2, 3] and spliced[-1, -1] == 0
+    assert pairs[9][0] is pairs[9][1]
 
 
 def test_another_text_is_read_to_its_end(tmp_path: Path, tones: None) -> None:

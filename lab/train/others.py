@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.spiritlm import Layout
 from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.tokens import ctc
-from lab.train import augment, data, language, unit_stories
+from lab.train import augment, data, language, selection, unit_stories
 from lab.train import units as units_recipe
 from lab.train.alignment import beside
 from lab.train.language import TokenStream
@@ -43,6 +43,7 @@ Made = tuple[nn.Module, dict[str, float], dict[str, float]]  # a model, its last
 HOURS = {"language": 60.0, "units": 3.0, "reader": 2.5, "acoustic": 7.0}  # where the plan has none
 SHARE = 0.7  # of a preset's steps, for 90 minutes a system on one core; no system was trained whole yet
 READER = narrators.CLEAR[0]
+LEAST = 0.5  # hours by the one reader: less makes no voice
 
 
 def train(plan: Plan, name: str) -> Made:
@@ -206,22 +207,48 @@ def _told(maker: Callable[[int], Any], count: int) -> Iterator[Any]:
 
 
 def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
-    """Passages by anybody beside the one reader's: him whose voice alone `plan.narration` holds, as himself and beside
-    espeak-ng's voices, or READER, and at `augment.VOICES` as others whose voices are like people's."""
+    """Passages by anybody beside the one reader's: whoever reads LEAST hours or more of stories, and most, in
+    `plan.narration`, else READER. Beside him stand he himself, he at the other `augment.VOICES`, a voice of espeak-ng,
+    and his words as others read them, put together: whom language models of units sound like."""
     found = narrated_folder.narrated(plan.narration).documents if plan.narration else []
-    documents = [document for document in found if not document.held_out]
-    if len({document.voice for document in documents}) != 1:
+    by: dict[str, list[narrated_folder.Document]] = defaultdict(list)
+    for document in found:
+        if not document.held_out and document.seed is not None:
+            by[document.voice].append(document)
+    seconds = {voice: sum(document.sentences[-1].end for document in each) for voice, each in by.items()}
+    reader = max(seconds, key=lambda voice: seconds[voice], default=None)
+    if reader is None or seconds[reader] < LEAST * 3600:
         yield from _told(reading, math.ceil(_hours(plan, "reader") * 720))  # one lasts about 5 s
         return
     passages = [
         passage
-        for number, document in enumerate(documents)
+        for number, document in enumerate(by.pop(reader))
         for passage in document.passages(np.random.default_rng((0x0BE, number)))
     ]
+    spliced = _spliced(plan, [*chain.from_iterable(by.values())], passages)
     others = narration.make(narration.beside, list(enumerate(passages)), os.cpu_count())
     for his, read in track(others, "narrating", len(passages), console=console):
-        for one in (*augment.in_voices([his]), read):
+        for one in (*augment.in_voices([his]), read, *islice(spliced, 1)):
             yield one, his
+
+
+def _spliced(
+    plan: Plan, documents: Sequence[narrated_folder.Document], passages: Sequence[Utterance]
+) -> Iterator[Utterance]:
+    """Each passage put together from words of documents, as far as they have them all; nothing without documents."""
+    if not documents:
+        return
+    tokenizer, read, sound = plan.load("tokenizer"), [], []
+    for document in track(documents, "listening", console=console):
+        utterance = document.read()
+        read.append(selection.heard(tokenizer, utterance, document))
+        size = len(read[-1][0]) * TOKEN_HOP
+        sound.append(np.pad(utterance.waveform, (0, size - len(utterance.waveform))).reshape(-1, TOKEN_HOP))
+    readings, samples = selection.Readings(read), np.concatenate(sound)
+    for number, passage in enumerate(passages):
+        told = readings.tell([passage.text], np.random.default_rng((0x59, number)))
+        whole = replace(passage, waveform=samples[told.places].ravel(), narrator="several")
+        yield whole if len(told.places) else passage
 
 
 def reading(number: int) -> tuple[Utterance, Utterance]:

@@ -19,7 +19,7 @@ from rich.progress import Progress, track
 
 from lab import bundle
 from lab.console import console
-from lab.corpora import narration, shards
+from lab.corpora import Utterance, narration, shards
 from lab.corpora.narrated_folder import Document
 from lab.corpora.source import digest_of
 from lab.corpora.utterance import normalize
@@ -85,6 +85,13 @@ def spans(edges: Sequence[int], words: Sequence[str], first: float = 0.0) -> lis
     known = [k for k, edge in enumerate(edges) if edge >= 0]
     times = np.interp(range(len(edges)), known, [edges[k] - edges[0] + first for k in known]).tolist()
     return [(begin, end, word.rstrip(".")) for begin, end, word in zip(times, times[1:], words, strict=False)]
+
+
+def heard(tokenizer: Tokenizer, utterance: Utterance, document: Document) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """A document as it was read -> its tokens (T,), words (W,) and edges (W + 1,)."""
+    words = [*words_of(sentence.text for sentence in document.sentences)]
+    tokens = tokenizer.encode(utterance.samples()).numpy().astype(np.uint16)
+    return tokens, words, edges_of(tokenizer, tokens, words)
 
 
 class Readings:
@@ -197,10 +204,7 @@ def _read(plan: Plan) -> tuple[list[np.ndarray], list[Readings]]:
     """Tokens (T,) of each document in all VOICES, and what each of these read."""
     tokenizer, documents, read = plan.load("tokenizer"), read_aloud(plan), []
     for document in track(documents, "listening", console=console):
-        words = [*words_of(sentence.text for sentence in document.sentences)]
-        for voice in in_voices([document.read()]):
-            tokens = tokenizer.encode(voice.samples()).numpy().astype(np.uint16)
-            read.append((tokens, words, edges_of(tokenizer, tokens, words)))
+        read += [heard(tokenizer, voice, document) for voice in in_voices([document.read()])]
     return [brief(tokens) for tokens, _, _ in read], [Readings(read[k :: len(VOICES)]) for k in range(len(VOICES))]
 
 

@@ -106,12 +106,10 @@ def _told(plan: Plan, units: Any, documents: Sequence[Document], seconds: float)
     """Each document, then so many seconds put together from their words."""
     tokenizer, rows, read = plan.load("tokenizer"), [], []
     for document in track(documents, "hearing", console=console):
-        samples = document.read().samples()
-        tokens = tokenizer.encode(samples).numpy()
-        words = [*selection.words_of(sentence.text for sentence in document.sentences)]
-        edges = selection.edges_of(tokenizer, tokens, words)
-        rows.append(_rows(samples, units, len(tokens)))
-        read.append((tokens, words, edges))
+        utterance = document.read()
+        read.append(selection.heard(tokenizer, utterance, document))
+        tokens, words, edges = read[-1]
+        rows.append(_rows(utterance.samples(), units, len(tokens)))
         yield _story(rows[-1], selection.spans(edges.tolist(), words), units)
     readings, all_rows = selection.Readings(read), np.concatenate(rows)
     with Progress(console=console) as progress:
