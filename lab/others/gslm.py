@@ -2,7 +2,7 @@
 
     waveform -> units -> repeats removed -> decoder-only Transformer -> durations -> one voice
 
-100 units at 50 Hz. What a Transformer of 12 layers x 1024 on 6,000 hours does there, a SpeechTransformer of 3 M does
+200 units at 50 Hz. What a Transformer of 12 layers x 1024 on 6,000 hours does there, a SpeechTransformer of 3 M does
 here; for how many seconds follows from its context and the mean number of units a second. The paper samples at 0.7.
 TWIST and Spirit LM are this with other units and another language model.
 """
