@@ -68,7 +68,7 @@ def test_what_is_kept_is_heard_what_is_in_the_bundle_is_made_and_the_rest_is_nam
 def test_each_system_has_a_row_with_what_it_alone_has() -> None:
     assert list(IDEAS) == list(field.SYSTEMS)
     shown = str(ideas("gslm+3s", "audiolm+3s").data)
-    assert "GSLM: 100 clusters of sound, no repeats; AudioLM: two more Transformers: coarse, fine codes" in shown
+    assert "GSLM: 200 clusters of sound, no repeats; AudioLM: two more Transformers: coarse, fine codes" in shown
     svg = base64.b64decode(shown.partition("base64,")[2].partition('"')[0]).decode()
     assert svg.count("<rect") == 6 and svg.count(f'fill="{IDEAS["gslm+3s"].colour}" stroke') == 1
     with pytest.raises(LabError, match="no system 'owl'"):

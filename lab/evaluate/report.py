@@ -5,6 +5,7 @@ The results are those of data/measured/evaluation.json. A row whose weights are 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,10 @@ def differences(entries: dict[str, Any]) -> str:
             "Griffin of 2B and 9B, attention to 82 s, begun from RecurrentGemma",
             f"Griffin of {size['griffin']}, attention to {window:.0f} s, begun from nothing",
         ),
-        "segments it learns from": ("30 s, 4 min (default), 16 min", f"{length:.0f} s; griffin30: 30 s"),
+        "segments it learns from": (
+            "30 s, 4 min (default), 16 min",
+            f"griffin: {_segments(entries['griffin']['card'])}; transformer: up to {length:.0f} s; griffin30: 30 s",
+        ),
         "temperature": ("1", f"{TEMPERATURE:g} by default; figures at 1, too"),
         "voice": ("SoundStorm, 24 layers, 600 M", f"SoundStorm, {voice['layers']} layers, {size['soundstorm']}"),
         "codec": (
@@ -126,6 +130,20 @@ def differences(entries: dict[str, Any]) -> str:
         "judges": ("Gemini 2.0 Flash, Gemma-2B, people", "named in each figure; MOS is predicted"),
     }
     return "\n".join(tables.markdown(["", "the paper", "this bundle"], [[name, *both] for name, both in rows.items()]))
+
+
+def _segments(card: dict[str, Any] | None) -> str:
+    """The lengths of what a model learnt from, in order, with the steps of each, by its card and those before."""
+    steps: dict[str, int] = {}
+    trainings = []
+    while card:
+        trainings.append(card)
+        card = card.get("before")
+    for each in reversed(trainings):
+        asked = re.search(r"--length (\d+)", each.get("command", ""))
+        length = f"{asked[1]} min" if asked else "82 s"
+        steps[length] = steps.get(length, 0) + each.get("steps", 0)
+    return ", then ".join(f"{length} ({count:,} steps)" for length, count in steps.items())
 
 
 def _evaluation(results: Results) -> Iterator[str]:

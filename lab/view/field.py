@@ -37,7 +37,7 @@ IDEAS = {
         ("the same tokens", "Transformer: keeps|all it has read", "the same voice"), 1,
     ),
     "gslm+3s": Idea(
-        "GSLM", "#4A6FA5", ("100 clusters of sound,|no repeats", "Transformer", "one voice, which|guesses how long"), 0,
+        "GSLM", "#4A6FA5", ("200 clusters of sound,|no repeats", "Transformer", "one voice, which|guesses how long"), 0,
     ),
     "twist+3s": Idea(
         "TWIST", style.OTHER_PROMPT, ("500 coarser clusters", "Transformer that|could write first", "one voice"), 1,
