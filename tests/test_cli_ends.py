@@ -199,7 +199,7 @@ def test_another_bundle_for_one_command(tiny_bundle: Path, monkeypatch: pytest.M
 def test_version_and_completion() -> None:
     assert lab("--version").stdout == f"speechssm-lab {package.__version__}\n"
     done = shell("_LAB_COMPLETE=complete_bash COMP_WORDS='lab train gri' COMP_CWORD=2 lab")
-    assert done.stdout.split() == ["griffin", "griffin30", "griffin-text", "griffin-16min"]
+    assert done.stdout.split() == ["griffin", "griffin30", "griffin-text", "griffin-4min", "griffin-16min"]
 
 
 def test_choices_are_those_of_the_rooms() -> None:

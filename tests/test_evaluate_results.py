@@ -229,6 +229,8 @@ def test_rows_of_other_weights_are_not_printed(tmp_path: Path) -> None:
     kept, stale = report.fresh(results, {"griffin": "1", "codec": "other", "transformer": "3"})
     assert [each.system for each in kept.rows] == ["transformer"]
     assert stale == ["griffin on narrated: measure it again, codec changed since"]
+    lines = report.fresh(kept, {"codec": "2"})[1]
+    assert lines == ["transformer on narrated: measured with models that are not in the bundle, transformer 3"]
     head, _, first, *_ = report.headlines(kept).splitlines()
     assert "| transformer, temperature 1, n = 1 | ground truth, published |" in head and "griffin" not in head
     assert first == "| ASR-PPL, nats a token | 4.5 | 3.61 | 3.75 | 4.71 |"

@@ -70,8 +70,14 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
         ),
         (
             "c",
-            [measured("griffin-16min", 960, {"ASR-PPL (lm)": 4.0}), measured("griffin", 960, {"ASR-PPL (lm)": 4.0})],
-            [measured("griffin-16min", 960, {"ASR-PPL (lm)": 3.0}), measured("griffin", 960, {"ASR-PPL (lm)": 4.0})],
+            [
+                measured("griffin", 960, {"ASR-PPL (lm)": 4.0}, trained=960.0),
+                measured("griffin-4min", 960, {"ASR-PPL (lm)": 4.0}, trained=240.0),
+            ],
+            [
+                measured("griffin-16min", 960, {"ASR-PPL (lm)": 3.0}, trained=960.0),
+                measured("griffin", 960, {"ASR-PPL (lm)": 4.0}, trained=82.0),
+            ],
         ),
         (
             "d",
@@ -155,5 +161,9 @@ def test_the_order_of_systems_beside_the_published_one() -> None:
     ]
     summarize_all(results)
     assert "ASR-PPL 1.00 over 4 systems" in findings.order(results)  # at the paper's temperature
+    long = measured("griffin", 240, {"ASR-PPL (lm)": 5.5}, trained=960.0)  # likelier published than that of 4 minutes
+    results.rows = [row for row in results.rows[:4] if row.system != "griffin"] + [long]
+    summarize_all(results)
+    assert "ASR-PPL -0.20 over 4 systems" in findings.order(results)
     for few in ([], results.rows[:3]):
         assert findings.order(Results(Path("r.json"), few)).endswith("not measured yet.")

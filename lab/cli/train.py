@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Model = Literal[
     "tokenizer", "encoder", "ctc-head", "codec", "griffin", "griffin30", "transformer", "soundstorm", "decoder",
     "refiner", "joint", "all",
-    "griffin-text", "griffin-16min", "text-griffin", "text-transformer",
+    "griffin-text", "griffin-4min", "griffin-16min", "text-griffin", "text-transformer",
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-language",
     "twist-units", "twist-voice", "twist-language",
@@ -160,7 +160,7 @@ def train(
 @command
 def choose(
     model: Annotated[
-        Literal["griffin", "griffin30", "griffin-16min", "griffin-text", "transformer"],
+        Literal["griffin", "griffin30", "griffin-4min", "griffin-16min", "griffin-text", "transformer"],
         typer.Argument(
             help="A language model whose run kept checkpoints: five, unless --set keep said another number."
         ),

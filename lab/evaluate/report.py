@@ -36,13 +36,18 @@ _ROWS = {  # what is shown: the measure, and of which minute or 100 words, None 
 
 
 def fresh(results: Results, digests: Mapping[str, str]) -> tuple[Results, list[str]]:
-    """The rows whose weights are those of `bundle.digests`, and a line about each of the others."""
+    """The rows whose weights are those of `bundle.digests`, and a line about each of the others, and about each of a
+    system that the bundle has not: who trains it has other weights than those that it was measured with."""
     kept, lines = Results(results.path), []
     for row in results.rows:
-        if changed := [name for name, digest in row.weights.items() if digests.get(name) != digest]:
+        if changed := [name for name, digest in row.weights.items() if digests.get(name, digest) != digest]:
             lines.append(f"{row.system} on {row.set}: measure it again, {', '.join(changed)} changed since")
-        else:
-            kept.rows.append(row)
+            continue
+        kept.rows.append(row)
+        if absent := [f"{name} {digest[:12]}" for name, digest in row.weights.items() if name not in digests]:
+            lines.append(
+                f"{row.system} on {row.set}: measured with models that are not in the bundle, {', '.join(absent)}"
+            )
     return kept, lines
 
 

@@ -38,6 +38,7 @@ class Variant:
 
 VARIANTS = {
     "griffin30": Variant("griffin", "30s"),  # the paper's ablation: it never saw more than 30 s at once
+    "griffin-4min": Variant("griffin", "4min"),  # the paper's default; the bundle's went on to 16 minutes
     "griffin-16min": Variant("griffin", "16min", "long-stories"),  # and SpeechSSM-X: it saw 16 minutes
     "griffin-text": Variant("griffin"),  # it begins with a Griffin of text, as SpeechSSM with RecurrentGemma
     "audiolm-semantic": Variant("transformer", "30s"),
