@@ -158,15 +158,12 @@ def test_whoever_reads_most_is_the_reader_of_units(
         with pytest.raises(LabError, match=f"'{voice}' reads nothing to learn from"):
             next(narrate.narrate(tmp_path, 3, family, voice=voice))
     plan = Plan(tmp_path, tmp_path, None, tmp_path)
-    assert next(others._readings(plan))[1].narrator == others.READER.name  # of a few seconds nobody learns a voice
+    assert next(others._readings(plan))[0].narrator == others.READER.name  # of a few seconds nobody learns a voice
     monkeypatch.setattr(others, "LEAST", 0.001)
-    pairs = list(others._readings(plan))
-    names = [one.narrator for one, _ in pairs]
-    assert names[:3] == ["af_heart", "af_heart at 0.88", "af_heart at 1.13"] and names[:3] == names[4:7]
-    assert all(one.text == other.text and other.narrator == "af_heart" for one, other in pairs)
-    assert all(
-        pairs[at][0] is pairs[at][1] and pairs[at + 3][0].narrator != "af_heart" for at in range(0, len(pairs), 4)
-    )
+    for his, beside in others._readings(plan):
+        assert his.narrator == "af_heart" and beside[0] is his and len(beside) == 4
+        assert [one.narrator for one in beside[1:3]] == ["af_heart at 0.88", "af_heart at 1.13"]
+        assert all(one.text == his.text for one in beside) and beside[3].narrator != "af_heart"
 
 
 def test_what_the_reader_says_is_put_together_from_words_of_others(
@@ -190,11 +187,11 @@ def test_what_the_reader_says_is_put_together_from_words_of_others(
         "passages",
         lambda self, random: [Utterance(np.zeros(9, np.int16), text, "ann", "people") for text in ("two one", "six")],
     )
-    pairs = list(others._readings(Plan(tmp_path, tmp_path, None, tmp_path)))
-    assert len(pairs) == 10 and {other.narrator for _, other in pairs} == {"ann"}
-    spliced = pairs[4][0].waveform.reshape(-1, 640)
+    (his, beside), (again, without) = others._readings(Plan(tmp_path, tmp_path, None, tmp_path))
+    assert his.narrator == again.narrator == "ann" and len(beside) == len(without) == 5
+    spliced = beside[4].waveform.reshape(-1, 640)
     assert spliced[:, 0].tolist() == [2, 2, 3] and spliced[-1, -1] == 0
-    assert pairs[9][0] is pairs[9][1]
+    assert without[4] is again
 
 
 def test_another_text_is_read_to_its_end(tmp_path: Path, tones: None) -> None:

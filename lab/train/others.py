@@ -79,25 +79,27 @@ def _voice(plan: Plan, name: str) -> Made:
     """Units as any narrator says them, and the reader's vectors where he says the same: units tell of who speaks, and a
     voice that has heard its own alone does not know what a prompt of others makes the language model say."""
     units, codec, tokenizer = plan.load(_own(name, "units")), plan.load("codec"), plan.load("tokenizer")
-    said, vectors, kept = [], [], 0
+    said, vectors, kept, heard = [], [], 0, 0.0
     voiced: list[np.ndarray] = []
     seconds: dict[str, float] = defaultdict(float)
-    for one, other in _readings(plan):
-        matches, _ = beside(tokenizer, one, other)
-        samples, target = (each.samples()[: len(each.waveform) // TOKEN_HOP * TOKEN_HOP] for each in (one, other))
-        said.append(units.encode(samples).clone())
-        codes = codec.encode(torch.from_numpy(target)[None])
-        vectors.append(codec.quantizer.decode(codes)[0, matches].clone())
-        kept += len(without_repeats(said[-1])[0])
-        seconds[other.source] += one.seconds
+    for other, beside_him in _readings(plan):
+        target = other.samples()[: len(other.waveform) // TOKEN_HOP * TOKEN_HOP]
+        sounds = codec.quantizer.decode(codec.encode(torch.from_numpy(target)[None]))[0].clone()
         voiced += [target] if len(voiced) < 4 else []
+        seconds[other.source] += other.seconds
+        for one in beside_him:
+            matches, _ = beside(tokenizer, one, other)
+            said.append(units.encode(one.samples()[: len(one.waveform) // TOKEN_HOP * TOKEN_HOP]).clone())
+            vectors.append(sounds[matches])
+            kept += len(without_repeats(said[-1])[0])
+            heard += one.seconds
     config = OneVoiceConfig.preset(
         "tiny" if plan.preset == "tiny" else "lab",
         units=units.vocabulary,
         rate=units.rate,
         code_width=codec.config.code_width,
         timbre=codec.config.timbre,
-        pace=kept / sum(seconds.values()),
+        pace=kept / heard,
     )
     torch.manual_seed(plan.seed)
     model = OneVoice(config)
@@ -206,10 +208,10 @@ def _told(maker: Callable[[int], Any], count: int) -> Iterator[Any]:
     yield from track(narration.make(maker, range(count), os.cpu_count()), "narrating", count, console=console)
 
 
-def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
-    """Passages by anybody beside the one reader's: whoever reads LEAST hours or more of stories, and most, in
-    `plan.narration`, else READER. Beside him stand he himself, he at the other `augment.VOICES`, a voice of espeak-ng,
-    and his words as others read them, put together: whom language models of units sound like."""
+def _readings(plan: Plan) -> Iterator[tuple[Utterance, list[Utterance]]]:
+    """Passages by the one reader, and by whom else each is heard: whoever reads LEAST hours or more of stories, and
+    most, in `plan.narration`, else READER. Beside him stand he himself, he at the other `augment.VOICES`, a voice of
+    espeak-ng, and his words as others read them, put together: whom language models of units sound like."""
     found = narrated_folder.narrated(plan.narration).documents if plan.narration else []
     by: dict[str, list[narrated_folder.Document]] = defaultdict(list)
     for document in found:
@@ -218,7 +220,8 @@ def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
     seconds = {voice: sum(document.sentences[-1].end for document in each) for voice, each in by.items()}
     reader = max(seconds, key=lambda voice: seconds[voice], default=None)
     if reader is None or seconds[reader] < LEAST * 3600:
-        yield from _told(reading, math.ceil(_hours(plan, "reader") * 720))  # one lasts about 5 s
+        for one, his in _told(reading, math.ceil(_hours(plan, "reader") * 720)):  # one lasts about 5 s
+            yield his, [one]
         return
     passages = [
         passage
@@ -228,8 +231,7 @@ def _readings(plan: Plan) -> Iterator[tuple[Utterance, Utterance]]:
     spliced = _spliced(plan, [*chain.from_iterable(by.values())], passages)
     others = narration.make(narration.beside, list(enumerate(passages)), os.cpu_count())
     for his, read in track(others, "narrating", len(passages), console=console):
-        for one in (*augment.in_voices([his]), read, *islice(spliced, 1)):
-            yield one, his
+        yield his, [*augment.in_voices([his]), read, *islice(spliced, 1)]
 
 
 def _spliced(

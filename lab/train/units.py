@@ -20,7 +20,7 @@ from lab.train.batches import crop, positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit
 
 SCHEDULE = Schedule(2500, learning_rate=1e-3, warmup=200, weight_decay=0.02)
-VOICE_SCHEDULE = Schedule(2500, learning_rate=1.5e-3, warmup=200, weight_decay=0.01)
+VOICE_SCHEDULE = Schedule(5000, learning_rate=1.5e-3, warmup=200, weight_decay=0.01)
 FRAMES = 150  # of the codec in a crop of the one voice, 6 s
 STACK = 2  # log-mel frames of a frame of the encoder
 SECONDS = 8  # of a crop
