@@ -1,7 +1,8 @@
 """Recipes of the systems that the paper compares with (`lab.others`), and of the models of text that two begin with.
 
-All language models read as many hours of the same stories. Units' encoder and AudioLM's acoustic stages learn from
-passages by many narrators, and by people, as the bundle's voice; the one voice from one reader beside others.
+All language models read as many hours of stories, half of them in the words of human-like narrators where there are
+some. Units' encoder learns from passages by many narrators, and by people; AudioLM's acoustic stages from whom the
+bundle's voice hears; the one voice from one reader beside others.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _spirit(plan: Plan, name: str) -> Made:
 
 
 def _text(plan: Plan, name: str) -> Made:
-    """Letters of the stories that the others hear."""
+    """Letters of as many stories as the others hear."""
     count = unit_stories.count(_hours(plan, "language"))
     texts = (narration.told(number, unit_stories.SENTENCES).text for number in range(count))
     documents = [np.array(ctc.labels(storyworld.normalize(text))) - 1 for text in texts]
