@@ -72,8 +72,7 @@ class Units(nn.Module):
         """Log-mel (B, 2 T, 80) -> what is clustered, and what predicts the targets, (B, T, width).
 
         What is clustered has mean 0 and variance 1 in every channel over the window, which takes off much of what tells
-        speakers apart (van Niekerk et al. 2108.00917): 100 clusters of 25 minutes of LibriSpeech then tell 0.36 of the
-        entropy of its phones, in place of 0.33.
+        speakers apart (van Niekerk et al. 2108.00917).
         """
         x = F.gelu(self.down(frames.transpose(1, 2))).transpose(1, 2)
         middle = self.blocks[: self.config.layer](x)

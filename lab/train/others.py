@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Made = tuple[nn.Module, dict[str, float], dict[str, float]]  # a model, its last figures, seconds of each source
 
 HOURS = {"language": 60.0, "units": 3.0, "reader": 2.5, "acoustic": 7.0}  # where the plan has none
-SHARE = 0.7  # of a preset's steps, for 90 minutes a system on one core; no system was trained whole yet
+SHARE = 0.7  # of a preset's steps, for 90 minutes a system on one core
 READER = narrators.CLEAR[0]
 LEAST = 0.5  # hours by the one reader: less makes no voice
 

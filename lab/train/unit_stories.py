@@ -75,9 +75,8 @@ def heard(read: tuple[Utterance, Sequence[Word]], units: Any) -> tuple[Story, fl
     utterance, words = read
     samples = utterance.samples()
     rows = _rows(samples, units, -(-len(samples) // TOKEN_HOP))
-    return _story(rows, [(begin * TOKEN_RATE, end * TOKEN_RATE, word) for begin, end, word in words], units)[0], (
-        utterance.seconds
-    )
+    timed = [(begin * TOKEN_RATE, end * TOKEN_RATE, word) for begin, end, word in words]
+    return _story(rows, timed, units)[0], utterance.seconds
 
 
 def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], dict[str, float]]:
@@ -87,13 +86,13 @@ def stories(plan: Plan, units: Any, hours: float) -> tuple[list[Story], dict[str
 
     Raises LabError for a file of them that is damaged.
     """
-    read_aloud = any(document.seed is not None for document in plan.documents())
-    total = count(hours / 2 if read_aloud else hours)
+    aloud = any(document.seed is not None for document in plan.documents())
+    total = count(hours / 2 if aloud else hours)
     read = narration.make(worded_story, range(total), os.cpu_count())
     found = (heard(each, units) for each in track(read, "narrating", total, console=console))
     kept, seconds = _kept(plan, units, f"{total}-{shards.digest('stories')}", found)
     sources = {"narrated": seconds}
-    if read_aloud:
+    if aloud:
         name, documents = selection.digest(plan, SENTENCES), selection.read_aloud(plan)
         rest = _kept(plan, units, f"{total}-{name}", _told(plan, units, documents, hours * 3600 / 2))[0]
         lasts = [len(story.units) / units.rate for story in rest]
@@ -116,8 +115,9 @@ def _told(plan: Plan, units: Any, documents: Sequence[Document], seconds: float)
         task, number = progress.add_task("telling", total=seconds), 0
         while not progress.finished:
             told = selection.tellings(readings, number, SENTENCES)
-            yield (made := _story(all_rows[told.places], told.words, units))
-            progress.advance(task, made[1])
+            story, lasts = _story(all_rows[told.places], told.words, units)
+            yield story, lasts
+            progress.advance(task, lasts)
             number += 1
 
 
