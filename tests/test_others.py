@@ -52,7 +52,7 @@ def others(models: dict[str, nn.Module]) -> dict[str, nn.Module]:
         made[f"{name}-language"] = transformer(UNITS)
     made["spiritlm-language"] = transformer(Layout(UNITS, True).size, 96)
     made["spiritlm-base-language"] = transformer(Layout(UNITS, False).size)
-    made["audiolm-semantic"] = transformer(32, 150)
+    made["transformer"] = transformer(32, 150)
     made["audiolm-coarse"] = transformer(32 + COARSE * codec.codes, 40)
     made["audiolm-fine"] = transformer(3 * codec.codes, 40)
     return {name: model.requires_grad_(False) for name, model in made.items()}

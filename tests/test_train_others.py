@@ -206,7 +206,7 @@ def test_systems_are_trained_into_a_bundle_and_speak(
     tmp_path: Path, models: dict[str, Any], narrated: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "bundle"
-    for name, model in (("tokenizer", "tokenizer"), ("codec", "codec"), ("audiolm-semantic", "transformer")):
+    for name, model in (("tokenizer", "tokenizer"), ("codec", "codec"), ("transformer", "transformer")):
         bundle.save(root, name, models[model], {"data": "nothing"})
     plan = Plan(tmp_path / "runs", root, None, steps=2, hours=0.01, preset="tiny")
     person = Utterance(int16(voiced(4.0)), "", "", "kokoro")
@@ -231,7 +231,7 @@ def test_systems_are_trained_into_a_bundle_and_speak(
 
 
 def test_all_models_of_a_system_have_recipes_in_the_order_in_which_they_need_each_other() -> None:
-    assert set(others.SYSTEMS["others"]) == {*others.MODELS, "audiolm-semantic"} - {"text-griffin"}
+    assert set(others.SYSTEMS["others"]) == {*others.MODELS, "transformer"} - {"text-griffin"}
     for names in others.SYSTEMS.values():
         for at, name in enumerate(names):
             assert set(RECIPES[name].models) - {"tokenizer", "codec"} <= set(names[:at])
@@ -260,13 +260,13 @@ def test_variants_of_the_language_model(
     monkeypatch.setattr(
         narration, "development_story", lambda number, sentences: Utterance(int16(voiced(1)), "", "", "")
     )
-    for name in ("griffin-16min", "griffin-text", "audiolm-semantic"):
+    for name in ("griffin-16min", "griffin-text", "transformer"):
         recipes.train(name, Plan(tmp_path, root, None, preset="tiny"))
     assert corpora == ["long-stories", "stories", "stories"]
     assert [(each["model"], each["length"]) for each in asked] == [
         ("griffin", 24_000),
         ("griffin", None),
-        ("transformer", 750),
+        ("transformer", None),
     ]
     assert [each["text"] is not None for each in asked] == [False, True, False]
     bundle.save(tmp_path / "init", "griffin", models["griffin"], {})

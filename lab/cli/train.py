@@ -24,7 +24,7 @@ Model = Literal[
     "gslm", "twist", "spiritlm", "spiritlm-base", "audiolm", "others",
     "gslm-units", "gslm-voice", "gslm-language",
     "twist-units", "twist-voice", "twist-language",
-    "spiritlm-language", "spiritlm-base-language", "audiolm-semantic", "audiolm-coarse", "audiolm-fine",
+    "spiritlm-language", "spiritlm-base-language", "audiolm-coarse", "audiolm-fine",
 ]  # fmt: skip
 Preset = Literal["tiny", "laptop", "gpu", "paper-2b", "paper-9b"]
 Set = Literal["development", "narrated", "librispeech", "librispeech-long"]  # no set that figures are of

@@ -3,9 +3,9 @@
 The prompt's own codes stand before those of the continuation, so that the voice goes on; there is no SoundStorm. Ours
 are the bundle's semantic tokens and codec: 2 coarse levels and the rest fine, of 6, where AudioLM has 4 and 8 of 12.
 
-Two things differ. Semantic tokens keep their repeats, and stand beside the codes that sound them, frame by frame,
-instead of before all of them: a Transformer of 3 M then need not find the place (positions are relative). And the
-coarse stage sees AHEAD tokens more, where in AudioLM it sees all that come.
+The semantic stage is the bundle's SpeechTransformer. Two things differ. Semantic tokens keep their repeats, and stand
+beside the codes that sound them, frame by frame, instead of before all of them: a Transformer of 3 M then need not find
+the place (positions are relative). And the coarse stage sees AHEAD tokens more, where in AudioLM it sees all that come.
 
     coarse   s(t + AHEAD) c1 c2 | ...    for each token; learns c1 c2
     fine     c1 c2 f3 f4 f5 f6 | ...     for each frame of the codec; learns f3 to f6
@@ -131,8 +131,8 @@ class AudioLM:
 
     @classmethod
     def of(cls, load: Callable[[str], Any], refined: bool = False) -> AudioLM:
-        """From a bundle that has audiolm-semantic, audiolm-coarse, audiolm-fine, tokenizer and codec."""
-        semantic, coarse = load("audiolm-semantic"), load("audiolm-coarse")
+        """From a bundle that has transformer, audiolm-coarse, audiolm-fine, tokenizer and codec."""
+        semantic, coarse = load("transformer"), load("audiolm-coarse")
         return cls(load("tokenizer"), semantic, coarse, None if refined else load("audiolm-fine"), load("codec"))
 
     @property

@@ -322,6 +322,6 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "twist": ("gslm-units", "text-transformer", "twist-units", "twist-voice", "twist-language"),
     "spiritlm": ("gslm-units", "twist-units", "twist-voice", "spiritlm-language"),
     "spiritlm-base": ("gslm-units", "twist-units", "twist-voice", "spiritlm-base-language"),
-    "audiolm": ("audiolm-semantic", "audiolm-coarse", "audiolm-fine"),
+    "audiolm": ("transformer", "audiolm-coarse", "audiolm-fine"),
 }
 SYSTEMS["others"] = tuple(dict.fromkeys(name for names in SYSTEMS.values() for name in names))

@@ -41,7 +41,6 @@ VARIANTS = {
     "griffin-4min": Variant("griffin", "4min"),  # the paper's default; the bundle's went on to 16 minutes
     "griffin-16min": Variant("griffin", "16min", "long-stories"),  # and SpeechSSM-X: it saw 16 minutes
     "griffin-text": Variant("griffin"),  # it begins with a Griffin of text, as SpeechSSM with RecurrentGemma
-    "audiolm-semantic": Variant("transformer", "30s"),
 }
 LANGUAGE_MODELS = ("griffin", "transformer", *VARIANTS)  # of semantic tokens
 SCALED = {*LANGUAGE_MODELS, *others.MODELS}  # of which there are presets
