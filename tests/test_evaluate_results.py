@@ -242,7 +242,8 @@ def test_stages_stand_below_the_truth_with_each_judge_named(tmp_path: Path) -> N
     for system, wrong in (("voice", 0.5), ("codec", 0.2), (TRUTH, 0.1)):
         rows.append(row(system, set="narrated", samples=[sample("a", {"words wrong (ear)": wrong, "STOI": 1.0})]))
     rows.append(row("griffin", set="narrated", temperature=1.0, samples=[sample("a", {"words wrong (ear)": 0.9})]))
-    rows.append(row(TRUTH, set="narrated", seconds=240.0, samples=[sample("b", {"words wrong (ear)": 0.3})]))
+    for seconds in (20.0, 240.0):
+        rows.append(row(TRUTH, set="narrated", seconds=seconds, samples=[sample("b", {"words wrong (ear)": 0.3})]))
     for each in rows:
         each.summary = summary.summarize(each)
     head, _, *body = report.stages(Results(tmp_path / "r.json", rows)).splitlines()

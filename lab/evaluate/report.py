@@ -65,7 +65,8 @@ def headlines(results: Results) -> str:
 
 def stages(results: Results) -> str:
     """Where words are lost: what judges hear of held-out stories by human-like voices, a row for each stage."""
-    rows = [row for row in results.rows if row.set == _SET and row.seconds != _SECONDS and row.temperature is None]
+    lasts = next((row.seconds for row in results.rows if (row.set, row.system) == (_SET, "voice")), None)
+    rows = [row for row in results.rows if (row.set, row.seconds, row.temperature) == (_SET, lasts, None)]
     rows.sort(key=lambda row: (row.system != TRUTH, row.system))
     keys = dict.fromkeys(key for row in rows for key in row.summary["values"] if key.partition(" (")[0] in _HEARD)
     body = [
