@@ -135,6 +135,9 @@ def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
         parts.append(F.cross_entropy(network(tokens[:, :-1])[0][0], tokens[0, 1:], reduction="none"))
     expected = float(torch.cat(parts).detach().mean())
     assert language.cross_entropy(network, documents, length=12) == pytest.approx(expected, rel=1e-5)
+    asked = torch.cat([torch.from_numpy(document[1:13]) for document in documents]) >= 5  # below, they are given
+    expected = float(torch.cat(parts).detach()[asked].mean())
+    assert language.cross_entropy(network, documents, length=12, given=5) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
 KEPT = 5  # checkpoints to choose from, as the paper did
+HELD_OUT = 1024  # tokens of a held-out document, from its beginning, that the loss is told of; no more than of a piece
 LEAD = 3  # tokens before the first letter of a word is read: a CTC head is late
 EMPHASIS = 5.0  # weight of a naming word that was said before, and of one
 FAR, LONG_AGO = 10.0, 20.0  # that was last said longer ago than so many seconds, which is what attention sees
@@ -232,17 +233,18 @@ def narrowed_loss(model: nn.Module, batch: tuple[Any, ...]) -> Losses:
         return loss_of(model, batch[:-1])
 
 
-def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int = 1024) -> float:
-    """Mean cross-entropy in nats a token over the first `length` tokens of each document."""
+def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int, given: int = 0) -> float:
+    """Mean cross-entropy in nats a token over the first `length` tokens of each document, less those below `given`."""
     documents = [document[: length + 1] for document in documents if len(document) > 1]
     if not documents:
         raise LabError("no document of two tokens or more to measure the cross-entropy on")
-    return float(torch.cat([_losses(model, document) for document in documents]).mean())
+    asked = np.concatenate([document[1:] for document in documents]) >= given
+    return float(torch.cat([_losses(model, document) for document in documents])[torch.from_numpy(asked)].mean())
 
 
 def by_minute(model: nn.Module, documents: list[np.ndarray]) -> dict[str, float]:
-    """Mean cross-entropy in nats a token of each whole minute, over the documents that are as long: what a model that
-    remembers what was said goes on to need less of."""
+    """Mean cross-entropy in nats a semantic token of each whole minute, over the documents that are as long: what a
+    model that remembers what was said goes on to need less of."""
     told = [whole_minutes(_losses(model, document)) for document in documents if len(document) > MINUTE]
     minutes = ([each for each in minute if each is not None] for minute in zip_longest(*told))
     return {f"held_out_loss_minute_{number}": sum(each) / len(each) for number, each in enumerate(minutes, 1)}
@@ -361,6 +363,7 @@ def train(
     elif text is not None:
         take_layers(network, text)
     batch, loss = batches(stream, size, length, seed, given), loss_of
+    brief = min(length, HELD_OUT)
     if isinstance(network, Griffin):
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
     if held_out:
@@ -371,13 +374,13 @@ def train(
         batch,
         schedule=schedule,
         folder=folder,
-        evaluate=(lambda network: {"held_out_loss": cross_entropy(network, held_out)}) if held_out else None,
+        evaluate=(lambda network: {"held_out_loss": cross_entropy(network, held_out, brief, given)})
+        if held_out
+        else None,
         seed=seed,
         mixed=True,
         inputs={"pieces": f"of {length} tokens, {size} a step", **(inputs or {})},
         tokens=size * length,
         **options,
     )
-    if held_out:
-        figures |= by_minute(network, held_out)
     return network, figures | {"piece": float(length)}

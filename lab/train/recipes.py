@@ -142,6 +142,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **plan.options(name),
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
+    figures |= language_recipe.by_minute(model, held_out)
     slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
     about = {"taught": language_recipe.TAUGHT} if slow else {}
     return _finish(plan, name, model, figures, seconds, **about)
