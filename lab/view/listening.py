@@ -123,7 +123,8 @@ class ListeningTest(anywidget.AnyWidget):
     """
 
     # One module: where trials come from and answers go, then what asks.
-    _esm = "\n".join((Path(__file__).parent / name).read_text() for name in ("page/trials.js", "listening.js"))
+    _FILES = "page/shared.js", "page/trials.js", "listening.js"
+    _esm = "\n".join((Path(__file__).parent / name).read_text() for name in _FILES)
     _css = "".join(Path(__file__).with_name(name).read_text() for name in ("player.css", "listening.css"))
     rater = traitlets.Unicode().tag(sync=True)
     _trials: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)

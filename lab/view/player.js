@@ -1,19 +1,5 @@
 // What stands in the page: buttons, texts and lanes, in step with an engine.
 
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-// JupyterLab's shortcuts match the element that has the focus: each that can have it asks to be left alone
-const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
-const button = (label, title, onclick) => h("button", { ...OWN_KEYS, type: "button", title, onclick }, label);
-
 // Wilson's 95 % interval of a share.
 function interval(count, total) {
   const z = 1.96, middle = (count + z ** 2 / 2) / (total + z ** 2);

@@ -38,7 +38,8 @@ SAME = "no difference"
 
 
 # One module, in the order in which constants and classes are defined; functions serve all files.
-_FILES = "page/sound.js", "page/engine.js", "page/lanes.js", "page/trajectory.js", "page/input.js", "player.js"
+_NAMES = "shared", "sound", "engine", "lanes", "trajectory", "input"
+_FILES = *(f"page/{name}.js" for name in _NAMES), "player.js"
 CODE = "\n".join((Path(__file__).parent / name).read_text() for name in _FILES)
 
 

@@ -3,7 +3,6 @@
 // and their speed; then `Engine` plays them (one a model: it outlives its views), and `View` draws. Positions are samples
 // at 16 kHz inside, seconds in messages, traits and attributes.
 
-const RATE = 16000;
 const HOP = 256, WIDTH = 512, BANDS = 64; // samples a column of the spectrogram, samples it looks at, rows of 125 Hz
 const AHEAD = 8; // seconds scheduled ahead: the timers of a hidden tab fire once a second
 const PIECE = 2; // seconds of one AudioBuffer; with AHEAD the bound of the sound that is held as floats
@@ -11,9 +10,6 @@ const KEEP = 600; // seconds of a live story held here; older ones are asked bac
 const FADE = 80; // samples, 5 ms, at both ends of a loop
 const LEAD = 0.25; // seconds that must be there before a live story starts; doubled at each underrun
 const GRAIN = 240, SLACK = 120; // samples: half a window of `stretched`, and how far it may move to fit
-
-// one a page, although each widget loads this module anew: one AudioContext, and one player that sounds
-const page = (globalThis[Symbol.for("speechssm-lab.player")] ??= { context: null, sounding: null, volume: 1 });
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 const decibels = (gain) => 10 ** (gain / 20);

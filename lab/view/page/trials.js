@@ -1,31 +1,12 @@
 // A listening test in a page: plays each trial, takes an answer, goes on. Blind: which system a sound is of is not here
 // but in the kernel, or, in a page without one, in a key that nothing shows. No dependency and no network.
 
-const RATE = 16000;
 const SCALE = ["bad", "poor", "fair", "good", "excellent"]; // 1 to 5, ITU-T P.800
 const RATINGS = Array.from({ length: 9 }, (_, i) => 1 + i / 2);
 const BETTER = [["1", "A is better", 1], ["0", "no difference", 0.5], ["2", "B is better", 0]]; // key, text, score
 const SILENT = 6000; // milliseconds
 const LATE = "the kernel does not answer: it is busy or has ended; what it answers to is kept";
 const PAUSE = 0.4; // seconds from the first of a pair to the second
-
-// one a page, shared with the players of page/sound.js: one AudioContext, and one that sounds
-const page = (globalThis[Symbol.for("speechssm-lab.player")] ??= { context: null, sounding: null, volume: 1 });
-
-function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-// JupyterLab's shortcuts match the element that has the focus: each that can have it asks to be left alone
-const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
-const button = (label, title, onclick, more = {}) =>
-  h("button", { ...OWN_KEYS, type: "button", title, onclick, ...more }, label);
 
 // Where trials come from and answers go: the kernel.
 class Kernel extends EventTarget {
