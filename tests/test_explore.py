@@ -37,6 +37,20 @@ def slider() -> ipywidgets.IntSlider:
     return ipywidgets.IntSlider(5, 0, 50, description="frequency, Hz")
 
 
+@pytest.mark.parametrize(
+    ("control", "pixels"),
+    [
+        (FloatSlider(min=20, max=240, step=4), 220),  # 55 steps
+        (ipywidgets.FloatLogSlider(value=10, min=-1, max=4, step=0.1), 200),
+        (ipywidgets.SelectionSlider(options=[1, 2, 4]), 120),
+        (IntSlider(min=200, max=4000, step=20, value=200), 400),
+    ],
+)
+def test_a_slider_is_as_wide_as_its_steps_need(control: ipywidgets.ValueWidget, pixels: int) -> None:
+    explore(lambda hertz: tone(3), hertz=control)
+    assert control.layout.min_width == f"calc(0ch + {pixels + 80}px)"
+
+
 class Heard:
     def __init__(self) -> None:
         self.seconds: list[float] = []

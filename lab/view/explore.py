@@ -23,6 +23,7 @@ PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs b
 PLOTLY = "application/vnd.plotly.v1+json"
 KEPT = 64  # drawings of an explorer: a slider goes back and forth
 STEPS = 9  # places of a slider in a page without a kernel, at which it is drawn ahead
+STEP, NARROW, WIDE = 4, 120, 400  # pixels: of a step of a slider, which a pointer has to hit; of its track, from and to
 
 
 class Seeks(Protocol):
@@ -86,8 +87,9 @@ class Explorer(ipywidgets.VBox):
         for control in controls.values():
             control.style.description_width = "initial"  # ipywidgets' 80 pixels cut a unit off
             control.layout.width = "auto"
-            if hasattr(control, "readout"):  # 160 pixels of slider and 80 of number, beside the description
-                control.layout.min_width = f"calc({len(control.description)}ch + 240px)"
+            if hasattr(control, "readout"):  # beside the description, and 80 pixels of number
+                track = min(max(NARROW, STEP * _steps(control)), WIDE)
+                control.layout.min_width = f"calc({len(control.description)}ch + {track + 80}px)"
             control.observe(self._moved, "value")
         buttons = [button(name, partial(self._set, values)) for name, values in self.settings.items()]
         hears = [button(f"Hear it{price and f' ({price})'}", self._heard)] if hear else []
@@ -266,13 +268,20 @@ def _places(control: Any) -> list[tuple[Any, str]]:
         return [(value, text) for text, value in pairs]
     if isinstance(control.value, bool):
         return [(False, "no"), (True, "yes")]
-    steps = np.linspace(0, round((control.max - control.min) / control.step), STEPS).round()
+    steps = np.linspace(0, _steps(control), STEPS).round()
     values = {control.min + control.step * float(step) for step in steps}
     if base := getattr(control, "base", None):  # a logarithmic slider's ends are exponents
         values = {base**value for value in values}
     kind = type(control.value)
     near = {kind(round(value, 9)) for value in values if not np.isclose(value, control.value)}
     return [(value, format(value, control.readout_format)) for value in sorted({*near, control.value})]
+
+
+def _steps(slider: Any) -> int:
+    """From one end to the other."""
+    if hasattr(slider, "options"):
+        return len(slider.options) - 1
+    return round((slider.max - slider.min) / slider.step)
 
 
 def _read(option: Any) -> str:
