@@ -105,11 +105,36 @@ HELD = Fault(
     "layer._replace(hidden=torch.zeros_like(layer.hidden))",
     "layer._replace(hidden=layer.hidden)",
 )
+STRAIGHT = Fault(
+    "a straight line for equal power",
+    "audio/joining.py",
+    "(left * np.cos(angle) + right * np.sin(angle))",
+    "(left * (1 - 2 / math.pi * angle) + right * 2 / math.pi * angle)",
+)
+ONE_VOICE = Fault(
+    "one voice for all prompts",
+    "voice/synthesis.py",
+    "return VoicePrompt(tokens.cpu(), codes.cpu(), timbre.cpu())",
+    "return VoicePrompt(0 * tokens.cpu(), 0 * codes.cpu(), 0 * timbre.cpu())",
+)
+ANY_PROMPT = Fault(
+    "a prompt like any other", "measure/coherence.py", "float(row[0]), float(row[1:]", "float(row[1]), float(row[1:]"
+)
+AGREED = Fault(
+    "findings that all agree",
+    "evaluate/findings.py",
+    'lines.append(f"({letter}) {claim}. {said}")',
+    'lines.append(f"({letter}) {claim}. Agrees.")',
+)
 
 # The notebook that has to see it, the cells that suffice (by id), and what the contract that fails begins with.
 SWIFT = [
     (STRIDE, "02", ("c01", "c13"), "seams in 4 minutes"),
+    (STRAIGHT, "02", ("c01", "c39"), "unrelated"),
+    (EMPTY, "04", ("end-01", "end-20-contract"), "throughput "),
     (CONSTANT, "05", ("thread-01", "thread-05-contract"), "SC-L from"),
+    (EMPTY, "06", ("train-01", "train-23", "train-24-contract"), "the schedule:"),
+    (AGREED, "08", ("field-01", "field-12", "field-18"), "(a) "),
 ]
 CAUSES = "state-04-contract", "state-13-player", "state-13-figure", "state-13-contract"
 PATCHED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-contract"
@@ -132,13 +157,16 @@ SLOW = [
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
     (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
+    (EMPTY, "03", ("voice-01", "voice-25-ears", "voice-25-contract"), "what others hear"),
+    (ONE_VOICE, "03", ("voice-01", "voice-03", "voice-28", "voice-31", "voice-32"), "pitch after it"),
     (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
     (HASTY, "04", ("end-01", "end-05", "end-06-contract"), "the captions are"),
-    (EMPTY, "04", ("end-01", "end-20-contract"), "throughput "),
+    (RANDOM, "04", ("end-01", "end-03", "end-07-contract"), "words that exist"),
     (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
     (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
     (LOUD, "07", ("ask-01", "ask-03", "ask-05", "ask-07"), "all at one loudness"),
     (SILENT, "08", ("field-01", "field-05", "field-06-words", "field-08"), "like its prompt"),
+    (ANY_PROMPT, "08", ("field-01", "field-05", "field-06-words", "field-08"), "like its prompt"),
     (SILENT, "07", ("ask-01", "ask-03", "ask-08-contract"), "SpeechSSM  level"),
 ]
 PLANTED = SWIFT + (SLOW if os.environ.get("LAB_MUTANTS") == "all" else [])
