@@ -111,11 +111,51 @@ STRAIGHT = Fault(
     "(left * np.cos(angle) + right * np.sin(angle))",
     "(left * (1 - 2 / math.pi * angle) + right * 2 / math.pi * angle)",
 )
+UNHEARD = Fault(
+    "an end that is not heard",
+    "measure/seams.py",
+    "last = tokenizer.tokenize(torch.cat([before, filling], 1))[:, reach : 2 * reach].cpu()",
+    "last = follows[:, -reach:]",
+)
+UNPADDED = Fault(
+    "no silence behind an example",
+    "train/endings.py",
+    "behind = round(padding * TOKEN_RATE) if ending == SILENCE else 0",
+    "behind = 0",
+)
 ONE_VOICE = Fault(
     "one voice for all prompts",
     "voice/synthesis.py",
     "return VoicePrompt(tokens.cpu(), codes.cpu(), timbre.cpu())",
     "return VoicePrompt(0 * tokens.cpu(), 0 * codes.cpu(), 0 * timbre.cpu())",
+)
+UNREFINED = Fault(
+    "the guess alone",
+    "voice/synthesis.py",
+    "spoken = None if tokens is None else",
+    "spoken = None if True else",
+)
+LINEAR = Fault(
+    "passes that decide as many frames each",
+    "voice/soundstorm.py",
+    "math.floor(frames * math.cos(math.pi / 2 * number / passes))",
+    "math.floor(frames * (1 - number / passes))",
+)
+GROWING = Fault(
+    "a state that keeps what was heard",
+    "language/griffin.py",
+    "GriffinState(length, tuple(layers))",
+    "GriffinState(length, (*layers, x))",
+)
+FORGETFUL = Fault(
+    "a story that is gone on with without its state",
+    "language/sampling.py",
+    "self._before = state\n",
+    "self._before = None\n",
+)
+ANEW = Fault("weights that are not gone on from", "train/checkpoint.py", "player.load(saved)", "pass")
+ALIKE = Fault(
+    "the same rows in all parts of a batch", "train/compute.py", "return rows[number::parts]", "return rows[::parts]"
 )
 ANY_PROMPT = Fault(
     "a prompt like any other", "measure/coherence.py", "float(row[0]), float(row[1:]", "float(row[1]), float(row[1:]"
@@ -142,6 +182,8 @@ RECALLED = (
     *("state-04-contract", "state-27", "state-32", "state-33-map", "state-33-figures", "state-33-verdict"),
     *("state-33-recall", "state-33-recall-verdict", "state-33-recall-contract"),
 )
+TAUGHT = "c01", "c03", "c19", "c33-taught", "c33-heard", "c33-contract"
+STOPPED = "train-01", "train-02", "train-04", "train-07", "train-18"
 SLOW = [
     (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
     (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
@@ -156,14 +198,23 @@ SLOW = [
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
     (EMPTY, "02", ("c01", "c03", "c09-contract"), "the plan:"),
+    (UNHEARD, "02", ("c01", "c03", "c19", "c23", "c25"), "silence          changes"),
+    (UNPADDED, "02", TAUGHT, "silence: every example lasts"),
     (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
+    (UNREFINED, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
+    (LINEAR, "03", ("voice-01", "voice-03", "voice-16", "voice-18"), "decided so far"),
     (EMPTY, "03", ("voice-01", "voice-25-ears", "voice-25-contract"), "what others hear"),
     (ONE_VOICE, "03", ("voice-01", "voice-03", "voice-28", "voice-31", "voice-32"), "pitch after it"),
     (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
     (HASTY, "04", ("end-01", "end-05", "end-06-contract"), "the captions are"),
     (RANDOM, "04", ("end-01", "end-03", "end-07-contract"), "words that exist"),
+    (GROWING, "04", ("end-01", "end-09-held", "end-09"), "is the same at all three"),
+    (FORGETFUL, "04", ("end-01", "end-03", "end-09-held", "end-11"), "goes on as if"),
     (EMPTY, "05", ("thread-01", "thread-05-contract"), "the figure:"),
     (IDLE, "06", ("train-01", "train-02", "train-07", "train-12"), "fell:"),
+    (ANEW, "06", (*STOPPED, "train-19"), "stopped at step 5"),
+    (ALIKE, "06", (*STOPPED, "train-21"), "2 parts of"),
+    (SILENT, "06", ("train-01", "train-02", "train-07", "train-09", "train-09-contract"), "the bundle that ships"),
     (LOUD, "07", ("ask-01", "ask-03", "ask-05", "ask-07"), "all at one loudness"),
     (SILENT, "08", ("field-01", "field-05", "field-06-words", "field-08"), "like its prompt"),
     (ANY_PROMPT, "08", ("field-01", "field-05", "field-06-words", "field-08"), "like its prompt"),
