@@ -15,6 +15,7 @@ MODULES = {
     "notebooks": ("IPython", "ipywidgets", "anywidget", "plotly"),
     "scale": ("tensorboard",),
     "wandb": ("wandb",),
+    "hub": ("huggingface_hub",),
     "cluster": ("ray", "pyarrow"),  # ray alone has no Ray Data
     "cuda": ("mamba_ssm", "causal_conv1d"),
 }

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
+from lab.extras import MissingExtra
 
 
 def fetch(name: str, patterns: Sequence[str]) -> Path:
     """The folder in which huggingface_hub keeps the files of a repository, downloaded if needed.
 
-    Raises LabError without that package, without a network where the files are not here yet, and for no such name.
+    Raises MissingExtra without that package, LabError without a network where the files are not here yet, and for no
+    such name.
     """
     hub = _hub(f"{name} is no folder, and fetching it from the hub")
     try:
@@ -45,7 +47,7 @@ def _hub(what: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise LabError(f"{what} needs `pip install huggingface_hub`") from None
+        raise MissingExtra(f"{what} needs `pip install speechssm-lab[hub]`") from None
     return huggingface_hub
 
 

@@ -76,6 +76,6 @@ def test_without_a_network_or_the_package(hub: Path, desk: Path, monkeypatch: py
     with pytest.raises(LabError, match="ann/none is no folder and cannot be fetched .*no network.*give a folder with"):
         SpeechSSM.load("hf://ann/none")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(LabError, match="ann/none is no folder, .* needs `pip install huggingface_hub`"):
+    with pytest.raises(LabError, match=r"ann/none is no folder, .* needs `pip install speechssm-lab\[hub\]`"):
         SpeechSSM.load("hf://ann/none")
-    refused("offering a bundle needs `pip install huggingface_hub`", "push", "ann/owl")
+    refused("offering a bundle needs `pip install speechssm-lab[hub]`", "push", "ann/owl")

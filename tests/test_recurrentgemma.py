@@ -280,5 +280,5 @@ def test_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabError, match="google/x is no folder .*Name or service.*hf auth login.*give a folder"):
         load("google/x")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(LabError, match="pip install huggingface_hub"):
+    with pytest.raises(LabError, match=r"pip install speechssm-lab\[hub\]"):
         load("google/x")
