@@ -59,7 +59,7 @@ def test_stories_are_tokenized_once_for_each_tokenizer(
             "vocabulary": 32,
             "seed": 0,
             "compute": plan.compute,
-            "settings": {},
+            "settings": {"preset": "laptop"},
             "config": None,
             "size": None,
         }

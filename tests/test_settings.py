@@ -54,12 +54,31 @@ def test_settings_are_printed_and_given_back(desk: Path, model: str) -> None:
     assert found.items() <= json.loads(again.stdout)[model].items()
 
 
+def test_a_run_given_back_is_the_same_run_and_an_option_holds(desk: Path, noise: list[int]) -> None:
+    given = ("train", "griffin", "--hours", "0.03")
+    result = lab(*given, "--preset", "tiny", "--length", "30s", "--seed", "7", "--steps", "2", "--work", "one")
+    assert result.exit_code == 0, result.output
+    result = lab(*given, "--config", "one/griffin/run.toml", "--work", "two")
+    assert result.exit_code == 0, result.output
+    first, again = (torch.load(desk / work / "griffin/checkpoint.pt", weights_only=True) for work in ("one", "two"))
+    assert first["inputs"] == again["inputs"] and first["inputs"]["length"] == "30s" and first["step"] == 2
+    for name, value in first["players"][0]["model"].items():
+        assert torch.equal(value, again["players"][0]["model"][name])
+    assert (desk / "one/griffin/run.toml").read_bytes() == (desk / "two/griffin/run.toml").read_bytes()
+    other = ("--preset", "laptop", "--length", "1min", "--seed", "8", "--steps", "3")
+    result = lab(*given, "--config", "one/griffin/run.toml", *other, "--show", "--json")
+    told = json.loads(result.stdout)["griffin"]
+    assert (told["preset"], told["length"], told["seed"], told["steps"]) == ("laptop", "1min", 8, 3)
+    refused("there is no preset 'huge'", *given, "--set", "preset=huge", "--show")
+    refused("cannot learn from pieces of '5min'", *given, "--set", "length=5min", "--show")
+
+
 @pytest.mark.parametrize(
     ("text", "assignment", "message"),
-    [("speed = 1", "lr=1", "no setting 'speed'; there are lr, steps"), ("", "lr", "cannot set 'lr'; give a name and a"),
+    [("speed = 1", "lr=1", "no setting 'speed'; there are lr, "), ("", "lr", "cannot set 'lr'; give a name and a"),
      ("", "lr=high", "cannot set learning_rate to 'high'; give a number"), ("", "lr=true", "to True; give a number"),
      ("warmup = 1.5", "lr=1", "cannot set warmup to 1.5; give a whole"), ("=", "lr=1", "cannot read .*TOML file"),
-     ("", "precision=int4", "to 'int4'; give float32 or mixed")],
+     ("", "precision=int4", "to 'int4'; give float32 or mixed"), ("", "preset=3", "preset to 3; give a name")],
 )  # fmt: skip
 def test_a_bad_setting_is_an_error(tmp_path: Path, text: str, assignment: str, message: str) -> None:
     (tmp_path / "run.toml").write_text(text)

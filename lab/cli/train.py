@@ -60,8 +60,8 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of training, in place of the recipe's own.")] = None,
     hours: Annotated[float | None, typer.Option(help="Hours of narrated speech, in place of the recipe's own.")] = None,
-    seed: Annotated[int, typer.Option(help="Any integer.")] = 0,
-    preset: Annotated[Preset, typer.Option(help="Of the language models.")] = "laptop",
+    seed: Annotated[int | None, typer.Option(help="Any integer. Left out: 0.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Of the language models. Left out: laptop.")] = None,
     length: Annotated[Length | None, typer.Option(help="Of the pieces they learn from.")] = None,
     corpus: Annotated[
         str,
@@ -82,7 +82,10 @@ def train(
             "RecurrentGemma's: google/..."
         ),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings in a TOML file, such as the run.toml of a run.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings in a TOML file, such as the run.toml of a run; what an option says holds."),
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as lr=3e-4; may be given several times.")
     ] = None,
@@ -118,15 +121,17 @@ def train(
         )
     if init and model in RECIPES and RECIPES[model].part:
         raise LabError(f"{model} goes on with a part of the bundle's {RECIPES[model].part}; leave --init out")
-    if preset.startswith("paper") and corpus == "stories" and not show:
-        console.print(f"{preset} learns from stories by espeak-ng; --corpus SHARD gives it speech")
     compute = Compute(devices, nodes, strategy, accumulate, tensorboard, wandb, minutes=minutes)
     speech, into = speech or librispeech.find(), into or work / "bundle"
     narration = narration or narrated_folder.find()
+    options: dict[str, Any] = {"steps": steps, "seed": seed, "preset": preset, "length": length}
     settings = run_settings.gathered(config, change or [])
-    steps = settings.pop("steps", None) if steps is None else steps
-    given = (steps, hours, seed, preset, length, corpus, warm, init, settings, compute)
-    plan = Plan(work, into, speech, narration, *given)
+    settings |= {name: value for name, value in options.items() if value is not None}
+    options = {name: settings.pop(name) for name in options if name in settings}
+    options |= {"hours": hours, "corpus": corpus, "warm": warm, "init": init, "settings": settings, "compute": compute}
+    plan = Plan(work, into, speech, narration, **options)
+    if plan.preset.startswith("paper") and corpus == "stories" and not show:
+        console.print(f"{plan.preset} learns from stories by espeak-ng; --corpus SHARD gives it speech")
     several = {"all": WHOLE} | others.SYSTEMS
     names = list(several.get(model, (model,)))
     if model == "all" and plan.tokenized:  # the tokenizer alone can learn from what the shard was made of

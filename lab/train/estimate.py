@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from lab.corpora import encoding
-from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig
 from lab.machine import GPUS
 from lab.train import language
@@ -76,10 +75,9 @@ def training(preset: str) -> tuple[float, float]:
 @cache
 def parameters(preset: str) -> tuple[int, int]:
     """Of Griffin in a preset of training, and of its largest block. Nothing of it is in memory."""
-    if preset not in PRESETS:
-        raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
+    shapes = language.scale_of(preset).shapes
     with torch.device("meta"):
-        model = Griffin(GriffinConfig.preset(PRESETS[preset].shapes))
+        model = Griffin(GriffinConfig.preset(shapes))
     sizes = [sum(weights.numel() for weights in block.parameters()) for block in model.blocks]
     return sum(weights.numel() for weights in model.parameters()), max(sizes)
 

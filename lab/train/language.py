@@ -76,6 +76,13 @@ PRESETS = {
 }
 
 
+def scale_of(preset: str) -> Preset:
+    """The preset of that name. Raises LabError where there is none."""
+    if preset not in PRESETS:
+        raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
 @dataclass(frozen=True)
 class TokenStream:
     """Documents end to end: tokens (N,) of any integer type, and where documents start, ascending from 0.
@@ -347,9 +354,7 @@ def train(
     of all layers but the embedding; `config` takes the place of the preset's. `options` are `fit`'s. Raises LabError
     for another model or preset, too few tokens, and tokens outside the vocabulary.
     """
-    if preset not in PRESETS:
-        raise LabError(f"there is no preset {preset!r} of a language model; there are {', '.join(PRESETS)}")
-    scale = PRESETS[preset]
+    scale = scale_of(preset)
     length, size, schedule = scale.of(length, size, steps)
     if len(stream.tokens) and int(stream.tokens.max()) >= vocabulary:
         raise LabError(f"token {stream.tokens.max()} is not in the vocabulary, 0 to {vocabulary - 1}")

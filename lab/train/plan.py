@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
 from lab.train import data, others, selection
 from lab.train.batches import seed_of
-from lab.train.language import LENGTHS
+from lab.train.language import LENGTHS, scale_of
 from lab.train.loop import Compute
 from lab.voice import SoundStorm
 
@@ -106,6 +106,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         seed_of(self.seed)
+        scale_of(self.preset)
         if self.warm and self.init:
             raise LabError(f"cannot begin with what the bundle has and with {self.init}; give --warm or --init")
         if self.steps is not None and self.steps < 1:
@@ -174,8 +175,14 @@ class Plan:
     def options(self, name: str) -> dict[str, Any]:
         """What every recipe's `train` takes of the plan."""
         steps = {"steps": self.steps} if self.steps else {}
-        own = {"seed": self.seed, "inputs": self.inputs(name), "compute": self.compute, "settings": self.settings}
+        settings = self.settings | self.scale(name)  # which run.toml tells, too
+        own = {"seed": self.seed, "inputs": self.inputs(name), "compute": self.compute, "settings": settings}
         return own | steps
+
+    def scale(self, name: str) -> dict[str, str]:
+        """The preset and the length of pieces of a model that has them, as far as they are asked for."""
+        found = {"preset": self.preset} if name in SCALED else {}
+        return found | ({"length": self.length} if self.length and name in LANGUAGE_MODELS else {})
 
     def load(self, name: str) -> Any:
         """A model that the bundle has."""
@@ -202,8 +209,7 @@ class Plan:
         if not silent and self.narration and self.narration != narrated_folder.find():
             asked["narration"] = self.narration.name
         asked |= {"corpus": self.corpus} | ({} if RECIPES[name].part else {"init": self.init})
-        asked |= {"preset": self.preset} if name in SCALED else {}
-        asked |= {"length": self.length} if name in LANGUAGE_MODELS else {}
+        asked |= self.scale(name)
         for option, value in asked.items():
             if value != getattr(Plan, option, None):
                 words += [f"--{option}", str(value)]
@@ -218,10 +224,8 @@ class Plan:
         speech = (speech or self.corpus) if language else "stories"
         read, sentences = data.READ.get(speech, (None, 0))
         found = {speech: shards.digest(read or speech), "hours": f"{self.hours or 'as the recipe has'}"}
-        found |= {"preset": self.preset} if name in SCALED else {}
-        if language:
-            found |= {"length": self.length or "as the preset has"}
-        else:
+        found |= ({"length": "as the preset has"} if language else {}) | self.scale(name)
+        if not language:
             found |= {"readers": self.speech.name if self.speech else "none"}
             found |= {self.recorded: shards.digest(self.recorded)} if self.recorded else {}
         found |= {"narration": self.narration.name} if self.narration and (read or not language) else {}

@@ -214,6 +214,7 @@ def settings(name: str, plan: Plan) -> dict[str, Any]:
     if name not in LANGUAGE_MODELS and (odd := {"batch", "checkpointing", "keep"} & set(plan.settings)):
         raise LabError(f"{min(odd)} cannot be set for {name}; it is a setting of the language models")
     found: dict[str, Any] = {"log_every": plan.compute.log_every, "evaluate_every": EVALUATE_EVERY}
+    found |= plan.scale(name) | {"seed": plan.seed}
     found |= {"compile": False, "precision": "mixed"}
     schedule = SCHEDULES.get(name) or SCHEDULES.get(name.rpartition("-")[2])
     if schedule is None:

@@ -12,6 +12,9 @@ from lab.errors import LabError
 from lab.files import replacing
 
 KINDS: dict[str, type] = {
+    "preset": str,  # of the language models
+    "length": str,  # of the pieces that they learn from, such as 4min; left out: the preset's
+    "seed": int,
     "steps": int,
     "learning_rate": float,
     "warmup": int,  # steps
@@ -58,9 +61,9 @@ def _checked(name: str, value: Any) -> Any:
         raise LabError(f"there is no setting {name!r}; there are lr, {', '.join(KINDS)}")
     kind = KINDS[name]
     if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "float32 or mixed"}[kind]
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[kind]
         raise LabError(f"cannot set {name} to {value!r}; give {wanted}")
-    if kind is str and value not in ("float32", "mixed"):
+    if name == "precision" and value not in ("float32", "mixed"):
         raise LabError(f"cannot set {name} to {value!r}; give float32 or mixed")
     return value
 
