@@ -26,7 +26,7 @@ from lab import audio
 from lab.corpora import folder, manifest, scan, shards, storage, worker
 from lab.corpora.manifest import Document, Span
 from lab.corpora.shards import Source
-from lab.corpora.storage import Unreachable
+from lab.corpora.storage import Absent, Unreachable
 from lab.errors import LabError
 from tests.commands import lab
 from tests.spoken import spoken, voiced
@@ -152,7 +152,7 @@ def test_a_server_that_is_not_there_is_unreachable(server: Server) -> None:
 def test_a_disk_that_fails_is_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of another machine, say; a file that may not be read is a bad file."""
     audio.save(path := tmp_path / "tape.wav", voiced(2))
-    for number, kind in ((5, Unreachable), (116, Unreachable), (13, LabError), (36, LabError)):
+    for number, kind in ((5, Unreachable), (116, Unreachable), (13, Absent), (36, LabError)):
 
         def fail(*_: object, number: int = number) -> None:
             raise OSError(number, os.strerror(number))
@@ -343,6 +343,29 @@ def test_what_stays_unreachable_may_be_left_out(
         shards.share(tmp_path, source, tiny_bundle, 1, 1, workers=1)
     made = shards.make(tmp_path, source, tiny_bundle, workers=1, skip_unreachable=True)
     assert len(made.starts) == 5 and len(made.skipped) == 1 and "2.wav" in made.skipped[0]
+
+
+@pytest.mark.parametrize("lost", [range(6), range(2, 4)], ids=["a disk", "a folder of it"])
+def test_a_part_of_which_nothing_is_there_is_made_when_it_is(
+    lost: range, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that is not mounted is no corpus of files that are gone."""
+    monkeypatch.setattr("lab.corpora.source.PART", 4.0)
+    paths, away = [tmp_path / f"{number}.wav" for number in range(6)], tmp_path / "away"
+    away.mkdir()
+    for path in paths:
+        audio.save(path, voiced(2))
+    manifest.write(tmp_path / "m.jsonl", [Document(path.name, (Span(str(path), 0.0, 2.0),)) for path in paths])
+    source, into = Source.of(str(tmp_path / "m.jsonl")), tmp_path / "tokens"
+    for number in lost:
+        paths[number].rename(away / paths[number].name)
+    with pytest.raises(LabError, match="none of its 2 recordings is there, such as: .*No such file.*same command goes"):
+        shards.make(into, source, tiny_bundle, workers=1)
+    assert shards.status(into, source)["failed"] == len(lost) // 2
+    for path in away.glob("[!3].wav"):
+        path.rename(tmp_path / path.name)
+    made = shards.make(into, source, tiny_bundle, workers=1)
+    assert len(made.starts) == 5 and len(made.skipped) == 1 and "3.wav: No such file" in made.skipped[0]
 
 
 def test_why_a_part_failed_is_told_whole_or_not(

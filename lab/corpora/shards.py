@@ -10,7 +10,8 @@
 Any number of workers, on any machines, make the parts. One process appends them in order, the data first and then the
 line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the parts
 in flight, seconds of work each, and a shard can be read at any time. A part with a recording that cannot be reached
-(a lost network) fails; those after it wait among the parts until a later run has made it.
+(a lost network), or of which none is there (a disk that is not mounted), fails; those after it wait among the parts
+until a later run has made it.
 """
 
 from __future__ import annotations

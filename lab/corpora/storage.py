@@ -3,6 +3,7 @@
 What a storage has against being read is of two kinds. A file that is not there will not be there in a minute: that is a
 LabError. A network that is lost, a server that is busy or a key that has run out may be mended: Unreachable, after
 which the same is tried again, now or by the same command later. A fault of our own code is neither, and stays one.
+Where nothing is there, though, a storage may not be mounted: that is for those to tell who see many files.
 """
 
 from __future__ import annotations
@@ -32,10 +33,15 @@ class Unreachable(LabError):
     """What cannot be read now, for a reason that may pass."""
 
 
+class Absent(LabError):
+    """What is not there, or may not be read."""
+
+
 # Packages whose errors, besides OSError, are of a network, a server or a storage
 _CLIENTS = {"aiobotocore", "aiohttp", "asyncio", "azure", "botocore", "fsspec", "gcsfs", "google", "urllib3"}
 _UNFIT = (ValueError, EOFError, NotImplementedError, tarfile.TarError, zlib.error)  # an address, or what is in a tar
 _LASTING = FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError
+_ABSENT = FileNotFoundError, NotADirectoryError, PermissionError
 _LASTING_NUMBERS = {errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}  # of the system, which have no class
 _PASSING = {401, 403, 407, 408, 425, 429}  # HTTP: a key that has run out, a server that is busy; and all from 500 on
 
@@ -70,14 +76,14 @@ def _status(error: BaseException) -> int:
 
 @contextmanager
 def reached(address: str) -> Iterator[None]:
-    """LabError, or Unreachable, for what the storage of a file or address has against what is done with it."""
+    """LabError, Unreachable or Absent, for what the storage of a file or address has against what is done with it."""
     local = "://" not in address
     try:
         yield
     except LabError as error:
-        if isinstance(error, Unreachable) or not (isinstance(error.__cause__, OSError) and passes(error.__cause__)):
+        if isinstance(error, Unreachable | Absent) or not isinstance(error.__cause__, OSError):
             raise
-        raise Unreachable(str(error)) from error
+        raise _kind(error.__cause__)(str(error)) from error
     except ImportError as error:
         if local:
             raise
@@ -85,11 +91,14 @@ def reached(address: str) -> Iterator[None]:
     except Exception as error:  # each kind of storage has its own
         if not (isinstance(error, OSError) if local else _of_storage(error) or isinstance(error, _UNFIT)):
             raise
-        if (may_pass := passes(error)) or not isinstance(error, FileNotFoundError):
+        if (kind := _kind(error)) is Unreachable or not isinstance(error, FileNotFoundError):
             said = " ".join(str(_told(error)).split()) or type(error).__name__
-            kind = Unreachable if may_pass else LabError
             raise kind(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
-        raise LabError(f"there is nothing at {address}; look at its name") from None
+        raise Absent(f"there is nothing at {address}; look at its name") from None
+
+
+def _kind(error: BaseException) -> type[LabError]:
+    return Unreachable if passes(error) else Absent if isinstance(error, _ABSENT) else LabError
 
 
 def _told(error: BaseException) -> BaseException:

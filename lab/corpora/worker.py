@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from lab.corpora.storage import Unreachable, reason, tried
+from lab.corpora.storage import Absent, Unreachable, reason, tried
 from lab.corpora.utterance import Utterance
 from lab.errors import LabError
 from lab.files import replacing
@@ -59,7 +59,8 @@ def make(
     """Makes a part, unless it is there: its line.
 
     A recording that cannot be reached is tried again, later and later. If that does not help the part fails, and its
-    line has no documents and says why in `failed`; or, to skip what is unreachable, the recording is left out.
+    line has no documents and says why in `failed`; or, to skip what is unreachable, the recording is left out. So with
+    a part of which no recording is there: one is a file that somebody deleted, all are a disk that is not mounted.
 
     `encode` gives `tokens` (T,) of each waveform (N,), and what else is kept of it; it gets utterances as they come, or
     with `together` above 1 as many as make so many windows of 30 s. Meanwhile `readers` threads read the next ones.
@@ -73,6 +74,12 @@ def make(
     pool = ThreadPoolExecutor(readers)
     waiting: list[Utterance] = []
     ended = threading.Event()
+    absent = 0
+
+    def failed(why: str) -> dict[str, Any]:
+        with replacing(path.with_suffix(".failed")) as beside:
+            beside.write_text(why)
+        return {"part": key, "documents": [], "failed": why}
 
     def flush() -> None:
         for utterance, found in zip(waiting, _each(encode, [each.samples() for each in waiting]), strict=True):
@@ -91,10 +98,11 @@ def make(
                 try:
                     waiting += coming.result()
                 except LabError as error:
-                    if isinstance(error, Unreachable) and not skip_unreachable:
-                        with replacing(path.with_suffix(".failed")) as beside:
-                            beside.write_text(reason(error))
-                        return {"part": key, "documents": [], "failed": reason(error)}
+                    absent += isinstance(error, Absent)
+                    if not skip_unreachable and isinstance(error, Unreachable):
+                        return failed(reason(error))
+                    if not skip_unreachable and absent == len(items):
+                        return failed(f"none of its {len(items)} recordings is there, such as: {reason(error)}")
                     said["skipped"].append(reason(error))
                 if together == 1 or sum(each.seconds for each in waiting) > together * WINDOW:
                     flush()
