@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lab import audio
-from lab.corpora import manifest, scan
+from lab.corpora import filters, manifest, scan
 from lab.corpora.manifest import Document, Span
 from lab.errors import LabError
 from tests.commands import lab, refused, tones
@@ -312,11 +312,31 @@ def test_another_language_is_left_out(here: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_too_little_speech_is_left_out(here: Path) -> None:
     left_out: list[str] = []
-    pauses = np.concatenate([tones(1), np.full(48_000, 1e-6, np.float32)])
+    pauses = np.concatenate([tones(1), tones(3, 0.001)])
     audio.save("pauses.wav", pauses)
     found = [Document("pauses", (Span("pauses.wav"),))]
-    assert list(manifest.heard(found, 0.2, left_out)) == found
-    assert not list(manifest.heard(found, 0.5, left_out)) and left_out[0].startswith("pauses has speech in 25% of")
+    assert list(filters.heard(found, filters.Sound(0.2), left_out)) == found
+    assert not list(filters.heard(found, filters.Sound(0.5), left_out))
+    assert left_out == ["pauses has speech in 25% of its time, within 30 dB of its loudest, and 50% is asked for"]
+    assert list(filters.heard(found, filters.Sound(0.5, within=50), left_out)) == found  # the pause is at -40 dB
+
+
+def test_what_is_too_soft_or_clipped_is_left_out_by_what_is_asked(here: Path) -> None:
+    (here / "x").mkdir()
+    loud = tones(2, 0.5)
+    loud[:100] = 1
+    for name, sound in {"loud": loud, "soft": tones(2, 0.004)}.items():
+        audio.save(here / "x" / f"{name}.wav", sound)
+    assert lab("corpus", "x", "-o", "all.jsonl", "--listen").exit_code == 0 and len(manifest.read("all.jsonl")) == 2
+    for option, value, gone in (
+        ("--quietest", "-40", "soft.wav is silent (peak -48 dBFS, below -40)"),
+        ("--clipped", "0.001", "loud.wav is clipped: 0.3% of it is at full scale, above 0.1%"),
+    ):
+        result = lab("corpus", "x", "-o", f"{value}.jsonl", option, value, "--json")
+        (left_out,) = json.loads(result.stdout)["left_out"]
+        assert left_out.endswith(gone) and len(manifest.read(f"{value}.jsonl")) == 1
+    audio.save(here / "x/silent.wav", np.zeros(32_000, np.float32))
+    assert lab("corpus", "x", "-o", "unheard.jsonl").exit_code == 0 and len(manifest.read("unheard.jsonl")) == 3
 
 
 BAD: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -331,6 +351,10 @@ BAD: dict[str, tuple[tuple[Any, ...], str]] = {
     "no Parquet": (("bad.parquet", "-o", "m.jsonl"), "arquet"),
     "no storage": (("nope://x", "-o", "m.jsonl"), "cannot read nope://x: Protocol not known"),
     "no length": ((".", "-o", "m.jsonl", "--cut", "0"), "cannot cut into pieces of 0 seconds"),
+    "a share": ((".", "-o", "m.jsonl", "--speech", "2"), "cannot listen with --speech 2; give 0 to 1"),
+    "no speech": ((".", "-o", "m.jsonl", "--within", "nan"), "cannot listen with --within nan; give 0 to 120"),
+    "a peak": ((".", "-o", "m.jsonl", "--quietest", "-70"), "cannot listen with --quietest -70; give -60 to 0"),
+    "clipped": ((".", "-o", "m.jsonl", "--clipped", "0.1"), "cannot listen with --clipped 0.1; give 0 to 0.01"),
 }
 
 

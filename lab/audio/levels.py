@@ -50,12 +50,19 @@ def check_finite(samples: np.ndarray, name: str, offset: int = 0, sample_rate: f
         raise LabError(f"{name} holds NaN or infinite samples, the first at {second:.3f} s; export it anew")
 
 
-def check_prompt(waveform: np.ndarray, min_seconds: float = 3.0, *, name: str = "the prompt") -> None:
+def check_prompt(
+    waveform: np.ndarray,
+    min_seconds: float = 3.0,
+    *,
+    name: str = "the prompt",
+    silence: float = SILENCE,
+    clipped: float = CLIPPED_SHARE,
+) -> None:
     """Raises LabError unless `waveform` (N,) can serve as a spoken prompt.
 
-    It must be mono, finite, at least `min_seconds` long and hold sound for a third of that, not be silent (peak of
-    -60 dBFS without its constant part) and not clipped (1 % of samples at full scale). `name` is what the message
-    calls it, such as the file it came from.
+    It must be mono, finite, at least `min_seconds` long and hold sound for a third of that, not be silent (a peak of
+    `silence` dBFS without its constant part) and not clipped (a share `clipped` of samples at full scale). `name` is
+    what the message calls it, such as the file it came from.
     """
     waveform = as_waveform(waveform, name)
     seconds = len(waveform) / SAMPLE_RATE
@@ -63,11 +70,12 @@ def check_prompt(waveform: np.ndarray, min_seconds: float = 3.0, *, name: str = 
         raise LabError(f"{name} lasts {seconds:.2f} s; give at least {min_seconds:g} s of speech")
     sound = without_offset(waveform)
     peak = decibels(float(np.abs(sound).max(initial=0)) ** 2)
-    if peak < SILENCE:
-        raise LabError(f"{name} is silent (peak {peak:.0f} dBFS, below {SILENCE:.0f}); give audible speech")
-    clipped = float(np.mean(np.abs(waveform) >= FULL_SCALE))
-    if clipped > CLIPPED_SHARE:
-        raise LabError(f"{name} is clipped: {clipped:.1%} of it is at full scale; record it at a lower level")
+    if peak < silence:
+        raise LabError(f"{name} is silent (peak {peak:.0f} dBFS, below {silence:.0f}); give audible speech")
+    share = float(np.mean(np.abs(waveform) >= FULL_SCALE))
+    if share > clipped:
+        told = f"{share:.1%} of it is at full scale, above {clipped:.1%}"
+        raise LabError(f"{name} is clipped: {told}; record it at a lower level")
     audible = float(np.count_nonzero(frame_power(sound) >= 10 ** (SILENCE / 10))) * FRAME / SAMPLE_RATE
     if audible < SOUNDING * min_seconds:
         raise LabError(f"{name} holds {audible:.2f} s of sound, the rest is silent; give {min_seconds:g} s of speech")

@@ -36,7 +36,17 @@ def corpus(
     listen: Annotated[
         bool, typer.Option("--listen", help="Read every file: leave out silent, clipped and damaged ones, and copies.")
     ] = False,
-    speech: Annotated[float, typer.Option(help="With --listen: the least share of the time that holds speech.")] = 0.0,
+    speech: Annotated[
+        float,
+        typer.Option(help="Leave out what holds speech in a smaller share of its time. This and the next listen."),
+    ] = 0.0,
+    within: Annotated[
+        float, typer.Option(help="What speech is: frames of 20 ms so many dB below the loudest twentieth, at most.")
+    ] = 30.0,
+    quietest: Annotated[float, typer.Option(help="Leave out what has a lower peak, in dBFS.")] = -60.0,
+    clipped: Annotated[
+        float, typer.Option(help="Leave out what has a larger share of its samples at full scale.")
+    ] = 0.01,
     language: Annotated[
         str | None, typer.Option(help="Leave out what is spoken in another, by its code: en. Reads every file.")
     ] = None,
@@ -47,23 +57,24 @@ def corpus(
     from dataclasses import replace
 
     from lab import judges
-    from lab.corpora import manifest, scan
+    from lab.corpora import filters, manifest, scan
 
     left_out: list[str] = []
+    sound = filters.Sound(speech, within, quietest, clipped)
     found = scan.documents(source, left_out)
     if cut is not None:
-        found = manifest.cut(found, cut, left_out)
-    found = manifest.between(found, shortest, longest, left_out)
+        found = filters.cut(found, cut, left_out)
+    found = filters.between(found, shortest, longest, left_out)
     if texts:
         left_out += [f"{each.id} has no text" for each in found if not each.text]
         found = [each for each in found if each.text]
-    if listen:
-        found = list(manifest.heard(found, speech, left_out))
+    if listen or sound != filters.Sound():
+        found = list(filters.heard(found, sound, left_out))
     if language is not None:
         judge = judges.load(listener)
         if not hasattr(judge, "language"):
             raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
-        found = list(manifest.spoken_in(found, language, judge.language, left_out))
+        found = list(filters.spoken_in(found, language, judge.language, left_out))
     documents = manifest.grow(output, [replace(each, split=split) for each in found], left_out)
     for line in left_out:
         console.print("left out:", line)

@@ -11,21 +11,19 @@ A manifest grows at its end and its rows stay, so that what was made of them sta
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import fsspec
-import numpy as np
 
 from lab import audio
-from lab.corpora.storage import Unreachable, opened, reached, served
+from lab.corpora.storage import Unreachable, opened, reached
 from lab.corpora.utterance import Utterance, levelled
 from lab.errors import LabError
 from lab.files import replacing
@@ -68,9 +66,10 @@ class Document:
     def seconds(self) -> float:
         return sum(span.seconds for span in self.spans)
 
-    def read(self) -> Utterance:
-        """Its spans joined and levelled as narrators are. Raises LabError as `Recording.read` does."""
-        waveform = levelled((span.path, span.load()) for span in self.spans)
+    def read(self, **limits: float) -> Utterance:
+        """Its spans joined and levelled as narrators are. Raises LabError as `Recording.read` does. limits: those of
+        `levelled`."""
+        waveform = levelled(((span.path, span.load()) for span in self.spans), **limits)
         return Utterance(waveform, self.text, self.speaker, "recorded")
 
 
@@ -157,79 +156,3 @@ def grow(path: Path, documents: Iterable[Document], left_out: list[str]) -> list
     if new or not there:
         write(path, there + new)
     return there + new
-
-
-# What is left out
-
-
-def cut(documents: Iterable[Document], seconds: float, left_out: list[str]) -> list[Document]:
-    """Longer files in pieces of `seconds`; what remains is one, too, if it is more than a tenth of that."""
-    if not 1 <= seconds < math.inf:
-        raise LabError(f"cannot cut into pieces of {seconds:g} seconds; give 1 or more")
-    pieces = []
-    for document in documents:
-        if len(document.spans) > 1 or document.seconds <= seconds:
-            pieces.append(document)
-            continue
-        (whole,) = document.spans
-        for number, at in enumerate(np.arange(0, whole.seconds, seconds).tolist()):
-            length = min(seconds, whole.seconds - at)
-            if length > 0.1 * seconds:
-                span = Span(whole.path, round(whole.start + at, 3), round(length, 3))
-                pieces.append(replace(document, id=f"{document.id}#{number:04}", spans=(span,), text=""))
-            else:
-                left_out.append(f"{document.id}: its last {length:.1f} s are too little for a piece of {seconds:g} s")
-    return pieces
-
-
-def between(documents: Iterable[Document], least: float, most: float, left_out: list[str]) -> list[Document]:
-    """Those of `least` to `most` seconds."""
-    kept = []
-    for document in documents:
-        if least <= document.seconds <= most:
-            kept.append(document)
-        else:
-            left_out.append(f"{document.id} lasts {document.seconds:.1f} s, and {least:g} to {most:g} are wanted")
-    return kept
-
-
-def heard(documents: Iterable[Document], least: float, left_out: list[str]) -> Iterator[Document]:
-    """Those that can be read, are loud enough and no copy of another, with speech in at least that share of the time:
-    frames of 20 ms within 30 dB of the loudest twentieth. Raises Unreachable as `served` does."""
-    known: dict[str, str] = {}
-    for document in documents:
-        if (utterance := served(document.read, left_out)) is None:
-            continue
-        waveform = utterance.samples()
-        digest = hashlib.sha256(waveform.tobytes()).hexdigest()
-        power = audio.frame_power(waveform)
-        share = float((power > 1e-3 * np.percentile(power, 95)).mean())
-        if digest in known:
-            left_out.append(f"{document.id} is a copy of {known[digest]}")
-        elif share < least:
-            left_out.append(f"{document.id} has speech in {share:.0%} of its time, and {least:.0%} is asked for")
-        else:
-            known[digest] = document.id
-            yield document
-
-
-def spoken_in(
-    documents: Iterable[Document], code: str, tell: Callable[[np.ndarray], tuple[str, float]], left_out: list[str]
-) -> Iterator[Document]:
-    """Those in the language of that code. tell: a waveform (N,) -> the code of what is spoken, and its probability.
-
-    Raises Unreachable as `served` does.
-    """
-    for document in documents:
-        told = served(partial(_told, tell, document), left_out)
-        if told is None:
-            continue
-        heard, probability = told
-        if heard == code:
-            yield document
-        else:
-            left_out.append(f"{document.id} is in {heard}, to {probability:.0%}, and {code} is asked for")
-
-
-def _told(tell: Callable[[np.ndarray], tuple[str, float]], document: Document) -> tuple[str, float]:
-    return tell(document.read().samples())

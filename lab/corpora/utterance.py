@@ -64,14 +64,15 @@ def normalize(text: str) -> str:
     return " ".join(re.sub(r"[^a-z' ]+", " ", text.lower()).split())
 
 
-def levelled(parts: Iterable[tuple[str, audio.Waveform]]) -> np.ndarray:
+def levelled(parts: Iterable[tuple[str, audio.Waveform]], **limits: float) -> np.ndarray:
     """Named waveforms (N,) -> one (N,) int16, at the level of narrators.
 
-    Raises LabError for one that is empty, silent, clipped, not finite or shorter than 0.2 s.
+    Raises LabError for one that is empty, silent, clipped, not finite or shorter than 0.2 s. limits: `silence` and
+    `clipped` of `audio.check_prompt`.
     """
     checked = []
     for name, waveform in parts:
-        audio.check_prompt(waveform, SHORTEST, name=name)
+        audio.check_prompt(waveform, SHORTEST, name=name, **limits)
         checked.append(waveform)
     return int16(audio.set_level(np.concatenate(checked)))
 
