@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +51,7 @@ def tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 DOCUMENTS = [
-    Document("a", (Span("a.flac", 0.5, 2.25),), "Ann", "a word\n", "train"),
+    Document("a", (Span("a.flac", 0.5, 2.25),), "Ann", "a word\n", "train", "0123456789abcdef"),
     Document("b", (Span("b.flac", 0.0, 1.0), Span("s3://x/c.flac", 7.0, 3.0)), "", "both", "dev"),
     Document("ü/\udce4", (Span("\udce4.wav", 0.0, 1.0),)),
 ]
@@ -288,6 +289,36 @@ def test_libri_light_is_cut_and_what_cannot_serve_is_named(here: Path) -> None:
     assert Path("m.jsonl").read_bytes().startswith(before)
 
 
+@pytest.mark.parametrize("kind", ["a folder", "a tar"])
+def test_what_a_manifest_has_is_not_opened_again(here: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is new is left out where it is a copy of that."""
+    (here / "x").mkdir()
+
+    def given(**sounds: bytes) -> str:
+        for name, data in sounds.items():
+            (here / "x" / f"{name}.wav").write_bytes(data)
+        if kind == "a folder":
+            return "x"
+        return str(tar(here / "x.tar", {path.name: path.read_bytes() for path in sorted((here / "x").iterdir())}))
+
+    def stem(name: str) -> str:
+        return re.findall(r"(\w+)\.wav", name)[0]
+
+    opened: list[str] = []
+    seconds, read = scan._seconds, Document.read
+    monkeypatch.setattr(scan, "_seconds", lambda *given: (opened.append(stem(given[1])), seconds(*given))[1])
+    monkeypatch.setattr(Document, "read", lambda each, **more: (opened.append(stem(each.id)), read(each, **more))[1])
+    assert lab("corpus", given(a=wav(2), b=wav(3)), "-o", "m.jsonl", "--listen").exit_code == 0
+    scan.archive.cache_clear()
+    opened.clear()
+    result = lab("corpus", given(c=wav(1), copy=wav(3)), "-o", "m.jsonl", "--listen", "--json")
+    assert result.exit_code == 0, result.output
+    assert opened == ["c", "copy"] * 2  # for its length, and to be heard
+    assert [each.id[-5:] for each in manifest.read("m.jsonl")] == ["a.wav", "b.wav", "c.wav"]
+    (left_out,) = json.loads(result.stdout)["left_out"]
+    assert "copy.wav is a copy of " in left_out and left_out.endswith("b.wav")
+
+
 def test_another_language_is_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "x").mkdir()
     for name, seconds in {"english": 1, "french": 2, "quiet": 3}.items():
@@ -315,10 +346,11 @@ def test_too_little_speech_is_left_out(here: Path) -> None:
     pauses = np.concatenate([tones(1), tones(3, 0.001)])
     audio.save("pauses.wav", pauses)
     found = [Document("pauses", (Span("pauses.wav"),))]
-    assert list(filters.heard(found, filters.Sound(0.2), left_out)) == found
+    (kept,) = filters.heard(found, filters.Sound(0.2), left_out)
+    assert kept.id == "pauses" and len(kept.digest) == 16
     assert not list(filters.heard(found, filters.Sound(0.5), left_out))
     assert left_out == ["pauses has speech in 25% of its time, within 30 dB of its loudest, and 50% is asked for"]
-    assert list(filters.heard(found, filters.Sound(0.5, within=50), left_out)) == found  # the pause is at -40 dB
+    assert list(filters.heard(found, filters.Sound(0.5, within=50), left_out)) == [kept]  # the pause is at -40 dB
 
 
 def test_what_is_too_soft_or_clipped_is_left_out_by_what_is_asked(here: Path) -> None:

@@ -61,21 +61,24 @@ def corpus(
 
     left_out: list[str] = []
     sound = filters.Sound(speech, within, quietest, clipped)
-    found = scan.documents(source, left_out)
+    listed = {each.id: each for each in manifest.read(output)} if output.exists() else {}
+    found = scan.documents(source, left_out, listed)
     if cut is not None:
         found = filters.cut(found, cut, left_out)
-    found = filters.between(found, shortest, longest, left_out)
+    new = [each for each in found if each.id not in listed]
+    new = filters.between(new, shortest, longest, left_out)
     if texts:
-        left_out += [f"{each.id} has no text" for each in found if not each.text]
-        found = [each for each in found if each.text]
+        left_out += [f"{each.id} has no text" for each in new if not each.text]
+        new = [each for each in new if each.text]
     if listen or sound != filters.Sound():
-        found = list(filters.heard(found, sound, left_out))
+        new = list(filters.heard(new, sound, left_out, listed.values()))
     if language is not None:
         judge = judges.load(listener)
         if not hasattr(judge, "language"):
             raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
-        found = list(filters.spoken_in(found, language, judge.language, left_out))
-    documents = manifest.grow(output, [replace(each, split=split) for each in found], left_out)
+        new = list(filters.spoken_in(new, language, judge.language, left_out))
+    there = [each for each in found if each.id in listed]
+    documents = manifest.grow(output, there + [replace(each, split=split) for each in new], left_out)
     for line in left_out:
         console.print("left out:", line)
     hours = sum(each.seconds for each in documents) / 3600

@@ -72,15 +72,18 @@ class Sound:
                 raise LabError(f"cannot listen with --{name} {value:g}; give {least:g} to {most:g}")
 
 
-def heard(documents: Iterable[Document], asked: Sound, left_out: list[str]) -> Iterator[Document]:
-    """Those that can be read, sound as `asked` and are no copy of another. Raises Unreachable as `served` does."""
-    known: dict[str, str] = {}
+def heard(
+    documents: Iterable[Document], asked: Sound, left_out: list[str], before: Iterable[Document] = ()
+) -> Iterator[Document]:
+    """Those that can be read, sound as `asked` and are no copy of another or of one that was heard `before`, each with
+    the digest of its sound. Raises Unreachable as `served` does."""
+    known = {document.digest: document.id for document in before}
     for document in documents:
         read = partial(document.read, silence=asked.quietest, clipped=asked.clipped)
         if (utterance := served(read, left_out)) is None:
             continue
         waveform = utterance.samples()
-        digest = hashlib.sha256(waveform.tobytes()).hexdigest()
+        digest = hashlib.sha256(waveform.tobytes()).hexdigest()[:16]
         power = audio.frame_power(waveform)
         share = float((power > 10 ** (-asked.within / 10) * np.percentile(power, 95)).mean())
         if digest in known:
@@ -90,7 +93,7 @@ def heard(documents: Iterable[Document], asked: Sound, left_out: list[str]) -> I
             left_out.append(f"{document.id} has {found}, and {asked.speech:.0%} is asked for")
         else:
             known[digest] = document.id
-            yield document
+            yield replace(document, digest=digest)
 
 
 def spoken_in(

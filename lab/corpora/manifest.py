@@ -5,6 +5,7 @@
     start    where in it, in seconds
     seconds  of speech
     speaker  text  split
+    digest   of the sound, if the corpus was listened to
 
 A manifest grows at its end and its rows stay, so that what was made of them stays, too.
 """
@@ -61,6 +62,7 @@ class Document:
     speaker: str = ""
     text: str = ""
     split: str = "train"
+    digest: str = ""
 
     @property
     def seconds(self) -> float:
@@ -86,7 +88,7 @@ def read(path: str | Path) -> list[Document]:
             if not all(0 <= value < math.inf for span in spans for value in (span.start, span.seconds)):
                 raise ValueError("start and seconds are numbers of 0 or more")
             first, text = found[0][1], " ".join(filter(None, (row.get("text") for _, row in found)))
-            about = {key: first[key] for key in ("speaker", "split") if first.get(key)}
+            about = {key: first[key] for key in ("speaker", "split", "digest") if first.get(key)}
             documents.append(Document(str(first["id"]), spans, text=text, **about))
         except (KeyError, TypeError, ValueError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else error
@@ -121,8 +123,15 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
 
 def write(path: Path, documents: Iterable[Document]) -> None:
     """In place of the one before, whole or not at all."""
+    documents = list(documents)
+    columns = ["speaker", "split", *["digest"] * any(each.digest for each in documents)]
     table = [
-        {"id": each.id, **asdict(span), "speaker": each.speaker, "text": "" if n else each.text, "split": each.split}
+        {
+            "id": each.id,
+            **asdict(span),
+            "text": "" if n else each.text,
+            **{name: getattr(each, name) for name in columns},
+        }
         for each in documents
         for n, span in enumerate(each.spans)
     ]

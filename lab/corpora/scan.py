@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -29,8 +29,10 @@ from lab.errors import LabError
 LIBRISPEECH = re.compile(r"\S+-\d+ ")  # how a line of its *.trans.txt begins: others have such files, too
 
 
-def documents(source: str, left_out: list[str]) -> list[Document]:
+def documents(source: str, left_out: list[str], listed: Mapping[str, Document] | None = None) -> list[Document]:
     """The documents of `source`; into `left_out` goes what cannot serve, and why.
+
+    listed: those that a manifest has, by id; a file that is one of them is not opened.
 
     source: a folder of audio (a document a file), of LibriSpeech (documents of up to 4 minutes; the chapter that
     figures are measured on is left out), of lhotse's Shar, of tars or of a shard; a .tar or a pattern of several; a
@@ -40,7 +42,7 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
     """
     found = []
     known: set[str] = set()
-    for document in _of(source, left_out):
+    for document in _of(source, left_out, listed or {}):
         if document.id in known:
             left_out.append(f"{document.id}: there is another of this name")
         else:
@@ -52,7 +54,7 @@ def documents(source: str, left_out: list[str]) -> list[Document]:
     return found
 
 
-def _of(source: str, left_out: list[str]) -> Iterator[Document]:
+def _of(source: str, left_out: list[str], listed: Mapping[str, Document]) -> Iterator[Document]:
     if source.endswith((".jsonl", ".jsonl.gz", ".parquet")):
         first = next(manifest.rows(source), {})
         if "duration" in first or "tracks" in first:
@@ -62,9 +64,9 @@ def _of(source: str, left_out: list[str]) -> Iterator[Document]:
             placed = (replace(span, path=_absolute(span.path, source)) for span in document.spans)
             yield replace(document, spans=tuple(placed))
     elif source.endswith(".tar"):
-        yield from _tars(source, left_out)
+        yield from _tars(source, left_out, listed)
     elif "://" in source:
-        yield from _storage(source, left_out)
+        yield from _storage(source, left_out, listed)
     elif not (root := Path(source).absolute()).is_dir():
         raise LabError(f"there is no corpus {source!r} and no folder of that name; give stories, voices or a folder")
     elif (made := root / "manifest.jsonl").exists():  # a shard
@@ -79,20 +81,29 @@ def _of(source: str, left_out: list[str]) -> Iterator[Document]:
             spans = tuple(Span(str(path), 0.0, sf.info(path).duration) for path in each.paths)
             yield Document(each.name, spans, each.narrator, each.text)
     elif any(root.glob("*.tar")):
-        yield from _tars(str(root / "*.tar"), left_out)
+        yield from _tars(str(root / "*.tar"), left_out, listed)
     else:
-        yield from _files(root, left_out)
+        yield from _files(root, left_out, listed)
 
 
-def _files(root: Path, left_out: list[str]) -> Iterator[Document]:
+def _files(root: Path, left_out: list[str], listed: Mapping[str, Document]) -> Iterator[Document]:
     corpus = folders.corpus(root)
     left_out += corpus.skipped
     for each in corpus.recordings:
         (path,) = each.paths
+        name = shown(path.relative_to(root).as_posix())
+        if there := _listed(listed, name, str(path)):
+            yield there
+            continue
         if (seconds := served(partial(_seconds, path, str(path)), left_out)) is None:
             continue
-        name = shown(path.relative_to(root).as_posix())
         yield Document(name, (Span(str(path), 0.0, seconds),), _speaker(path) or each.narrator, each.text)
+
+
+def _listed(listed: Mapping[str, Document], name: str, path: str) -> Document | None:
+    """The document that is the whole of a file."""
+    there = listed.get(name)
+    return there if there and [(span.path, span.start) for span in there.spans] == [(path, 0.0)] else None
 
 
 def _speaker(path: Path) -> str:
@@ -116,7 +127,7 @@ def _absolute(path: str, beside: str) -> str:
     return f"{beside.rpartition('/')[0]}/{path}" if "://" in beside else str(Path(beside).absolute().parent / path)
 
 
-def _storage(address: str, left_out: list[str]) -> Iterator[Document]:
+def _storage(address: str, left_out: list[str], listed: Mapping[str, Document]) -> Iterator[Document]:
     """A Shar, tars or every audio file below an address; the name of its folder is who speaks."""
     with reached(address):
         storage, root = fsspec.core.url_to_fs(address)
@@ -128,12 +139,12 @@ def _storage(address: str, left_out: list[str]) -> Iterator[Document]:
             yield from _cuts(storage.unstrip_protocol(name), left_out, shar=True)
     elif tars := [name for name in names if name.endswith(".tar")]:
         for name in tars:
-            yield from _tars(storage.unstrip_protocol(name), left_out)
+            yield from _tars(storage.unstrip_protocol(name), left_out, listed)
     else:
-        yield from _members(storage, names, storage.unstrip_protocol, left_out)
+        yield from _members(storage, names, storage.unstrip_protocol, left_out, listed)
 
 
-def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
+def _tars(pattern: str, left_out: list[str], listed: Mapping[str, Document]) -> Iterator[Document]:
     """WebDataset: files of one name are a sample, audio and what is said of it."""
     with reached(pattern):
         storage, root = fsspec.core.url_to_fs(pattern)
@@ -143,7 +154,7 @@ def _tars(pattern: str, left_out: list[str]) -> Iterator[Document]:
         where = storage.unstrip_protocol(path) if "://" in pattern else str(Path(path).resolve())
         tar, names = tried(partial(_tar, where))
         named = {name: f"{PurePosixPath(path).stem}/{name}" for name in names}
-        yield from _members(tar, named, f"tar://{{}}::{where}".format, left_out)
+        yield from _members(tar, named, f"tar://{{}}::{where}".format, left_out, listed)
 
 
 def _tar(where: str) -> tuple[Any, list[str]]:
@@ -157,7 +168,11 @@ def _tar(where: str) -> tuple[Any, list[str]]:
 
 
 def _members(
-    storage: Any, names: dict[str, str], address: Callable[[str], str], left_out: list[str]
+    storage: Any,
+    names: dict[str, str],
+    address: Callable[[str], str],
+    left_out: list[str],
+    listed: Mapping[str, Document],
 ) -> Iterator[Document]:
     """The audio in a storage whose `names` have these ids, with text and speaker of the .json, .txt or .trans.txt
     beside it."""
@@ -188,7 +203,7 @@ def _members(
     for name in names:
         if PurePosixPath(name).suffix.lower() not in READABLE:
             continue
-        if found := served(partial(document, name), left_out):
+        if found := _listed(listed, names[name], address(name)) or served(partial(document, name), left_out):
             yield found
 
 
