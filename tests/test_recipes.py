@@ -339,13 +339,23 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     monkeypatch.setattr(Plan, "inputs", lambda *_: {})
     monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])
     monkeypatch.setattr(recipes.language_recipe, "train", lambda *given, **_: learnt.append(given) or (None, {}))
-    assert recipes.language(Plan(tmp_path, speech=None, corpus="/a/talks"), "griffin") == {"talks": shard.seconds}
+    plan = Plan(tmp_path, speech=None, corpus="/a/talks")
+    seconds = recipes.language(plan, "griffin")
     stream, held_out, _ = learnt[0]
+    assert seconds == {"talks": stream.size / 25}
     assert [len(document) for document in held_out] == lengths[:2].tolist()
     kept = lengths[2:] - np.minimum(250, lengths[2:] // 4)  # of short ones no more than a quarter goes
     assert (
         np.bincount(stream.read(np.arange(stream.size))[0])[2:].tolist() == kept.tolist() and len(stream.starts) == 18
     )
+    shard = replace(shard, dev=(3, 19))  # of a manifest that says what is held out
+    recipes.language(plan, "griffin")
+    stream, held_out, _ = learnt[1]
+    assert [set(document.tolist()) for document in held_out] == [{3}, {19}] and len(stream.starts) == 18
+    assert not {3, 19} & set(stream.read(np.arange(stream.size))[0].tolist())
+    shard = replace(shard, dev=tuple(range(20)))
+    with pytest.raises(LabError, match="of /a/talks all documents, 20, are held out; give more"):
+        recipes.language(plan, "griffin")
 
 
 @pytest.mark.parametrize("name", ["codec", "griffin"])

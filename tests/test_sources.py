@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lab import audio
-from lab.corpora import librispeech, narration
+from lab.corpora import librispeech, manifest, narration
+from lab.corpora.manifest import Document, Span
 from lab.corpora.shards import make
 from lab.corpora.source import Source
 from lab.errors import LabError
@@ -90,3 +91,19 @@ def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> No
 def test_an_unknown_source_is_an_error() -> None:
     with pytest.raises(LabError, match="no corpus 'stroies' and no folder of that name; give stories, voices or"):
         Source.of("stroies")
+
+
+def test_dev_is_in_a_shard_and_held_out_and_test_is_not(tmp_path: Path, tiny_bundle: Path) -> None:
+    """Whatever order a manifest and its growth have them in."""
+    splits = {"a": "dev", "b": "train", "c": "test", "d": "train", "e": "dev"}
+    documents = []
+    for number, (name, split) in enumerate(splits.items()):
+        audio.save(path := tmp_path / f"{name}.wav", spoken(3 * number)[0].samples())
+        documents.append(Document(name, (Span(str(path), 0.0, 2.0),), "Ann", split=split))
+    for few in (3, 5):
+        manifest.write(tmp_path / "m.jsonl", documents[:few])
+        made = make(tmp_path / "tokens", Source.of(str(tmp_path / "m.jsonl")), tiny_bundle, codes=True, workers=1)
+    assert len(made.starts) == 4 and made.dev == (0, 3) and made.first(0.0001).dev == (0,)
+    (learnt,) = made.utterances()
+    expected = [made.documents()[number].tolist() for number in (1, 2)]
+    assert [each.tokens.tolist() for each in learnt] == expected

@@ -51,7 +51,9 @@ def corpus(
         str | None, typer.Option(help="Leave out what is spoken in another, by its code: en. Reads every file.")
     ] = None,
     listener: Annotated[str, typer.Option(help="With --language: who tells it, of all languages.")] = "whisper:base",
-    split: Annotated[str, typer.Option(help="What it is for. Models learn from train.")] = "train",
+    split: Annotated[
+        str, typer.Option(help="What it is for: models learn from train, and of dev they tell the held-out loss.")
+    ] = "train",
 ) -> None:
     """List the speech of a corpus in a manifest, a row a file or piece. What is left out is named, with the reason."""
     from dataclasses import replace

@@ -4,7 +4,8 @@
     path     a file, or an address of fsspec: s3://..., https://..., tar://MEMBER::FOLDER/part-000.tar
     start    where in it, in seconds
     seconds  of speech
-    speaker  text  split
+    speaker  text
+    split    train; dev, on which the held-out loss of language models is told; or any other, from which nothing learns
     digest   of the sound, if the corpus was listened to
 
 A manifest grows at its end and its rows stay, so that what was made of them stays, too.
@@ -72,7 +73,7 @@ class Document:
         """Its spans joined and levelled as narrators are. Raises LabError as `Recording.read` does. limits: those of
         `levelled`."""
         waveform = levelled(((span.path, span.load()) for span in self.spans), **limits)
-        return Utterance(waveform, self.text, self.speaker, "recorded")
+        return Utterance(waveform, self.text, self.speaker, "recorded", split=self.split)
 
 
 # On disk

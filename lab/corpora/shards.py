@@ -2,7 +2,7 @@
 
     shard.json       the source, the fingerprints of tokenizer and codec, and what there was at the end of the last run
     manifest.jsonl   of recordings: their documents, in order
-    documents.jsonl  a line a part: length in tokens and narrator of each document, and what was skipped
+    documents.jsonl  a line a part: length in tokens and narrator of each document, which are held out, what was skipped
     tokens.bin       (T,) uint16, little-endian: all documents end to end
     codes.bin        (T, Q) uint16, if codes are kept: a codec frame sounds a token
     parts/           parts that are done and not yet among those above; who is at work on others; why others failed
@@ -77,6 +77,7 @@ class Shard:
     starts: np.ndarray  # where documents begin, ascending from 0; the state is reset there
     narrators: list[str]  # of each document
     skipped: list[str]  # what could not serve, and why
+    dev: tuple[int, ...] = ()  # the numbers of documents that are held out
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer | None = None, codec: Codec | None = None) -> Shard:
@@ -95,13 +96,14 @@ class Shard:
         if not lengths:
             reason = f"all {len(skipped)} files were skipped, such as: {skipped[0]}" if skipped else "none was finished"
             raise LabError(f"{folder} holds no document; {reason}")
-        total = sum(lengths)
+        total, before = sum(lengths), np.cumsum([0, *(len(part["documents"]) for part in parts)]).tolist()
         return cls(
             mapped(folder / TOKENS, (total,)),
             mapped(folder / CODES, (total, header["levels"])) if header["levels"] else None,
             np.cumsum([0, *lengths[:-1]]),
             [name for part in parts for name in part["narrators"]],
             skipped,
+            tuple(first + number for first, part in zip(before, parts, strict=False) for number in part.get("dev", ())),
         )
 
     @property
@@ -114,20 +116,23 @@ class Shard:
         count = int(np.searchsorted(ends, min(hours * 3600 * TOKEN_RATE, len(self.tokens)))) + 1
         end = int(ends[count - 1])
         codes = None if self.codes is None else self.codes[:end]
-        return Shard(self.tokens[:end], codes, self.starts[:count], self.narrators[:count], self.skipped)
+        dev = tuple(number for number in self.dev if number < count)
+        return Shard(self.tokens[:end], codes, self.starts[:count], self.narrators[:count], self.skipped, dev)
 
     def documents(self) -> list[np.ndarray]:
         """Tokens of each document."""
         return np.split(self.tokens, self.starts[1:])
 
     def utterances(self) -> list[list[VoicePrompt]]:
-        """For each narrator in turn the documents read in a row, with their codes. Raises LabError without codes."""
+        """For each narrator in turn the documents read in a row, with their codes, less those that are held out. Raises
+        LabError without codes."""
         if self.codes is None:
             raise LabError("this shard holds no codes of a codec; make one with `lab shard --codes`")
         tokens = torch.from_numpy(self.tokens).split(np.diff(self.starts, append=len(self.tokens)).tolist())
         codes = torch.from_numpy(self.codes).split([len(part) for part in tokens])
-        both = iter(zip(tokens, codes, strict=True))
-        return [[VoicePrompt(*next(both)) for _ in group] for _, group in groupby(self.narrators)]
+        told, apart = enumerate(zip(self.narrators, tokens, codes, strict=True)), set(self.dev)
+        learnt = (each for number, each in told if number not in apart)
+        return [[VoicePrompt(*own) for _, *own in group] for _, group in groupby(learnt, key=lambda each: each[0])]
 
 
 def digest(name: str) -> str:

@@ -38,7 +38,7 @@ class Source:
             first, _ = narration.voice_samples(0)
             return cls._narrated(name, narration.voice_samples, f"{first.narrator}: {first.text}", 16, 7.0)
         left_out: list[str] = []
-        found = [each for each in scan.documents(name, left_out) if each.split == "train"]
+        found = [each for each in scan.documents(name, left_out) if each.split in ("train", "dev")]
         place = name if "://" in name else str(Path(name).resolve())
         return cls(f"{place} {digest_of(place)}", _document, found, (), skipped=tuple(left_out)).with_items(found)
 

@@ -24,6 +24,7 @@ class Utterance:
     narrator: str
     source: str  # "narrated" (by espeak-ng), "kokoro", "piper", "librispeech", "recorded", ...
     story: int = -1  # seed, where there is one
+    split: str = "train"
 
     @property
     def seconds(self) -> float:

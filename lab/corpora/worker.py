@@ -35,7 +35,8 @@ def place(folder: Path, number: int, key: str) -> Path:
 
 
 def line(path: Path) -> dict[str, Any] | None:
-    """What a part says of itself: `part`, its key; `documents`, their lengths in tokens; `narrators`; `skipped`.
+    """What a part says of itself: `part`, its key; `documents`, their lengths in tokens; `narrators`; `skipped`; and
+    `dev`, the numbers of those of that split, if any.
 
     None where it is not done, or damaged.
     """
@@ -88,6 +89,8 @@ def make(
                 continue
             for name, array in found.items():
                 arrays.setdefault(name, []).append(array)
+            if utterance.split == "dev":
+                said.setdefault("dev", []).append(len(said["documents"]))
             said["documents"].append(len(found["tokens"]))
             said["narrators"].append(utterance.narrator)
         waiting.clear()

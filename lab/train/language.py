@@ -35,6 +35,7 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 # Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
+HELD_OUT = 32  # documents of dev at most that a run is watched on, 1,024 tokens of each
 KEPT = 5  # checkpoints to choose from, as the paper did
 HELD_OUT = 1024  # tokens of a held-out document, from its beginning, that the loss is told of; no more than of a piece
 LEAD = 3  # tokens before the first letter of a word is read: a CTC head is late
@@ -120,11 +121,11 @@ class TokenStream:
         return cls(np.concatenate(kept), np.cumsum([0] + [len(array) for array in kept[:-1]]))
 
     @classmethod
-    def of_shard(cls, tokens: np.ndarray, starts: np.ndarray, drop: int) -> TokenStream:
-        """Documents that begin at `starts` in the tokens (N,) of a shard, less their last `drop`, as `of` has it: where
-        they lie, and nothing copied. What stands before the first start is not among them."""
-        lengths = np.diff(starts, append=len(tokens))
-        lengths = lengths - np.minimum(drop, lengths // 4)
+    def of_shard(cls, tokens: np.ndarray, starts: np.ndarray, learnt: np.ndarray, drop: int) -> TokenStream:
+        """Of the documents that begin at `starts` in the tokens (N,) of a shard those of the numbers `learnt`, which
+        ascend, less their last `drop`, as `of` has it: where they lie, and nothing copied."""
+        lengths = np.diff(starts, append=len(tokens))[learnt]
+        lengths, starts = lengths - np.minimum(drop, lengths // 4), starts[learnt]
         places, lengths = starts[lengths > 0], lengths[lengths > 0]
         if not len(lengths):
             raise LabError("no documents to learn from: the corpus is empty")

@@ -20,7 +20,7 @@ from lab import bundle, machine
 from lab.console import console
 from lab.corpora import Utterance, narration
 from lab.errors import LabError
-from lab.tokens import Tokenizer
+from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.train import augment, data, selection
 from lab.train import codec as codec_recipe
 from lab.train import ctc_head as ctc_head_recipe
@@ -122,12 +122,14 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
         shard = data.shard(plan, corpus)
-        starts, seconds = shard.starts, {Path(corpus).name: shard.seconds}
-        if len(starts) < 2:
-            raise LabError(f"{plan.corpus} holds one document, and one is held out; give two or more, or cut it")
-        count = min(8, max(1, len(starts) // 10))
-        held_out = np.split(shard.tokens[: starts[count]], starts[1:count])
-        stream = language_recipe.TokenStream.of_shard(shard.tokens, starts[count:], language_recipe.END)
+        documents, count = shard.documents(), len(shard.starts)
+        apart = shard.dev or range(min(8, max(1, count // 10)))
+        if len(apart) == count:
+            raise LabError(f"of {plan.corpus} all documents, {count}, are held out; give more, or cut it")
+        held_out = [documents[number] for number in apart[: language_recipe.HELD_OUT]]
+        learnt = np.setdiff1d(np.arange(count), apart)
+        stream = language_recipe.TokenStream.of_shard(shard.tokens, shard.starts, learnt, language_recipe.END)
+        seconds = {Path(corpus).name: stream.size / TOKEN_RATE}
     model, figures = language_recipe.train(
         stream,
         held_out,
@@ -168,8 +170,9 @@ def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
     spoken, seconds = _in_voices(corpus, tokenizer, codec), data.seconds(corpus)
     if plan.recorded:  # which may be larger than the memory
         shard = data.shard(plan, plan.recorded, codes=True)
-        spoken += shard.utterances()
-        seconds[Path(plan.recorded).name] = shard.seconds
+        said = shard.utterances()
+        seconds[Path(plan.recorded).name] = sum(len(each.tokens) for group in said for each in group) / TOKEN_RATE
+        spoken += said
     begin = plan.begin(name) or soundstorm_recipe.Codebooks.of(tokenizer, codec)
     options = plan.options(name) | {"begin": begin, "vocabulary": tokenizer.config.codes, "levels": codec.guessed}
     model, figures = soundstorm_recipe.train(spoken, plan.work / name, **options)
