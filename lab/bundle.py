@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -149,8 +149,9 @@ def save(
         entries[name] = {"kind": kind, "config": asdict(model.config), "card": card}  # type: ignore[call-overload]
 
 
-def load(root: Path, name: str) -> nn.Module:
-    """One model of the bundle at `root`, in single precision, ready to be used.
+def load(root: Path, name: str, shapes: bool = False) -> nn.Module:
+    """One model of the bundle at `root`, in single precision, ready to be used; of a language model the `shapes` alone,
+    on the meta device.
 
     Raises LabError for a missing bundle, model or file, a truncated file, and weights of other shapes than the
     config's.
@@ -160,7 +161,10 @@ def load(root: Path, name: str) -> nn.Module:
         raise LabError(
             f"the bundle in {root} has no {name}; it has {', '.join(entries)}; train it with `lab train {name}`"
         )
-    model = build(name, entries[name])
+    with torch.device("meta") if shapes else nullcontext():
+        model = build(name, entries[name])
+    if shapes:
+        return model
     path = root / f"{name}.safetensors"
     try:
         weights = safetensors.torch.load_file(path)

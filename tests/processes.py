@@ -17,6 +17,7 @@ from torch import Tensor, distributed
 
 from lab.train import language
 from lab.train.loop import Compute, whole
+from lab.train.plan import Plan
 
 Batch = tuple[Tensor, ...]
 
@@ -29,12 +30,18 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--signal", type=int, help="The step at which the first process is told to end.")
     parser.add_argument("--full", type=int, help="The step from which on the first process finds the disk full.")
+    parser.add_argument("--init", type=Path, help="A bundle whose griffin to begin with.")
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
     # One document, so that each row has as many targets as another, and the mean of means is the mean.
     stream = language.TokenStream.of([np.random.default_rng(0).integers(0, 16, 4000)])
     whole_batches = language.batches
     language.batches = lambda *given: troubled(whole_batches(*given), asked.signal, asked.full)
+    compute = Compute(devices=asked.devices, strategy=asked.strategy, accumulate=asked.accumulate, log_every=1)
+    plan = Plan(bundle=asked.folder, speech=None, narration=None, init=asked.init and str(asked.init), compute=compute)
+    begin = plan.begin("griffin")
+    if asked.init:
+        (asked.folder / f"begun-{os.environ.get('LOCAL_RANK', 0)}").write_text(begin.device.type)
     settings = {"learning_rate": 3e-3, "evaluate_every": 4, "precision": "float32", "keep": 1}
     try:
         network, _ = language.train(
@@ -47,7 +54,8 @@ def main(words: Sequence[str]) -> None:
             size=4,
             length=32,
             settings=settings | {"save_seconds": 60 if asked.full is None else 0},
-            compute=Compute(devices=asked.devices, strategy=asked.strategy, accumulate=asked.accumulate, log_every=1),
+            compute=compute,
+            begin=begin,
         )
     finally:
         language.batches = whole_batches

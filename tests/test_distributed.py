@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lab import bundle
+from lab.language import Griffin, GriffinConfig
 from lab.train import shares
 from tests import processes
 from tests.conftest import ROOT
@@ -83,6 +85,24 @@ def test_processes_stop_together_and_one_goes_on(strategy: str, alone: Path, tmp
     processes.main([str(tmp_path)])
     same(tmp_path, alone)
     assert not list(tmp_path.glob("checkpoint-*"))  # that of one process took its place
+
+
+def test_weights_to_begin_with_are_read_by_one_process(tmp_path: Path) -> None:
+    """The others get their share of them."""
+    torch.manual_seed(5)
+    bundle.save(tmp_path / "b", "griffin", Griffin(GriffinConfig.preset("tiny", vocabulary=16)), {})
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    for folder in (alone, both):
+        folder.mkdir()
+    processes.main([str(alone), "--init", str(tmp_path / "b")])
+    said = run(both, "--devices", "2", "--strategy", "fsdp", "--init", tmp_path / "b")
+    assert said.returncode == 0, said.stderr
+    same(both, alone)
+    assert [(both / f"begun-{rank}").read_text() for rank in range(2)] == ["cpu", "meta"]
+    (tmp_path / "b/griffin.safetensors").write_bytes(b"half")
+    said = run(both, "--devices", "2", "--strategy", "fsdp", "--init", tmp_path / "b")
+    assert said.returncode != 0
+    assert sum("griffin.safetensors is damaged" in line for line in said.stderr.splitlines()) == 2, said.stderr
 
 
 def test_a_full_disk_ends_all_processes(tmp_path: Path) -> None:

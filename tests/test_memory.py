@@ -56,6 +56,7 @@ def test_the_slowest_channels_of_a_model_to_begin_with_become_slow(tmp_path: Pat
         assert (half_lives(value[order[:8]]) > MINUTES[0] * 0.99).all()
     assert language.slowed(begin, begin.config) is begin
     assert language.slowed(made, config) is made
+    assert language.slowed(tiny().to("meta"), config).device.type == "meta"
     stream = language.TokenStream(np.arange(300) % 32, np.array([0]))
     preset = replace(language.PRESETS["tiny"], schedule=replace(language.PRESETS["tiny"].schedule, learning_rate=0.0))
     with pytest.MonkeyPatch.context() as patch:

@@ -240,7 +240,7 @@ def test_a_run_begins_with_another_bundle_or_with_recurrentgemma(
         return begin, {"steps": 7.0, "minutes": 0.5}
 
     def load(source: str, **options: Any) -> Griffin:
-        assert source == "google/rg" and options == {"rope": False, "vocabulary": 32, "seed": 0}
+        assert source == "google/rg" and options == {"rope": False, "vocabulary": 32, "seed": 0, "shapes": False}
         return Griffin(GriffinConfig.preset("tiny", vocabulary=32, lambda_init="recurrentgemma"))
 
     monkeypatch.setattr(recipes.language_recipe, "train", train)

@@ -140,6 +140,16 @@ def test_precision(folder: Path, tmp_path: Path) -> None:
     assert error.mean() < 0.05  # of logits with a deviation of 1.7
 
 
+def test_shapes_are_those_of_the_model_without_its_memory(folder: Path) -> None:
+    for vocabulary, dtype in ((None, None), (12, torch.bfloat16)):
+        whole = load(folder, vocabulary=vocabulary, dtype=dtype).state_dict()
+        shapes = load(folder, vocabulary=vocabulary, dtype=dtype, shapes=True).state_dict()
+        assert all(value.is_meta for value in shapes.values()) and shapes.keys() == whole.keys()
+        assert all(
+            (value.shape, value.dtype) == (whole[name].shape, whole[name].dtype) for name, value in shapes.items()
+        )
+
+
 def test_shards_and_older_configs(folder: Path, tmp_path: Path) -> None:
     whole = load(folder)
     RecurrentGemmaForCausalLM.from_pretrained(folder).save_pretrained(tmp_path, max_shard_size="200KB")

@@ -41,6 +41,7 @@ def load(
     vocabulary: int | None = None,
     seed: int = 0,
     dtype: torch.dtype | None = None,
+    shapes: bool = False,
 ) -> Griffin:
     """Griffin with the weights at `source`, ready to be used or trained further.
 
@@ -48,6 +49,7 @@ def load(
     or the name of such a model on its hub, "google/recurrentgemma-2b". rope: False drops the rotary embedding, as
     SpeechSSM does. vocabulary: the rows of a new embedding, drawn with `seed` from N(0, 1 / D), which is the output
     layer as well; None keeps that of the text. dtype: of all weights but Lambda; None is that of the checkpoint.
+    shapes: check all and read nothing: the model is on the meta device.
 
     Tensors are mapped from the files and changed one by one: memory never holds the weights twice. Raises LabError
     for a model that cannot be fetched, files that are missing or damaged, a config that is not Griffin's, and tensors
@@ -64,14 +66,17 @@ def load(
     _check(folder, stored, layout)
     text = "model.embed_tokens.weight"
     if dtype is None:
-        dtype = stored[text].get_tensor(text).dtype
+        dtype = stored[text].get_slice(text)[:0].dtype
     state = {}
     for ours, parameter in model.named_parameters():
+        kept = torch.float32 if ours.endswith("lambda_") else dtype
+        if shapes:
+            state[ours] = parameter.to(kept)
+            continue
         if ours == "embedding" and vocabulary is not None:
             generator = torch.Generator().manual_seed(seed)
             state[ours] = (torch.randn(parameter.shape, generator=generator) / math.sqrt(config.width)).to(dtype)
             continue
-        kept = torch.float32 if ours.endswith("lambda_") else dtype
         parts = [stored[theirs].get_tensor(theirs).to(kept) for theirs in layout[ours]]
         state[ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(parameter.shape)
     model.load_state_dict(state, assign=True)

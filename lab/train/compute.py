@@ -105,7 +105,8 @@ def _leave() -> None:
 def _shard(model: nn.Module, mesh: DeviceMesh, weights: Weights | None = None) -> nn.Module:
     """FSDP2: a block's weights are whole while it computes, those beside the blocks while the model does.
 
-    A model on the meta device gets memory for this process's share only now, and `weights` one after the other.
+    A model on the meta device gets memory for this process's share only now, and `weights` one after the other: those
+    of the first process, as the others may have them on the meta device, too.
     """
     for module in (*blocks_of(model), model):
         fully_shard(module, mesh=mesh["data_parallel"])
@@ -114,6 +115,8 @@ def _shard(model: nn.Module, mesh: DeviceMesh, weights: Weights | None = None) -
         own = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in weights():
+                if value.is_meta:
+                    value = torch.empty_like(value, device=mesh.device_type)
                 own[name].copy_(shared_as(own[name], value))
     return model
 

@@ -272,9 +272,9 @@ def slowed(begin: Griffin | SpeechTransformer, config: Any) -> Griffin | SpeechT
         or begin.config == config
     ):
         return begin
-    made = Griffin(config)
-    made.load_state_dict(begin.state_dict())
-    with torch.no_grad():
+    with begin.device, torch.no_grad():
+        made = Griffin(config)
+        made.load_state_dict(begin.state_dict())
         for mix in (module for module in made.modules() if isinstance(module, RecurrentBlock)):
             slowest = mix.lambda_.argsort()[: len(mix.lambda_[::SLOW])]
             mix.lambda_[slowest] = slow_lambda(len(slowest)).sort().values
@@ -317,9 +317,10 @@ def _built(
 def _weights(
     network: Griffin | SpeechTransformer, seed: int, begin: nn.Module | None, text: nn.Module | None
 ) -> Iterator[tuple[str, Tensor]]:
-    """Those that an ordinary model begins with, for one on the meta device."""
+    """Those that an ordinary model begins with, for one on the meta device; then nobody needs `begin` any more."""
     if begin is not None:
         yield from begin.state_dict().items()
+        begin.to("meta")  # the first process has the memory of all of it else
         return
     with torch.random.fork_rng([]):
         torch.manual_seed(seed_of(seed))

@@ -20,6 +20,7 @@ from lab.errors import LabError
 from lab.language import SpeechTransformer, recurrentgemma
 from lab.train import data, others, selection
 from lab.train.batches import seed_of
+from lab.train.compute import raise_together
 from lab.train.language import LENGTHS, scale_of
 from lab.train.loop import Compute
 from lab.voice import SoundStorm
@@ -189,15 +190,28 @@ class Plan:
         return bundle.load(self.bundle, name)
 
     def begin(self, name: str) -> Any:
-        """The model to begin with, if one."""
+        """The model to begin with, if one; where processes share it only the first one reads it, and the others have
+        its shapes, on the meta device. Every process has to ask."""
+        if name not in LANGUAGE_MODELS or not self.compute.shares:
+            return self._begin(name)
+        fabric, error, found = self.compute.fabric(), None, None
+        try:
+            found = self._begin(name, shapes=not fabric.is_global_zero)
+        except LabError as failure:
+            error = failure
+        raise_together(fabric, error)
+        return found
+
+    def _begin(self, name: str, shapes: bool = False) -> Any:
         if self.init is None:
-            return self.load(name) if self.warm else None
+            return bundle.load(self.bundle, name, shapes) if self.warm else None
         if ((root := bundle.located(self.init)) / "bundle.json").exists():
             there = bundle.index(root)
-            return bundle.load(root, name if name in there or name not in VARIANTS else VARIANTS[name].model)
+            return bundle.load(root, name if name in there or name not in VARIANTS else VARIANTS[name].model, shapes)
         if name != "griffin":
             raise LabError(f"{name} cannot begin with {self.init}, which is no bundle; RecurrentGemma is for griffin")
-        return recurrentgemma.load(self.init, rope=False, vocabulary=self.load("tokenizer").vocabulary, seed=self.seed)
+        vocabulary = self.load("tokenizer").vocabulary
+        return recurrentgemma.load(self.init, rope=False, vocabulary=vocabulary, seed=self.seed, shapes=shapes)
 
     def command(self, name: str) -> str:
         """What trains the same model anew."""
