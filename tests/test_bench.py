@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,9 @@ ASKED = {
         ("latency, 40 tokens", "SpeechTransformer", None),
         ("decode, tiny in bfloat16", "its weights read once", Asked("at most", 1.6, 1.2)),
         ("throughput, 32 tokens", "SpeechTransformer", Asked("at least", 1, 1)),
+        ("training, tiny", "", None),
+        ("training, tiny: MFU", "", None),
+        ("training, tiny: largest batch", "", None),
     ],
 }
 
@@ -415,6 +419,25 @@ def test_gpu_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabError, match="--dry-run"):
         next(bench.run("gpu"))
     assert gpu.FULL.keys() == gpu.DRY.keys() and gpu.FULL["shapes"] == ((8, 2048, 2560), (1, 16384, 2560))
+
+
+def test_mfu_is_what_the_model_multiplies_of_the_peak() -> None:
+    row, mfu, batch = gpu._train("cpu", "tiny", 3, 64)
+    assert row.ours is not None and mfu.ours is not None and batch.ours is not None and row.predicted is not None
+    assert mfu.ours.median == pytest.approx(100 * row.ours.median / row.predicted)
+    operations = 6 * sum(weights.numel() for weights in Griffin(GriffinConfig.preset("tiny")).parameters())
+    (peak,) = re.findall(r"of a matrix product of 64, bfloat16, (\S+) TFLOP/s", mfu.note)
+    assert float(peak) * 1e12 == pytest.approx(row.predicted * operations, rel=0.01)
+    assert batch.ours.median == 8 and batch.unit == "pieces of 128 tokens"  # of the 1,024 tokens of a step
+
+
+@pytest.mark.parametrize(("room", "most", "found"), [(5, 128, 4), (0, 128, 0), (999, 128, 128), (999, 100, 64)])
+def test_the_largest_batch_is_what_memory_has_room_for(room: int, most: int, found: int) -> None:
+    def step(size: int) -> None:
+        if size > room:
+            raise torch.OutOfMemoryError
+
+    assert gpu.largest(step, most) == found
 
 
 def test_all_is_everything_but_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,20 @@
-"""The figures of a GPU in one go: the recurrence by each backend, decoding, and throughput from one memory."""
+"""The figures of a GPU in one go: the recurrence by each backend, decoding, throughput from one memory, training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
+from lab import machine
 from lab.bench import limits, scan, throughput
 from lab.bench.report import Asked, Row
-from lab.bench.timing import each, in_turn, rate, timer
+from lab.bench.timing import Spread, each, exactly, in_turn, rate, timer
+from lab.language import Griffin, GriffinConfig
 from lab.recurrence import backends, rg_lru
 
 OF_COPY, OF_READING = Asked("at least", 0.5, 0.8), Asked("at most", 1.6, 1.2)
@@ -23,9 +27,20 @@ FULL: dict[str, Any] = dict(
     tokens=4096,
     rounds=9,
     product=8192,
+    training="paper-2b",
+    steps=50,
 )
 DRY: dict[str, Any] = dict(
-    device="cpu", shapes=((2, 16, 32),), preset="tiny", lengths=(32,), budget=4e4, tokens=40, rounds=3, product=64
+    device="cpu",
+    shapes=((2, 16, 32),),
+    preset="tiny",
+    lengths=(32,),
+    budget=4e4,
+    tokens=40,
+    rounds=3,
+    product=64,
+    training="tiny",
+    steps=3,
 )
 
 
@@ -38,16 +53,19 @@ def rows(
     tokens: int,
     rounds: int,
     product: int,
+    training: str,
+    steps: int,
 ) -> list[Row]:
     """shapes: (B, T, L) of the recurrence. budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e.
 
-    tokens: of `latency`. product: the size of the matrix product.
+    tokens: of `latency`. product: the size of the matrix product. training: a preset of `lab train`, for so many steps.
     """
     return [
         *(row for shape in shapes for row in _scans(device, shape, rounds)),
         *_decode(device, preset, rounds),
         *throughput.latency(preset, tokens, device, torch.bfloat16)[:-1],  # the limit is that of decoding
         *throughput.rows(preset, lengths, budget, 4, rounds, device, torch.bfloat16, product),
+        *_train(device, training, steps, product),
     ]
 
 
@@ -95,3 +113,55 @@ def _decode(device: str, preset: str, rounds: int, steps: int = 8) -> list[Row]:
     name = f"decode, {preset} in bfloat16, batch 1: time per token"
     row = Row(name, "ms", ours, "its weights read once", once, OF_READING, 1e3 * predicted)
     return [row, read.row(seconds["read"])]
+
+
+@torch.enable_grad()
+def _train(device: str, preset: str, steps: int, product: int) -> list[Row]:
+    """Steps of `lab train griffin` whose blocks are computed again, of the most pieces that fit, up to the preset's."""
+    from lab.train import language
+    from lab.train.compute import checkpointing
+    from lab.train.loop import Compute, Trainable
+
+    scale = language.scale_of(preset)
+    with torch.device(device):
+        model = Griffin(GriffinConfig.preset(scale.shapes)).train()
+    length, most, _ = scale.of(None, None, None)
+    stream = language.TokenStream.of([np.random.default_rng(0).integers(0, model.vocabulary, 20 * length)])
+    with checkpointing(model):
+        fabric = Compute(progress=False).fabric(mixed=True)
+        player = Trainable(fabric, model, scale.schedule, language.loss_of)
+
+        def step(size: int) -> None:
+            player.step(0, [fabric.to_device(language.batches(stream, size, length, 0)(0))])
+
+        size = largest(step, most)
+        if not size:
+            note = f"a step of one piece of {length} tokens does not fit"
+            return [Row(f"training, {preset}", "tokens/s", None, note=note)]
+        multiply = limits.matmul(product, torch.bfloat16, device)
+        timers = {"step": timer(partial(step, size), device), "product": multiply.timer}
+        seconds = in_turn(timers, steps, warmup=1)
+    operations = 6 * sum(weights.numel() for weights in model.parameters())  # a token, as of the log of a run
+    found, measured = rate(seconds["step"], size * length), multiply.found(seconds["product"])
+    known = machine.peak() if device == "cuda" else None
+    peak, whose = (known, "the maker's peak") if known else (measured, f"a {multiply.name}")
+    used = Spread(*(100 * operations * value / peak for value in found))
+    note = f"of {whose}, {peak / 1e12:.3g} TFLOP/s; what is computed again does not count"
+    return [
+        Row(f"training, {preset}", "tokens/s", found, predicted=measured / operations, note=f"{steps} steps"),
+        Row(f"training, {preset}: MFU", "%", used, note=note),
+        Row(f"training, {preset}: largest batch", f"pieces of {length} tokens", exactly(size), note=f"of 1 to {most}"),
+    ]
+
+
+def largest(step: Callable[[int], None], most: int) -> int:
+    """The largest of 1, 2, 4, ... up to `most` for which `step` has memory; 0 where it has none for one."""
+    found, size = 0, 1
+    while size <= most:
+        try:
+            step(size)
+        except torch.OutOfMemoryError:
+            break
+        found, size = size, 2 * size
+    torch.cuda.empty_cache()
+    return found
