@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from lab.errors import LabError
 from lab.recurrence import backends, causal_conv1d, ops, probe, reference, rg_lru
@@ -415,3 +416,12 @@ def test_a_gradient_of_any_layout(name: str, backend: str) -> None:
         wanted = torch.autograd.grad(y.sum() + state.sum(), list(inputs.values()))
         for one, other in zip(found, wanted, strict=True):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+
+
+def test_a_checkpoint_may_call_an_op_first() -> None:
+    """The trial has gradients of its own, which are none of the block that is computed again."""
+    x, weight = torch.rand(1, 8, 4, requires_grad=True), torch.rand(4, 4)
+    probe._load.cache_clear()
+    y = checkpoint(lambda x: causal_conv1d(x, weight, torch.zeros(4))[0], x, use_reentrant=False)
+    y.sum().backward()
+    assert x.grad is not None and all(row.usable for row in backends(x) if row.name in ("numba", "reference"))

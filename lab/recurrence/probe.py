@@ -143,7 +143,9 @@ def _load(op: str, backend: Backend, backward: bool) -> tuple[Op | None, str]:
     try:
         module, name = backend.function.split(":")
         function = getattr(import_module(module), name)
-        with torch.inference_mode(False), torch.enable_grad(), compiling(f"{op} by {backend.name}"):
+        # the hooks of a checkpoint, whose block may call an op first, would have it compute the trial again
+        own = torch.autograd.graph.saved_tensors_hooks(torch.Tensor.detach, torch.Tensor.detach)
+        with torch.inference_mode(False), torch.enable_grad(), own, compiling(f"{op} by {backend.name}"):
             _try(op, function, backend.device, backend.dtypes[0], backward)
     except Exception as error:  # an import, a compiler, a driver: any of them may fail, in any way
         return None, _reason(error)
