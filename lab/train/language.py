@@ -35,9 +35,9 @@ LENGTHS = {"30s": 750, "1min": 1500, "2min": 3000, "4min": 6000, "16min": 24_000
 # Tokens at the end of each recording, 10 s, that are left out: the last window was completed with its beginning, and
 # many begin alike, with "Chapter N" (paper section 3.3, on LibriLight).
 END = 250
-HELD_OUT = 32  # documents of dev at most that a run is watched on, 1,024 tokens of each
 KEPT = 5  # checkpoints to choose from, as the paper did
-HELD_OUT = 1024  # tokens of a held-out document, from its beginning, that the loss is told of; no more than of a piece
+# What the held-out loss is told of: so many documents at most, and as many tokens of each, or those of a piece.
+HELD_OUT, BRIEF = 32, 1024
 LEAD = 3  # tokens before the first letter of a word is read: a CTC head is late
 EMPHASIS = 5.0  # weight of a naming word that was said before, and of one
 FAR, LONG_AGO = 10.0, 20.0  # that was last said longer ago than so many seconds, which is what attention sees
@@ -370,7 +370,7 @@ def train(
     elif text is not None:
         take_layers(network, text)
     batch, loss = batches(stream, size, length, seed, given), loss_of
-    brief = min(length, HELD_OUT)
+    brief = min(length, BRIEF)
     if isinstance(network, Griffin):
         batch, loss = narrowing(batch, network.config.window, seed), narrowed_loss
     if held_out:

@@ -122,11 +122,12 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
         shard = data.shard(plan, corpus)
-        documents, count = shard.documents(), len(shard.starts)
+        ends, count = np.append(shard.starts[1:], len(shard.tokens)), len(shard.starts)
         apart = shard.dev or range(min(8, max(1, count // 10)))
         if len(apart) == count:
             raise LabError(f"of {plan.corpus} all documents, {count}, are held out; give more, or cut it")
-        held_out = [documents[number] for number in apart[: language_recipe.HELD_OUT]]
+        watched = apart[: language_recipe.HELD_OUT]
+        held_out = [shard.tokens[shard.starts[number] : ends[number]] for number in watched]
         learnt = np.setdiff1d(np.arange(count), apart)
         stream = language_recipe.TokenStream.of_shard(shard.tokens, shard.starts, learnt, language_recipe.END)
         seconds = {Path(corpus).name: stream.size / TOKEN_RATE}
