@@ -135,21 +135,6 @@ def test_the_map_is_what_the_model_makes_of_each_exchange(model, told):
     assert len(figure.layout.annotations) == len(found.gained)
 
 
-def test_a_state_is_moved_from_one_hero_to_the_other(model, told):
-    mention = told[0]
-    mine = state_after(model, mention.heard[0][:-1])
-    other = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
-    hidden = [torch.cat([layer.hidden for layer in mine.layers[:2]]).numpy(), other.numpy()]
-    facts = [storyworld.Facts(hero, None, None, (), ()) for hero in mention.heroes]
-    ends = measure.SentenceEnds(np.stack(hidden, 1), facts, *(np.zeros(2, int) for _ in range(3)))
-    (way, chance), (still, _) = causes.edits(model, [mention], ends, times=(1, 0)).values()
-    layers = (layer._replace(hidden=h[None]) for layer, h in zip(mine.layers[:2], other, strict=True))
-    swapped = mine._replace(layers=(*layers, *mine.layers[2:]))
-    before, after = causes.other_name(model, mention, [mine, swapped])
-    assert way.value == pytest.approx(after - before, rel=0.01) and abs(way.value - chance.value) > 1e-4
-    assert still.value == pytest.approx(0, abs=1e-7)
-
-
 def test_seconds_are_drawn_at_the_end_of_a_word(trace):
     shares = causes.seconds_in(trace)
     figure = view.seconds([trace], [shares], (2.5, 3.2, "owl"))
@@ -207,7 +192,7 @@ def test_a_cell_of_the_map_is_heard(model, told, monkeypatch):
     cells[-1].click()
     player = heard.children[-1]
     changed = f"the {WINDOW}, all layers, of the one about {told[0].heroes[1]}"
-    assert player.caption == f"3 s of a story about {told[0].heroes[0]}, then 1 s with {changed}"
+    assert player.caption == f"3 s of a story about {told[0].heroes[0]}, then 1 s with {changed}: “{told[0].heroes[1]}”"
     assert player._plays and player._seams == [3.0]
     assert [lane["groups"][0]["times"] for lane in player._lanes if lane["kind"] == "marks"] == [[0.0], [3.4]]
     heard.children[2].click()

@@ -18,7 +18,7 @@ from lab.errors import LabError
 from lab.language import Griffin, GriffinState, generate
 from lab.language.layers import AttentionState, RecurrentState
 from lab.measure import recall, statistics
-from lab.measure.state import SentenceEnds, Trace
+from lab.measure.state import Trace
 from lab.measure.statistics import Estimate
 from lab.tokens import TOKEN_HOP, TOKEN_RATE, Tokenizer
 
@@ -142,12 +142,10 @@ def other_name(model: Griffin, mention: Mention, states: Sequence[GriffinState])
     states: N of the story but its newest token. A sentence counts by how much likelier they make it than no story does,
     as in `recall.answered`, so that no name is favoured for being short.
     """
-    rows = (torch.cat(parts) for parts in zip(*(_tensors(state) for state in states), strict=True))
-    together = GriffinState(next(rows), tuple(type(layer)(*(next(rows) for _ in layer)) for layer in states[0].layers))
-    found = []
+    rows, found = together(states), []
     for sentence in mention.said:
         read = torch.cat([mention.heard[0][-1:], sentence[:-1]])
-        told = _nats(model, read.expand(len(states), -1), sentence, together)
+        told = _nats(model, read.expand(len(states), -1), sentence, rows)
         found.append(told - _nats(model, read[None], sentence, None))  # (N,)
     return torch.stack(found).softmax(0)[1].numpy()
 
@@ -156,6 +154,12 @@ def _nats(model: Griffin, read: Tensor, said: Tensor, state: GriffinState | None
     """Log-likelihood (N,) of said (T,), each token after the one of read (N, T) at its place."""
     logits = model(read, state)[0].float()  # (N, T, V)
     return -F.cross_entropy(logits.mT, said.expand(len(read), -1), reduction="none").sum(1)
+
+
+def together(states: Sequence[GriffinState]) -> GriffinState:
+    """States of one story each as that of as many rows."""
+    rows = (torch.cat(parts) for parts in zip(*(_tensors(state) for state in states), strict=True))
+    return GriffinState(next(rows), tuple(type(layer)(*(next(rows) for _ in layer)) for layer in states[0].layers))
 
 
 def _tensors(state: GriffinState) -> Iterator[Tensor]:
@@ -177,14 +181,14 @@ def cause_map(model: Griffin, told: Sequence[Mention], slow: Sequence[Tensor]) -
         if layer is None or (part == WINDOW) == (kinds[layer] == "attention")
     ]
     gained = []
-    for mention in _some(told):
-        mine, theirs = _before(model, mention)
+    for mention in some(told):
+        mine, theirs = (before(model, heard) for heard in mention.heard)
         changed = [exchange(mine, theirs, part, slow, None if layer is None else [layer]) for layer, part in cells]
         whole = mine
         for part in PARTS:
             whole = exchange(whole, theirs, part, slow)
-        before, *after = other_name(model, mention, [mine, whole, *changed])
-        gained.append([before, *(np.array(after) - before)])
+        first, *after = other_name(model, mention, [mine, whole, *changed])
+        gained.append([first, *(np.array(after) - first)])
     start, everything, *of_cells = map(statistics.mean, np.transpose(gained))
     names = _layers(model)
     placed = ((names[-1 if layer is None else layer], part) for layer, part in cells)
@@ -199,7 +203,7 @@ def told_on(
 
     cell: None for the story as it is. slow: as of `exchange`. Raises LabError for a cell that no state has.
     """
-    state, theirs = _before(model, mention)
+    state, theirs = (before(model, heard) for heard in mention.heard)
     if cell is not None:
         layer, part = cell
         if layer not in (names := _layers(model)):
@@ -214,47 +218,14 @@ def _layers(model: Griffin) -> tuple[str, ...]:
     return (*(f"layer {number + 1}" for number in range(len(model.config.blocks))), "all layers")
 
 
-def edits(
-    model: Griffin, told: Sequence[Mention], ends: SentenceEnds, times: Sequence[float] = (1, 2, 4), seed: int = 0
-) -> dict[float, tuple[Estimate, Estimate]]:
-    """How much likelier the other hero's name gets, over stories, where h of all layers is moved `times` the way
-    from the mean state of the one hero to that of the other; and where it is moved as far in a random direction.
-
-    ends: of other stories. Raises LabError for no mention.
-    """
-    heroes, gained = np.array([facts.hero for facts in ends.facts]), []
-    dice = torch.Generator().manual_seed(seed)
-    for mention in _some(told):
-        mine, _ = _before(model, mention)
-        here, there = (ends.hidden[:, heroes == hero].mean(1) for hero in mention.heroes)
-        way = torch.from_numpy(there - here)  # (layers, L)
-        chance = torch.randn(way.shape, generator=dice)
-        chance *= way.norm(dim=1, keepdim=True) / chance.norm(dim=1, keepdim=True)
-        changed = [_moved(mine, share * move) for share in times for move in (way, chance)]
-        before, *after = other_name(model, mention, [mine, *changed])
-        gained.append(np.array(after) - before)
-    found = list(map(statistics.mean, np.transpose(gained)))
-    return dict(zip(times, zip(found[::2], found[1::2], strict=True), strict=True))
-
-
-def _some(told: Sequence[Mention]) -> Sequence[Mention]:
+def some(told: Sequence[Mention]) -> Sequence[Mention]:
+    """What is told, if it is anything: LabError for no mention."""
     if not told:
         raise LabError("no story names its hero after a whole window; give longer ones")
     return told
 
 
 @torch.no_grad()
-def _before(model: Griffin, mention: Mention) -> tuple[GriffinState, GriffinState]:
-    """The states of both stories but for their newest tokens."""
-    mine, theirs = (model(heard[None, :-1], last=True)[1] for heard in mention.heard)
-    return mine, theirs
-
-
-def _moved(state: GriffinState, change: Tensor) -> GriffinState:
-    """`state` with change (layers, L) added to h of its recurrent layers."""
-    steps = iter(change)
-    layers = (
-        layer._replace(hidden=layer.hidden + next(steps)) if isinstance(layer, RecurrentState) else layer
-        for layer in state.layers
-    )
-    return GriffinState(state.length, tuple(layers))
+def before(model: Griffin, heard: Tensor) -> GriffinState:
+    """The state of a story (T,) but for its newest token."""
+    return model(heard[None, :-1], last=True)[1]

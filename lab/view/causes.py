@@ -146,19 +146,34 @@ def hearing(
     seed: int = 0,
 ) -> Callable[[Cell | None], Player]:
     """For `Heard(hear=...)`: the story before a mention, and how it goes on; slow: as of `measure.causes.exchange`."""
-    before = mention.heard[0][-LEAD:]
 
     def hear(cell: Cell | None) -> Player:
         new = causes.told_on(model, mention, cell, slow, round(seconds * TOKEN_RATE), seed)
-        tokens = torch.cat([before, new])
-        words = tokenizer.words(tokens)
-        named = [
-            Marks(name, [start for start, _, word in words if word == name], colour)
-            for name, colour in zip(mention.heroes, (style.PROMPT, style.SEAM), strict=True)
-        ]
         caption = f"{LEAD / TOKEN_RATE:g} s of a story about {mention.heroes[0]}, then {seconds:g} s with "
         changed = "nothing exchanged" if cell is None else f"the {_named(cell)}, of the one about {mention.heroes[1]}"
-        sound = voice.speak(tokens, prompt, seed=0)
-        return Player(sound, [Words("heard", words), *named], caption + changed, [LEAD / TOKEN_RATE], play=True)
+        return going_on(tokenizer, voice, prompt, mention, new, mention.heroes, caption + changed)
 
     return hear
+
+
+def going_on(
+    tokenizer: Tokenizer,
+    voice: Synthesizer,
+    prompt: VoicePrompt,
+    mention: Mention,
+    new: Tensor,
+    heroes: tuple[str, str],
+    caption: str,
+) -> Player:
+    """The story before a mention, for LEAD, and tokens (T,) that go on: where they name the two heroes, and in the
+    caption what is said anew."""
+    tokens = torch.cat([mention.heard[0][-LEAD:], new])
+    words = tokenizer.words(tokens)
+    said = " ".join(word for start, _, word in words if start >= LEAD / TOKEN_RATE)
+    named = [
+        Marks(name, [start for start, _, word in words if word == name], colour)
+        for name, colour in zip(heroes, (style.PROMPT, style.SEAM), strict=True)
+    ]
+    sound = voice.speak(tokens, prompt, seed=0)
+    text = f"{caption}: “{said}”"
+    return Player(sound, [Words("heard", words), *named], text, [LEAD / TOKEN_RATE], play=True)

@@ -99,6 +99,12 @@ LOUD = Fault(
     "return [0.0 for level in levels]",
 )
 
+UNWRITTEN = Fault(
+    "nothing is written into h",
+    "measure/edits.py",
+    "layer._replace(hidden=layer.hidden + next(steps)) if isinstance(layer, RecurrentState) else layer",
+    "layer",
+)
 HELD = Fault(
     "h that is never set to zero",
     "measure/ablation.py",
@@ -179,11 +185,12 @@ SWIFT = [
 CAUSES = "state-04-contract", "state-13-player", "state-13-figure", "state-13-contract"
 PATCHED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-contract"
 RECALLED = (
-    *("state-04-contract", "state-27", "state-32", "state-33-map", "state-33-figures", "state-33-verdict"),
+    *("state-04-contract", "state-27", "state-32", "state-33-map", "state-33-verdict"),
     *("state-33-recall", "state-33-recall-verdict", "state-33-recall-contract"),
 )
 TAUGHT = "c01", "c03", "c19", "c33-taught", "c33-heard", "c33-contract"
 STOPPED = "train-01", "train-02", "train-04", "train-07", "train-18"
+EDITED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-verdict", "state-34", "state-40-edit"
 SLOW = [
     (SILENT, "00", ("c01", "c04", "c06", "c10-contract"), "the story: level"),
     (RANDOM, "00", ("c01", "c04", "c06", "c10-contract"), "words of the continuation that exist"),
@@ -194,6 +201,7 @@ SLOW = [
     (SMEARED, "01", ("state-01", "state-03", *CAUSES), "off h by"),
     (EXCHANGED, "01", ("state-01", "state-03", *CAUSES), "the slow half moves"),
     (UNMOVED, "01", ("state-01", "state-03", *PATCHED), "the other name gains"),
+    (UNWRITTEN, "01", ("state-01", "state-03", *EDITED, "state-40-contract"), "the other name gains more than"),
     (HELD, "01", ("state-01", "state-03", *RECALLED), "better known by h alone"),
     (SEAMLESS, "02", ("c01", "c13"), "seams in 4 minutes"),
     (SILENT, "02", ("c01", "c03", "c09-contract"), "overlap  level"),
