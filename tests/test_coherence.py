@@ -116,6 +116,7 @@ def test_every_model_goes_on_from_the_same_prompts(
     prompt = tokenizer.encode(coherence.narrated(NUMBER, 1)[:160_000])
     assert torch.equal(heard[2][:250], prompt)
     assert not torch.equal(heard[2], heard[0])
+    assert torch.equal(torch.cat([report.tokens[TRUTH], report.tokens["griffin"]]), torch.stack(heard))
 
 
 # Reports
@@ -148,9 +149,11 @@ def reported() -> Report:
 
 
 def test_a_report_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
-    report = replace(reported(), command="lab measure coherence", machine="a machine")
+    tokens = {"griffin": torch.tensor([[0, 511, 3], [65_535, 1, 2]])}
+    report = replace(reported(), command="lab measure coherence", machine="a machine", tokens=tokens)
     path = report.save(tmp_path / "new")
-    assert Report.load(path) == replace(report, scores=Report.load(path).scores)
+    assert torch.equal(Report.load(path).tokens["griffin"], tokens["griffin"])
+    assert replace(Report.load(path), tokens=tokens) == replace(report, scores=Report.load(path).scores)
     assert Report.load(path).scores["griffin"][1].minutes == report.scores["griffin"][1].minutes
     assert Report.load(path).scores["griffin"][0].spans[1].likeness == pytest.approx(0.55)
     assert [entry.name for entry in path.parent.iterdir()] == ["coherence.json"]
@@ -160,7 +163,8 @@ def test_reports_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "coherence.json"
     with pytest.raises(LabError, match="lab measure coherence --save"):
         Report.load(path)
-    for text in ("{", "[]", '{"scores": {"griffin": [{"story": 1}]}}', '{"minutes": 1, "scores": {}}'):
+    damaged = '{"minutes": 1, "embedder": "", "scores": {}, "tokens": {"griffin": ["e30="]}}'
+    for text in ("{", "[]", '{"scores": {"griffin": [{"story": 1}]}}', '{"minutes": 1, "scores": {}}', damaged):
         path.write_text(text)
         with pytest.raises(LabError, match="is damaged"):
             Report.load(path)

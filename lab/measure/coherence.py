@@ -5,10 +5,12 @@ The words are what the tokenizer reads in the tokens, those of the ground truth 
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -78,11 +80,14 @@ class Report:
     command: str = ""
     machine: str = ""
     weights: Mapping[str, str] = field(default_factory=dict)  # digests of the models that were measured
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)  # (stories, T) of each who went on, prompt and all
 
     def save(self, folder: Path | None = None) -> Path:
         """coherence.json in `folder`, by default data/measured. Raises LabError if it cannot be written."""
         path = made(folder or FOLDER) / "coherence.json"
-        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda digits: round(float(digits), 4))
+        numbers = asdict(replace(self, tokens={}))
+        rounded = json.loads(json.dumps(numbers), parse_float=lambda digits: round(float(digits), 4))
+        rounded["tokens"] = {name: [_packed(story) for story in stories] for name, stories in self.tokens.items()}
         with replacing(path) as part:
             part.write_text(json.dumps(rounded, separators=(",", ":")) + "\n")
         return path
@@ -106,11 +111,22 @@ class Report:
                 )
                 for name, scores in told["scores"].items()
             }
+            packed = told.get("tokens", {})
+            told["tokens"] = {name: torch.stack([*map(_unpacked, stories)]) for name, stories in packed.items()}
             return cls(**told)
         except FileNotFoundError:
             raise LabError(f"there is no {path}; `lab measure coherence --save` makes it") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, zlib.error) as error:
             raise LabError(f"{path} is damaged ({error}); `lab measure coherence --save` makes it anew") from None
+
+
+def _packed(tokens: Tensor) -> str:
+    """Tokens (T,) of a vocabulary of up to 65,536, deflated, in base64."""
+    return base64.b64encode(zlib.compress(tokens.numpy().astype("<u2").tobytes(), 9)).decode()
+
+
+def _unpacked(text: str) -> Tensor:
+    return torch.from_numpy(np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").astype(np.int64))
 
 
 # One story
@@ -233,7 +249,7 @@ def measure(
         )
         for name, streams in told.items()
     }
-    return Report(minutes, encoder.name, scores, temperature)
+    return Report(minutes, encoder.name, scores, temperature, tokens=told)
 
 
 def published() -> dict[str, dict[int, float]]:
