@@ -21,6 +21,7 @@ from lab.view.style import axes, line, styled
 from lab.view.tracks import Heat
 
 CLOSE = 0.4  # of a cosine above another: the dark end of maps
+MAP_SECONDS = 30.0  # of a column of the map: about 100 words
 
 # what continued the prompts: name, colour
 SYSTEMS = {
@@ -76,7 +77,7 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -
     return style.legend_below(styled(figure, message, 460), 90).update_layout(title_font_size=14)  # it is long
 
 
-def coherence_map(report: Report, seconds: float = 30) -> go.Figure:
+def coherence_map(report: Report, seconds: float = MAP_SECONDS) -> go.Figure:
     """How much closer every 100 words are to their prompt than to the openings of other stories, a row a story.
 
     Clear at 0 and below, where they could be out of any story, and where nothing is said. seconds: of a column. Beside

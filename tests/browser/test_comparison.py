@@ -41,8 +41,16 @@ def hear(cell):
     return Player(tone(500 if cell else 250, 60), caption="exchanged" if cell else "as it was", play=True)
 Heard(found, hear)
 """,
+    """
+from lab.view.cells import Played
+figure = go.Figure().add_heatmap(z=[[0.1, None], [0.2, 0.4]], x0=0.25, dx=0.5, y=["low", "high"], zmax=0.4,
+    colorscale=[(0, "rgba(0,158,115,0)"), (1, "rgba(0,158,115,1)")], colorbar={"title": {"text": "closer"}})
+axis = {"tickvals": [0, 1], "ticktext": ["low", "high"]}
+figure.update_layout(title_text="two rows", xaxis_title_text="minutes after", yaxis=axis)
+Played(figure, lambda cell: Player(tone(200 + 100 * cell[0] + 50 * cell[1], 60), caption=f"cell {cell}", play=True))
+""",
 )
-PAIR, BLIND, TWELVE, EXPLORED, MAP = range(1, len(CELLS))
+PAIR, BLIND, TWELVE, EXPLORED, MAP, PLAYED = range(1, len(CELLS))
 
 
 def test_switching_keeps_the_place_and_makes_no_click(notebook: Notebook):
@@ -138,6 +146,27 @@ def test_a_cell_of_the_map_of_causes_is_heard(notebook: Notebook):
         notebook.theme(dark)
         notebook.page.wait_for_timeout(300)
         notebook.picture(f"causes-{'dark' if dark else 'light'}", cells)
+
+
+def test_a_cell_of_a_heat_map_is_heard(notebook: Notebook):
+    """By the mouse, then by the keys; a cell without a value is none."""
+    played = notebook.run(PLAYED)
+    canvas, says = played.locator(".lab-cells canvas"), played.locator(".lab-cells [aria-live]")
+    box = canvas.bounding_box()
+    assert box
+    column = (box["width"] - 160 - 8) / 2
+    canvas.click(position={"x": 160 + 1.5 * column, "y": 0.5 * 13})
+    canvas.click(position={"x": 160 + 1.5 * column, "y": 1.5 * 13})
+    Shown.of(notebook, played.locator(".lab-player[aria-label='cell (1, 1)']")).hears(350)
+    assert says.inner_text() == "high; minute 0.75 after: 0.40"
+    canvas.press("ArrowLeft")
+    canvas.press("Enter")
+    Shown.of(notebook, played.locator(".lab-player[aria-label='cell (1, 0)']")).hears(300)
+    assert says.inner_text() == "high; minute 0.25 after: 0.20" and played.locator(".lab-player").count() == 1
+    for dark in (True, False):
+        notebook.theme(dark)
+        notebook.page.wait_for_timeout(300)
+        notebook.picture(f"cells-{'dark' if dark else 'light'}", played)
 
 
 def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
