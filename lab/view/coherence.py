@@ -60,9 +60,7 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -
     for system, scores in report.scores.items():
         name, colour = SYSTEMS[system]
         curve, dash = coherence.curve(scores, series), style.DASHES[colour]
-        edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": system}
-        figure.add_scatter(x=curve.x, y=curve.high.round(3), **edge)
-        figure.add_scatter(x=curve.x, y=curve.low.round(3), fill="tonexty", fillcolor=_pale(colour), **edge)
+        style.band(figure, curve.x, curve.low.round(3), curve.high.round(3), colour, legendgroup=system)
         shown: dict[str, Any] = {"legendgroup": system, "mode": "lines+markers", "marker": {"size": 5}}
         line(figure, curve.x, curve.value.round(3), name, colour, width=2.5, dash=dash, **shown)
         if fitted and np.isfinite(curve.value).sum() >= coherence.POINTS:
@@ -217,7 +215,3 @@ def describe(decay: coherence.Decay, series: str) -> str:
     """A fit in words."""
     half = f"{decay.half:.0f} words" if SERIES[series].step > 1 else f"{decay.half:.1f} minutes"
     return f"{decay.start:.2f} to {decay.floor:.2f}, half of the way in {half}"
-
-
-def _pale(colour: str) -> str:
-    return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.15)"

@@ -65,6 +65,14 @@ def line(
     figure.add_scatter(x=x, y=y, name=name, mode=mode, line=pen, hovertemplate=hover or None, **options)
 
 
+def band(figure: go.Figure, x: Any, low: Any, high: Any, colour: str, **options: Any) -> None:
+    """Adds an interval around a line of the colour, between low and high."""
+    parts = ",".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **options}
+    figure.add_scatter(x=x, y=high, **edge)
+    figure.add_scatter(x=x, y=low, fill="tonexty", fillcolor=f"rgba({parts},0.15)", **edge)
+
+
 def points(figure: go.Figure, x: Any, y: Any, name: str, colour: str, hover: str, size: float, **options: Any) -> None:
     """Adds points that no line joins; hover is plotly's hovertemplate."""
     marker = {"size": size, "color": colour}
