@@ -92,5 +92,6 @@ def test_a_cell_of_coherence_is_spoken_from_its_own_tokens() -> None:
     assert torch.equal(spoken[1], REPORT.tokens[TRUTH][0, 250:300])
     with pytest.raises(LabError, match="row 3 is no story"):
         hear((3, 0))
-    with pytest.raises(LabError, match="no tokens to speak"):
-        segments(Report(1, "", REPORT.scores), cast(Any, Reader()), cast(Any, Voice()), cast(Any, "prompt"))
+    without = Report(1, "", REPORT.scores)
+    with pytest.raises(LabError, match="no tokens of Griffin; `lab measure coherence --save`"):
+        segments(without, cast(Any, Reader()), cast(Any, Voice()), cast(Any, "prompt"))((5, 1))

@@ -21,10 +21,8 @@ def segments(
 ) -> Callable[[Cell], Player]:
     """For `Played(coherence_map(report), ...)`: the first `seconds` of a cell, spoken from the tokens of its story.
 
-    Raises LabError for a report without tokens.
+    It raises LabError for a row that is no story, and for a system whose tokens the report has not.
     """
-    if not report.tokens:
-        raise LabError("this report has no tokens to speak; `lab measure coherence --save` keeps them")
     stories: list[tuple[str, int] | None] = []
     for system, scores in report.scores.items():
         stories += [None, *((system, number) for number in range(len(scores)))]  # a line above each system
@@ -34,6 +32,9 @@ def segments(
         if not (story := stories[row]):
             raise LabError(f"row {row} is no story, but the line above a system; press another cell")
         system, number = story
+        if system not in report.tokens:
+            name = SYSTEMS[system][0]
+            raise LabError(f"the report has no tokens of {name}; `lab measure coherence --save` keeps them")
         told, begin = report.scores[system][number], round((PROMPT_SECONDS + MAP_SECONDS * column) * TOKEN_RATE)
         tokens = report.tokens[system][number, begin : begin + round(seconds * TOKEN_RATE)]
         words = tokenizer.words(tokens)
