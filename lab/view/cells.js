@@ -20,13 +20,16 @@ function render({ model, el }) {
   const foot = element("div", { className: "foot" }, says, scale);
   const root = element("div", { className: "lab-cells" }, element("b", {}, map.title), canvas, foot);
   el.append(root);
-  let at = null, pressed = null; // [row, column] that is pointed at, and that plays
+  let at = null, pressed = null, frame = null; // [row, column] that is pointed at, and that plays
 
   const left = () => Math.min(LEFT, 0.3 * canvas.clientWidth);
   const width = () => (canvas.clientWidth - left() - RIGHT) / columns;
   const middle = (column) => x0 + dx * column;
 
-  function draw() {
+  // A cell that is out of sight, or a page that changes its theme, has no width for a while.
+  const draw = () => (frame ??= requestAnimationFrame(() => ((frame = null), canvas.clientWidth && paint())));
+
+  function paint() {
     const g = canvas.getContext("2d"), ratio = devicePixelRatio, wide = width(), edge = left();
     canvas.style.height = `${ROW * values.length + BOTTOM}px`;
     canvas.width = canvas.clientWidth * ratio;
@@ -89,7 +92,7 @@ function render({ model, el }) {
   };
   const watched = new ResizeObserver(draw), theme = new MutationObserver(draw);
   watched.observe(canvas);
-  theme.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
+  theme.observe(document.body, { attributes: true });
   return () => (watched.disconnect(), theme.disconnect());
 }
 

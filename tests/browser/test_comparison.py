@@ -50,6 +50,10 @@ figure.update_layout(title_text="two rows", xaxis_title_text="minutes after", ya
 Played(figure, lambda cell: Player(tone(200 + 100 * cell[0] + 50 * cell[1], 60), caption=f"cell {cell}", play=True))
 """,
 )
+DRAWN = """canvas => {
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((value, i) => i % 4 === 3 && value).length;
+}"""
 PAIR, BLIND, TWELVE, EXPLORED, MAP, PLAYED = range(1, len(CELLS))
 
 
@@ -167,6 +171,7 @@ def test_a_cell_of_a_heat_map_is_heard(notebook: Notebook):
         notebook.theme(dark)
         notebook.page.wait_for_timeout(300)
         notebook.picture(f"cells-{'dark' if dark else 'light'}", played)
+        assert canvas.evaluate(DRAWN) > 10_000
 
 
 def test_nothing_failed_and_nothing_was_fetched(notebook: Notebook):
