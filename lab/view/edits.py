@@ -76,7 +76,7 @@ def editing(
     prompt: VoicePrompt,
     told: Sequence[Mention],
     ends: SentenceEnds,
-    seconds: float = 7,
+    seconds: float = 5,
     seed: int = 0,
 ) -> Callable[[int, str, float], Player]:
     """For `Menus`: how a story, by its number, goes on with h moved `times` the way to a hero, to NOTHING or CHANCE.
