@@ -253,7 +253,7 @@ def fit(
     compute, folder = compute or Compute(), Path(folder)
     compute = replace(compute, log_every=asked.get("log_every", compute.log_every))
     used = asked | asdict(schedule) | {"evaluate_every": evaluate_every, "log_every": compute.log_every}
-    used |= {"precision": "mixed" if mixed else "float32", "seed": seed}
+    used |= {"precision": "mixed" if mixed else "float32", "seed": int(seed)}
     fabric = compute.fabric(mixed, weights)
     workers = asked.get("workers", 2 if fabric.device.type == "cuda" else 0)  # on a CPU they would take from training
     if adversary is not None and fabric.world_size * compute.accumulate > 1:
