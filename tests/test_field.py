@@ -56,7 +56,7 @@ def test_what_is_kept_is_heard_what_is_in_the_bundle_is_made_and_the_rest_is_nam
     assert found.heard["gslm+3s"].mos == [3.0] and not found.heard["griffin"].mos  # the first 5 of 7 s
     before = audio.load(prompt.path)
     assert all(len(heard.waveform) == len(before) + 7 * 16_000 for heard in found.heard.values())
-    assert [line.split()[0] for line in found.missing] == ["twist", "spiritlm", "audiolm"]
+    assert [line.split()[0] for line in found.missing] == ["twist", "spiritlm", "audiolm-refined"]
     assert "`lab train twist`, and LAB_BUNDLE=runs/bundle" in found.missing[0]
     with pytest.raises(LabError, match="there is no 'owl' in the field; there are griffin,"):
         field.keep(["owl"], judge, tiny_bundle, tmp_path)
@@ -67,8 +67,8 @@ def test_what_is_kept_is_heard_what_is_in_the_bundle_is_made_and_the_rest_is_nam
 
 def test_each_system_has_a_row_with_what_it_alone_has() -> None:
     assert list(IDEAS) == list(field.SYSTEMS)
-    shown = str(ideas("gslm+3s", "audiolm+3s").data)
-    assert "GSLM: 200 clusters of sound, no repeats; AudioLM: two more Transformers: coarse, fine codes" in shown
+    shown = str(ideas("gslm+3s", "audiolm-refined+3s").data)
+    assert "GSLM: 200 clusters of sound, no repeats; AudioLM: one more for coarse codes, then the codec" in shown
     svg = base64.b64decode(shown.partition("base64,")[2].partition('"')[0]).decode()
     assert svg.count("<rect") == 6 and svg.count(f'fill="{IDEAS["gslm+3s"].colour}" stroke') == 1
     with pytest.raises(LabError, match="no system 'owl'"):

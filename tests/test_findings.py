@@ -100,15 +100,15 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
         (
             "f",
             [
-                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm", "gslm", "twist")),
-                *(measured(name, 240, {"SpkrSim (s)": 0.7}) for name in ("griffin", "audiolm+3s")),
+                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm-refined", "gslm", "twist")),
+                *(measured(name, 240, {"SpkrSim (s)": 0.7}) for name in ("griffin", "audiolm-refined+3s")),
                 *(measured(name, 240, {"SpkrSim (s)": 0.5}) for name in ("gslm+3s", "twist+3s")),
             ],
             [
-                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm", "gslm", "twist")),
+                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm-refined", "gslm", "twist")),
                 *(
                     measured(name, 240, {"SpkrSim (s)": 0.7})
-                    for name in ("griffin", "audiolm+3s", "gslm+3s", "twist+3s")
+                    for name in ("griffin", "audiolm-refined+3s", "gslm+3s", "twist+3s")
                 ),
             ],
         ),

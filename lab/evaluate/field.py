@@ -1,7 +1,7 @@
 """Every system goes on from the prompts that ship, to be heard on one clock: what `data/field` keeps, or made now.
 
     field.json           system -> its temperature, weights and, of each prompt, predicted MOS of every 5 s
-    SYSTEM/PROMPT.ogg    the continuation alone, 60 s
+    SYSTEM/PROMPT.mp3    the continuation alone, 30 s
 
 `python -m lab.evaluate.field distillmos:PATH gslm+3s twist+3s` keeps those systems of the bundle in use (LAB_BUNDLE),
 judged by that predictor. What is neither kept nor in the bundle is named with the command that trains it.
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import soundfile
+
 from lab import audio, bundle, judges
 from lab.audio import SAMPLE_RATE, Waveform
 from lab.corpora.prompts import Prompt, prompts
@@ -26,22 +28,24 @@ from lab.judges.protocols import MOSPredictor
 from lab.paths import data_folder
 
 FOLDER = data_folder() / "field"
-SECONDS, SPAN = 60.0, 5.0  # of a continuation, and of what a predictor of MOS hears at a time
+SECONDS, SPAN = 30.0, 5.0  # of a continuation, and of what a predictor of MOS hears at a time
 
 
 class Asked(NamedTuple):
     command: str  # that trains it
     last: str  # of its models in a bundle
-    temperature: float | None = None  # that of `lab story`; of its own paper otherwise
+    temperature: float | None = (
+        None  # that of `lab story`, or of 0.4, 0.7 and 1 the best on development prompts; else its paper's
+    )
 
 
 SYSTEMS = {
     "griffin": Asked("lab train griffin", "griffin", 0.5),
     "transformer+3s": Asked("lab train transformer", "transformer", 0.5),
-    "gslm+3s": Asked("lab train gslm", "gslm-language"),
-    "twist+3s": Asked("lab train twist", "twist-language"),
+    "gslm+3s": Asked("lab train gslm", "gslm-language", 0.4),
+    "twist+3s": Asked("lab train twist", "twist-language", 0.4),
     "spiritlm+3s": Asked("lab train spiritlm", "spiritlm-language"),
-    "audiolm+3s": Asked("lab train audiolm", "audiolm-fine"),
+    "audiolm-refined+3s": Asked("lab train audiolm", "audiolm-coarse"),  # its own fine codes are not understood
 }
 
 
@@ -65,7 +69,7 @@ def field(prompt: Prompt, seconds: float = SECONDS, root: Path | None = None, fo
     index, there, found, missing = _index(folder), bundle.index(root), {}, []
     for system, asked in SYSTEMS.items():
         if prompt.name in (clips := index.get(system, {}).get("clips", {})):
-            after = audio.load(folder / system / f"{prompt.name}.ogg")[: round(seconds * SAMPLE_RATE)]
+            after = audio.load(folder / system / f"{prompt.name}.mp3")[: round(seconds * SAMPLE_RATE)]
             found[system] = Heard(_joined(before, after), clips[prompt.name][: int(seconds // SPAN)], True)
             continue
         if asked.last not in there:
@@ -90,7 +94,9 @@ def keep(asked: Sequence[str], judge: MOSPredictor, root: Path, folder: Path = F
                 round(float(judge.predict_mos(after[at : at + span])), 2)
                 for at in range(0, len(after) - span + 1, span)
             ]
-            audio.save(made(folder / name) / f"{prompt.name}.ogg", after)
+            with replacing(made(folder / name) / f"{prompt.name}.mp3") as part:  # 2 kB a second
+                options = {"format": "MP3", "compression_level": 0.9, "bitrate_mode": "VARIABLE"}
+                soundfile.write(part, after, SAMPLE_RATE, **options)
         about = {"temperature": system.temperature, "weights": system.weights, "judge": judge.name, "clips": clips}
         index = _index(folder) | {name: about}
         with replacing(folder / "field.json") as part:

@@ -243,7 +243,7 @@ def _e(results: Results) -> tuple[bool, str]:
 
 
 def _f(results: Results) -> tuple[bool, str]:
-    prompted = {"griffin": True, "audiolm": True, "gslm": False, "twist": False}
+    prompted = {"griffin": True, "audiolm-refined": True, "gslm": False, "twist": False}
     brief = _rows(results, BRIEF, *prompted)
     long = _rows(results, MINUTES_4, *(name if name == "griffin" else f"{name}+3s" for name in prompted))
     told, holds = [], True

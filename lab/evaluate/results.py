@@ -80,7 +80,7 @@ class Results:
         rows = [_plain(asdict(row)) for row in self.rows if row.samples]
         made(self.path.parent)
         with replacing(self.path) as part:
-            part.write_text(json.dumps({"format": FORMAT, "rows": rows}, indent=1, allow_nan=False) + "\n")
+            part.write_text(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"), allow_nan=False) + "\n")
         self._seen = _stamp(self.path)
 
     def row(self, asked: Row) -> Row:

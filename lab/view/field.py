@@ -45,9 +45,9 @@ IDEAS = {
     "spiritlm+3s": Idea(
         "Spirit LM", "#0072B2", ("clusters and letters|by turns", "one Transformer|for both", "one voice"), 0,
     ),
-    "audiolm+3s": Idea(
+    "audiolm-refined+3s": Idea(
         "AudioLM", style.SEAM,
-        ("tokens that tell|what is said", "Transformer", "two more Transformers:|coarse, fine codes"), 2,
+        ("tokens that tell|what is said", "Transformer", "one more for coarse|codes, then the codec"), 2,
     ),
 }  # fmt: skip
 _LEFT, _WIDTH, _GAP, _ROW = 188, 190, 34, 62
