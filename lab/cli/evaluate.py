@@ -88,7 +88,7 @@ def evaluate(
     if source or names:
         root, seconds = bundle.folder(), None
         if names:
-            seconds = sets.SECONDS[set_] if minutes is None else 60 * minutes
+            seconds = sets.SECONDS[set_] if minutes is None else round(60 * minutes, 1)
             folder = speech or (narrated_folder.find() if set_.startswith("narrated") else librispeech.find())
             samples = sets.examples(set_, count, seconds, folder, seed)
         else:

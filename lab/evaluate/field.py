@@ -1,7 +1,7 @@
 """Every system goes on from the prompts that ship, to be heard on one clock: what `data/field` keeps, or made now.
 
     field.json           system -> its temperature, weights and, of each prompt, predicted MOS of every 5 s
-    SYSTEM/PROMPT.mp3    the continuation alone, 30 s
+    SYSTEM/PROMPT.opus    the continuation alone, 30 s
 
 `python -m lab.evaluate.field distillmos:PATH gslm+3s twist+3s` keeps those systems of the bundle in use (LAB_BUNDLE),
 judged by that predictor. What is neither kept nor in the bundle is named with the command that trains it.
@@ -69,7 +69,7 @@ def field(prompt: Prompt, seconds: float = SECONDS, root: Path | None = None, fo
     index, there, found, missing = _index(folder), bundle.index(root), {}, []
     for system, asked in SYSTEMS.items():
         if prompt.name in (clips := index.get(system, {}).get("clips", {})):
-            after = audio.load(folder / system / f"{prompt.name}.mp3")[: round(seconds * SAMPLE_RATE)]
+            after = audio.load(folder / system / f"{prompt.name}.opus")[: round(seconds * SAMPLE_RATE)]
             found[system] = Heard(_joined(before, after), clips[prompt.name][: int(seconds // SPAN)], True)
             continue
         if asked.last not in there:
@@ -94,9 +94,8 @@ def keep(asked: Sequence[str], judge: MOSPredictor, root: Path, folder: Path = F
                 round(float(judge.predict_mos(after[at : at + span])), 2)
                 for at in range(0, len(after) - span + 1, span)
             ]
-            with replacing(made(folder / name) / f"{prompt.name}.mp3") as part:  # 2 kB a second
-                options = {"format": "MP3", "compression_level": 0.9, "bitrate_mode": "VARIABLE"}
-                soundfile.write(part, after, SAMPLE_RATE, **options)
+            with replacing(made(folder / name) / f"{prompt.name}.opus") as part:  # 2 kB a second
+                soundfile.write(part, after, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=0.96)
         about = {"temperature": system.temperature, "weights": system.weights, "judge": judge.name, "clips": clips}
         index = _index(folder) | {name: about}
         with replacing(folder / "field.json") as part:
