@@ -83,5 +83,6 @@ def test_systems_on_one_clock_with_what_is_known_of_each() -> None:
     assert [sound["name"] for sound in player._sounds] == ["SpeechSSM", "GSLM"]
     kinds = [lane["kind"] for lane in player._lanes]
     assert kinds == ["heat", "curve", "words", "words"]
+    assert player._start == 1.0  # 2 s before the continuation: what a page keeps is how each goes on
     bare = field_player(sounds, words, {"griffin": [], "gslm+3s": []}, {}, prompt=3.0)
     assert [lane["kind"] for lane in bare._lanes] == ["words", "words"]

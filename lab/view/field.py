@@ -50,6 +50,7 @@ IDEAS = {
         ("tokens that tell|what is said", "Transformer", "one more for coarse|codes, then the codec"), 2,
     ),
 }  # fmt: skip
+BEFORE, AFTER = 2.0, 14.0  # seconds around the end of the prompt that a page keeps without a kernel
 _LEFT, _WIDTH, _GAP, _ROW = 188, 190, 34, 62
 
 
@@ -115,7 +116,8 @@ def field_player(
     ]
     lanes += [judged] if judged else []
     lanes += [tracks.Words(names[system], words[system]) for system in sounds]
-    return Player({names[system]: sound for system, sound in sounds.items()}, lanes, caption)
+    clip = max(0.0, prompt - BEFORE), BEFORE + AFTER
+    return Player({names[system]: sound for system, sound in sounds.items()}, lanes, caption, clip=clip)
 
 
 _STROKE = f'fill="none" stroke="{style.INK}" stroke-width="1.5"'
