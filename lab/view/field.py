@@ -50,7 +50,7 @@ IDEAS = {
         ("tokens that tell|what is said", "Transformer", "one more for coarse|codes, then the codec"), 2,
     ),
 }  # fmt: skip
-BEFORE, AFTER = 2.0, 14.0  # seconds around the end of the prompt that a page keeps without a kernel
+BEFORE, AFTER = 2.0, 8.0  # seconds around the end of the prompt that a page keeps without a kernel
 _LEFT, _WIDTH, _GAP, _ROW = 188, 190, 34, 62
 
 
