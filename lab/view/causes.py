@@ -21,9 +21,9 @@ from lab.measure.causes import PARTS, WINDOW, Cell, Map, Mention
 from lab.measure.state import Trace
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.view import style
-from lab.view.explore import PAGE, PLOTLY, button, kept, remade
+from lab.view.explore import PAGE, PLOTLY, button, kept
+from lab.view.hearing import Hearing, sounds
 from lab.view.player import Player
-from lab.view.sound import listen
 from lab.view.style import axes, styled
 from lab.view.tracks import Marks, Words
 from lab.voice import Synthesizer, VoicePrompt
@@ -76,7 +76,7 @@ def cause_map(found: Map) -> go.Figure:
     return styled(figure, message, 400).update_layout(margin_t=110)
 
 
-class Heard(ipywidgets.VBox):
+class Heard(Hearing):
     """`cause_map` as a table of buttons: each plays how a story goes on with that cell exchanged.
 
     hear: makes a `Player` of a cell, or of None for the story as it is. stored: cells whose sound a stored notebook and
@@ -85,9 +85,7 @@ class Heard(ipywidgets.VBox):
 
     def __init__(self, found: Map, hear: Callable[[Cell | None], Player], stored: Sequence[Cell] = ()) -> None:
         self.figure, self.hear, self.stored = cause_map(found), hear, (None, *stored)
-        self._player: Player | None = None
         self._pressed: ipywidgets.Button | None = None
-        self._said = ipywidgets.HTML()
         table: list[ipywidgets.Widget] = [ipywidgets.Label(text) for text in ("", *PARTS)]
         for layer in found.layers:
             table.append(ipywidgets.Label(layer))
@@ -99,14 +97,12 @@ class Heard(ipywidgets.VBox):
         title = ipywidgets.HTML(f"<b>{html.escape(self.figure.layout.title.text)}</b>")
         alone = button("Hear it with nothing exchanged", partial(self._heard, None))
         alone.layout.align_self = "flex-start"
-        self._shown = title, grid, alone, self._said
-        super().__init__(self._shown)
+        super().__init__(title, grid, alone)
 
     def _cell(self, cell: Cell, points: float) -> ipywidgets.Button:
         share = min(max(points / 60, 0), 1)  # of the scale of `cause_map`
-        rgb = ",".join(str(int(style.SEAM[at : at + 2], 16)) for at in (1, 3, 5))
         made = button(f"{points:+.0f}", partial(self._heard, cell), _named(cell))
-        made.style = {"button_color": f"rgba({rgb},{0.06 + 0.94 * share:.2f})"}
+        made.style = {"button_color": style.see_through(style.SEAM, round(0.06 + 0.94 * share, 2))}
         made.style.text_color = "white" if points > 20 else "var(--jp-content-font-color1)"
         return made
 
@@ -114,9 +110,7 @@ class Heard(ipywidgets.VBox):
         if self._pressed is not None:
             self._pressed.layout.border = None
         self._pressed, pressed.layout.border = pressed, f"2px solid {style.INK}"
-        self._player, wrong = remade(self._player, pressed, partial(self.hear, cell))
-        self._said.value = f'<span role="status">{html.escape(wrong)}</span>' if wrong else ""
-        self.children = (*self._shown, *filter(None, [self._player]))
+        self._play(partial(self.hear, cell), pressed)
 
     def __repr__(self) -> str:
         return f"Heard({len(self._shown[1].children)} cells)"
@@ -126,9 +120,8 @@ class Heard(ipywidgets.VBox):
         made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: json.loads(self.figure.to_json())}
         if not os.environ.get("LAB_STORE"):
             return made
-        players = (self.hear(cell) for cell in self.stored)  # a clip alone: its poster would be as large again
-        sounds = [listen(clip, player.caption).data for player in players for clip in player._clips.values()]
-        return {**made, PAGE: kept([], [(_named(cell), {}) for cell in self.stored], sounds)}
+        heard = sounds(self.hear(cell) for cell in self.stored)
+        return {**made, PAGE: kept([], [(_named(cell), {}) for cell in self.stored], heard)}
 
 
 def _named(cell: Cell | None) -> str:

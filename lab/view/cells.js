@@ -3,22 +3,15 @@
 
 const ROW = 13, LEFT = 160, RIGHT = 8, BOTTOM = 38, TICK = 28; // pixels: a row, around the cells, between marks at least
 
-const element = (tag, attributes = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), attributes);
-  made.append(...children);
-  return made;
-};
-
 function render({ model, el }) {
   const map = model.get("map"), { values, names, ticks, x0, dx, colour } = map, columns = values[0].length;
-  const canvas = element("canvas", { tabIndex: 0, ariaLabel: `${map.title}: arrows move, Enter plays` });
-  canvas.setAttribute("role", "application");
-  canvas.dataset.lmSuppressShortcuts = "true";
-  const says = element("span", { ariaLive: "polite" }, "Click on a cell to hear it.");
-  const scale = element("span", { className: "scale" }, `0 `, element("i"), ` ${map.most} ${map.scale}`);
+  const about = { ...OWN_KEYS, tabindex: 0, role: "application" };
+  const canvas = h("canvas", { ...about, "aria-label": `${map.title}: arrows move, Enter plays` });
+  const says = h("span", { "aria-live": "polite" }, "Click on a cell to hear it.");
+  const scale = h("span", { class: "scale" }, `0 `, h("i"), ` ${map.most} ${map.scale}`);
   scale.querySelector("i").style.background = `linear-gradient(90deg, transparent, ${colour})`;
-  const foot = element("div", { className: "foot" }, says, scale);
-  const root = element("div", { className: "lab-cells" }, element("b", {}, map.title), canvas, foot);
+  const foot = h("div", { class: "foot" }, says, scale);
+  const root = h("div", { class: "lab-cells" }, h("b", {}, map.title), canvas, foot);
   el.append(root);
   let at = null, pressed = null, frame = null; // [row, column] that is pointed at, and that plays
 

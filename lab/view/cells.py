@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anywidget
-import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 import traitlets
 
-from lab.view.explore import PAGE, PLOTLY, kept, told
+from lab.view.explore import PAGE, PLOTLY, kept
+from lab.view.hearing import Hearing, sounds
 from lab.view.player import Player
-from lab.view.sound import listen
 
 Cell = tuple[int, int]  # row and column
 
@@ -28,7 +27,7 @@ class Cells(anywidget.AnyWidget):
     Of the figure it takes values, names of rows, marks on the vertical axis, titles and the dark end of the colours.
     """
 
-    _esm = Path(__file__).with_name("cells.js")
+    _esm = "\n".join((Path(__file__).parent / name).read_text() for name in ("page/shared.js", "cells.js"))
     _css = Path(__file__).with_name("cells.css")
     map = traitlets.Dict().tag(sync=True)
 
@@ -42,7 +41,7 @@ class Cells(anywidget.AnyWidget):
         self.on_msg(lambda _, message, buffers: pressed((message["row"], message["column"])))
 
 
-class Played(ipywidgets.VBox):
+class Played(Hearing):
     """`Cells` of a figure, and below them the `Player` of the one that was pressed last.
 
     hear: makes it of a cell. stored: cells whose sound a page without a kernel keeps, where LAB_STORE is set.
@@ -50,25 +49,7 @@ class Played(ipywidgets.VBox):
 
     def __init__(self, figure: go.Figure, hear: Callable[[Cell], Player], stored: Sequence[Cell] = ()):
         self.figure, self.hear, self.stored = figure, hear, stored
-        self._player: Player | None = None
-        self._said = ipywidgets.HTML()
-        self._shown = Cells(figure, self._pressed), self._said
-        super().__init__(self._shown)
-
-    def _pressed(self, cell: Cell) -> None:
-        if self._player is not None:
-            self._player.close()
-        self._player = None
-        self._say("It is being spoken ...")
-        try:
-            self._player = self.hear(cell)
-            self._say("")
-        except Exception as error:  # what a callback raises is not seen in a notebook
-            self._say(told(error))
-        self.children = (*self._shown, *filter(None, [self._player]))
-
-    def _say(self, text: str) -> None:
-        self._said.value = f'<span role="status">{html.escape(text)}</span>'
+        super().__init__(Cells(figure, lambda cell: self._play(partial(self.hear, cell))))
 
     def __repr__(self) -> str:
         return f"Played({self.figure.layout.title.text!r})"
@@ -78,9 +59,8 @@ class Played(ipywidgets.VBox):
         made = {**super()._repr_mimebundle_(**kwargs), PLOTLY: json.loads(self.figure.to_json())}
         if not os.environ.get("LAB_STORE"):
             return made
-        players = [self.hear(cell) for cell in self.stored]
-        sounds = [listen(clip, player.caption).data for player in players for clip in player._clips.values()]
-        return {**made, PAGE: kept([], [(self._named(cell), {}) for cell in self.stored], sounds)}
+        heard = sounds(self.hear(cell) for cell in self.stored)
+        return {**made, PAGE: kept([], [(self._named(cell), {}) for cell in self.stored], heard)}
 
     def _named(self, cell: Cell) -> str:
         """As page.js calls the place of a click."""

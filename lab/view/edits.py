@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,15 +17,15 @@ from lab.measure.causes import Mention
 from lab.measure.state import SentenceEnds
 from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.view.causes import LEAD, going_on
-from lab.view.explore import button, remade
+from lab.view.explore import button
+from lab.view.hearing import Hearing, sounds
 from lab.view.player import Player
-from lab.view.sound import listen
 from lab.voice import Synthesizer, VoicePrompt
 
 NOTHING, CHANCE = "nobody: h as it is", "a random direction"  # of the menu, beside the heroes
 
 
-class Menus(ipywidgets.VBox):
+class Menus(Hearing):
     """Menus, and a button that makes heard what they say.
 
     hear: makes a `Player` of the menus' values, by the names of its parameters. price: what that costs, on the button.
@@ -41,21 +40,15 @@ class Menus(ipywidgets.VBox):
         **menus: ipywidgets.Dropdown,
     ) -> None:
         self.hear, self.stored, self.menus = hear, stored, menus
-        self._player: ipywidgets.Widget | None = None
         for menu in menus.values():
             menu.style.description_width = "initial"
             menu.layout.width = "auto"
-        self._said = ipywidgets.HTML()
         pressed = button(f"Hear it{price and f' ({price})'}", self._heard)
-        bar = ipywidgets.Box([*menus.values(), pressed], layout={"flex_flow": "row wrap"})
-        self._shown = bar, self._said
-        super().__init__(self._shown)
+        super().__init__(ipywidgets.Box([*menus.values(), pressed], layout={"flex_flow": "row wrap"}))
 
     def _heard(self, pressed: ipywidgets.Button) -> None:
         values = {name: menu.value for name, menu in self.menus.items()}
-        self._player, wrong = remade(self._player, pressed, lambda: self.hear(**values))
-        self._said.value = f'<span role="status">{html.escape(wrong)}</span>' if wrong else ""
-        self.children = (*self._shown, *filter(None, [self._player]))
+        self._play(lambda: self.hear(**values), pressed)
 
     def __repr__(self) -> str:
         return f"Menus({', '.join(self.menus)})"
@@ -64,9 +57,7 @@ class Menus(ipywidgets.VBox):
         made = super()._repr_mimebundle_(**kwargs)
         if not os.environ.get("LAB_STORE"):
             return made
-        players = [self.hear(**values) for values in self.stored]
-        clips = [listen(clip, player.caption).data for player in players for clip in player._clips.values()]
-        return {**made, "text/html": "".join(clips)}
+        return {**made, "text/html": "".join(sounds(self.hear(**values) for values in self.stored))}
 
 
 def editing(

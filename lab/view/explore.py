@@ -225,18 +225,20 @@ def button(name: str, pressed: Callable[[Any], None], tooltip: str | None = None
 
 
 def remade(
-    before: ipywidgets.Widget | None, pressed: ipywidgets.Button, make: Callable[[], Any]
+    before: ipywidgets.Widget | None, pressed: ipywidgets.Button | None, make: Callable[[], Any]
 ) -> tuple[ipywidgets.Widget | None, str]:
-    """What `make` makes in place of a widget, which is closed, and what went wrong; the button rests meanwhile."""
+    """What `make` makes in place of a widget, which is closed, and what went wrong; a button rests meanwhile."""
     if before is not None:
         before.close()
-    pressed.disabled = True
+    if pressed is not None:
+        pressed.disabled = True
     try:
         return make(), ""
     except Exception as error:  # what a callback raises is not seen in a notebook
         return None, told(error)
     finally:
-        pressed.disabled = False
+        if pressed is not None:
+            pressed.disabled = False
 
 
 def told(error: Exception) -> str:

@@ -67,10 +67,9 @@ def line(
 
 def band(figure: go.Figure, x: Any, low: Any, high: Any, colour: str, **options: Any) -> None:
     """Adds an interval around a line of the colour, between low and high."""
-    parts = ",".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, **options}
     figure.add_scatter(x=x, y=high, **edge)
-    figure.add_scatter(x=x, y=low, fill="tonexty", fillcolor=f"rgba({parts},0.15)", **edge)
+    figure.add_scatter(x=x, y=low, fill="tonexty", fillcolor=see_through(colour, 0.15), **edge)
 
 
 def points(figure: go.Figure, x: Any, y: Any, name: str, colour: str, hover: str, size: float, **options: Any) -> None:
@@ -81,8 +80,13 @@ def points(figure: go.Figure, x: Any, y: Any, name: str, colour: str, hover: str
 
 def fading(colour: str) -> list[tuple[float, str]]:
     """A colour scale for maps, from nothing to #rrggbb: no white box on a dark page."""
+    return [(share, see_through(colour, share)) for share in (0, 1)]
+
+
+def see_through(colour: str, share: float) -> str:
+    """#rrggbb, of which so much is seen: 0 to 1."""
     parts = ",".join(str(int(colour[at : at + 2], 16)) for at in (1, 3, 5))
-    return [(share, f"rgba({parts},{share})") for share in (0, 1)]
+    return f"rgba({parts},{share})"
 
 
 def seconds(value: float) -> str:
