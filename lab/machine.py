@@ -58,3 +58,13 @@ def keep_freed_memory() -> bool:
     for _ in range(64):  # before glibc 2.38 the first few aligned blocks, which torch allocates, are not reused
         torch.empty(1 << 18)
     return bool(kept)
+
+
+def return_freed_memory() -> None:
+    """Have malloc return all pages that hold nothing to the system, kept ones too; needs glibc.
+
+    What lasts from one window of a story to the next lies between the pages of what does not: where no page goes back,
+    resident memory grows by 24 MB in the first four minutes, with this by 3. It takes 30 ms a window of 27 s.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -313,6 +313,19 @@ def test_kept_memory_costs_no_page_faults() -> None:
     assert kept == "False" or int(faults) < 30  # 80 MB are 19,531 pages, or 38 huge ones
 
 
+@pytest.mark.skipif("not sys.platform.startswith('linux')")
+def test_kept_memory_goes_back_from_between_what_is_used() -> None:
+    script = (
+        "import torch\nfrom lab import machine\nfrom lab.bench.flat import resident\n"
+        "kept = machine.keep_freed_memory()\nbefore = resident()\n"
+        "made = [torch.ones(500_000) for _ in range(100)]\nmade = made[::10]\nfull = resident()\n"
+        "machine.return_freed_memory()\nprint(kept, full - before, resident() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept, full, after = done.stdout.split()
+    assert kept == "False" or (int(full) > 150e6 and int(after) < 40e6)  # 200 MB made, 20 used, in ten places
+
+
 def test_without_transformers_the_rows_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "transformers"]:
         monkeypatch.delitem(sys.modules, name)

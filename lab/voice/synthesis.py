@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab import audio, windows
+from lab import audio, machine, windows
 from lab.errors import LabError
 from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
@@ -166,8 +166,11 @@ class Synthesizer:
             self.decode(found, prompts[part.sequence].timbre, part.tokens)
             for part, found in zip(batch, codes, strict=True)
         ]
-        kept = (part.window.scaled(TOKEN_HOP).kept(fade // 2) for part in batch)
-        return [waveform[part] for waveform, part in zip(spoken, kept, strict=True)]
+        parts = (part.window.scaled(TOKEN_HOP).kept(fade // 2) for part in batch)
+        kept = [waveform[part].copy() for waveform, part in zip(spoken, parts, strict=True)]
+        del codes, spoken
+        machine.return_freed_memory()
+        return kept
 
     def _check_fade(self, fade: int, windowing: windows.Windowing | windows.Growing) -> None:
         if not isinstance(fade, int) or fade % 2 or not 0 <= fade <= windowing[1] * TOKEN_HOP:
