@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lab import protocols, windows
 from lab.corpora import narrators
 from lab.errors import LabError
+from lab.nn.mel import mel_bands
 from lab.tokens import TOKEN_HOP, Tokenizer, TokenizerConfig, ctc, mel
 
 WINDOW, OVERLAP = 30, 10  # half the overlap, 5 tokens, is what the tiny encoder can see to one side
@@ -41,9 +42,16 @@ def alone(tokenizer: Tokenizer, waveform: np.ndarray) -> Tensor:
 # Log-mel
 
 
-def test_the_bands_are_those_of_librosa() -> None:
-    wanted = librosa.filters.mel(sr=16_000, n_fft=512, n_mels=mel.BANDS, fmin=mel.LOWEST, fmax=mel.HIGHEST)
-    assert np.array_equal(mel.mel_bands(), wanted)  # another bit may be another token
+@pytest.mark.parametrize(
+    ("size", "bands", "lowest", "highest"),
+    [(512, mel.BANDS, mel.LOWEST, mel.HIGHEST), (640, 80, 0.0, None), (64, 8, 0.0, None), (2048, 64, 1200.0, 7000.0)],
+)
+@pytest.mark.parametrize("equal_area", [False, True])
+def test_the_bands_are_those_of_librosa(size, bands, lowest, highest, equal_area) -> None:
+    norm = "slaney" if equal_area else None
+    wanted = librosa.filters.mel(sr=16_000, n_fft=size, n_mels=bands, fmin=lowest, fmax=highest, norm=norm)
+    found = mel_bands(16_000, size, bands, lowest, highest, equal_area=equal_area)
+    assert np.array_equal(found, wanted)  # another bit may be another token
 
 
 def test_a_frame_is_centred_on_its_samples() -> None:

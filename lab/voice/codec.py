@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import librosa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +27,7 @@ from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer, RMSNorm
 from lab.nn.convnext import ConvNeXt
 from lab.nn.indices import as_indices
+from lab.nn.mel import mel_bands
 from lab.nn.sampling import generator_of
 from lab.nn.stft import STFT
 from lab.presets import Presets
@@ -101,7 +101,7 @@ class LogMagnitudes(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.long, self.short = STFT(1024, HALF, centred=True), STFT(640, HALF // 2, centred=True)
-        filters = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=640, n_mels=80, norm=None)
+        filters = mel_bands(SAMPLE_RATE, 640, 80)
         self.register_buffer("mel", torch.from_numpy(filters).T.contiguous(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import librosa
 import torch
 from torch import Tensor, nn
 
+from lab.nn.mel import mel_bands
 from lab.nn.stft import STFT
 
 FLOOR = 1e-3  # of a band, some 60 dB under speech: softer than that is silence
@@ -29,7 +29,7 @@ class MultiScaleMel(nn.Module):
         self.scales = scales
         self.spectra = cast(Mapping[str, STFT], nn.ModuleDict({str(size): STFT(size, size // 4) for size in scales}))
         for size in scales:
-            filters = librosa.filters.mel(sr=rate, n_fft=size, n_mels=min(bands, size // 8), norm=None)
+            filters = mel_bands(rate, size, min(bands, size // 8))
             self.register_buffer(f"filters{size}", torch.from_numpy(filters).T, persistent=False)
 
     def forward(self, waveform: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
