@@ -70,7 +70,7 @@ def evaluate(
 
     Without a source or a system it prints the tables of what the file holds. A run that was stopped goes on.
     """
-    from lab import bundle
+    from lab import bundle, machine
     from lab.corpora import librispeech, narrated_folder
     from lab.evaluate import contest, examples, likelihood, report, run, sets, systems, tables
     from lab.evaluate import ears as judges
@@ -86,6 +86,7 @@ def evaluate(
     results = Results.load(output)
     shown: list[str] = []
     if source or names:
+        machine.keep_freed_memory()
         root, seconds = bundle.folder(), None
         if names:
             seconds = sets.SECONDS[set_] if minutes is None else round(60 * minutes, 1)
