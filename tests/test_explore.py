@@ -19,6 +19,7 @@ from ipywidgets import Checkbox, Dropdown, FloatSlider, IntSlider
 
 from lab.errors import LabError
 from lab.view import Player, explore, pick, start
+from lab.view.links import Links
 from lab.view.style import styled
 
 PLOTLY, VIEW = "application/vnd.plotly.v1+json", "application/vnd.jupyter.widget-view+json"
@@ -288,5 +289,9 @@ def test_a_button_sets_what_the_prose_speaks_of() -> None:
     assert drawn == [(3, 4), (1, 9)] and tuple(explorer.figure.data[0].y) == (1, 9)  # drawn once, not for each control
     explorer.controls["low"].value = 2
     assert drawn[-1] == (2, 9)
+    links = explorer.children[-1]
+    assert isinstance(links, Links) and links.names == ["wide"]
+    links._handle_custom_msg({"name": "wide"}, [])  # a link in the prose does the same
+    assert explorer.values == {"low": 1, "high": 9}
     with pytest.raises(LabError, match="sets loud; there are low"):
         explore(lambda low: go.Figure(), settings={"x": {"loud": 1}}, low=IntSlider(3))

@@ -18,6 +18,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lab.errors import LabError
+from lab.view.links import Links
 
 PAGE = "application/vnd.speechssm-lab.explorer+json"  # what `make html` needs beside the figure
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -39,7 +40,8 @@ class Explorer(ipywidgets.VBox):
         each move to values that are not among the last KEPT: it should take less than 100 ms.
     controls: ipywidgets that have a `value`, by the name of draw's parameter; their description tells the unit.
     player: a click in the figure makes it play from that second; the x axis must be in seconds.
-    settings: what the prose speaks of, by name, as a dict of values each: a button that sets the controls so.
+    settings: what the prose speaks of, by name, as a dict of values each: a button that sets the controls so, and what
+        `Links` in the prose do.
     hear: makes a `Player` of the controls' values when its button is pressed; it stands below the figure, in place of
         the one before. price: what the button says it costs, such as "about 5 s". A page without a kernel has the
         sounds of the settings.
@@ -95,7 +97,8 @@ class Explorer(ipywidgets.VBox):
         hears = [button(f"Hear it{price and f' ({price})'}", self._heard)] if hear else []
         rows = [row for row in ([*controls.values(), self._said], buttons, hears) if row]
         bars = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}) for row in rows]
-        self._shown = *bars, self.figure
+        links = [Links(self.settings, lambda name: self._set(self.settings[name], None))] if self.settings else []
+        self._shown = *bars, self.figure, *links
         super().__init__(self._shown)
 
     @property

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -133,6 +134,23 @@ def test_each_slider_moves_its_figure(ran: tuple[str, Notebook, bool]):
     remember(name, took)
 
 
+def test_links_in_the_prose_set_the_figure(ran: tuple[str, Notebook, bool]):
+    name, notebook, _ = ran
+    page = notebook.page
+    links = {link.get_attribute("href"): link for link in page.locator('.jp-MarkdownOutput a[href^="#set:"]').all()}
+    assert links.keys() == set(re.findall(r"\]\((#set:[^)]+)\)", "\n".join(cell.source for cell in stored(name).cells)))
+    if not links:
+        return
+    explorer = page.locator(".jp-OutputArea-output:has(.jupyter-widgets):has(.js-plotly-plot)")
+    plot, (first, *others) = explorer.locator(".js-plotly-plot"), links.values()
+    moves = [partial(press, handle, "ArrowRight") for handle in explorer.locator(".noUi-handle").all()[:1]]
+    for move in (*moves, *(link.click for link in (*others, first))):  # the first may tell how the figure stands
+        before = plot.evaluate(SHOWN)
+        move()
+        page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
+    assert notebook.console == []
+
+
 def contrast(colour: str, paper: float) -> float:
     """Of a colour rgb(...) with a grey page (WCAG 2.1): `paper` in sRGB, 0 to 1."""
     channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
@@ -186,6 +204,9 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
         plot = page.locator(".lab-figure:has(.lab-controls input) .js-plotly-plot").first
         before = plot.evaluate(SHOWN)
         slider.press("ArrowRight" if slider.input_value() == "0" else "ArrowLeft")
+        page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
+        before = plot.evaluate(SHOWN)
+        page.locator('a[href^="#set:"]').last.click()
         page.wait_for_function(MOVED, arg=[plot.element_handle(), before])
     for player in page.locator(".lab-stored .lab-player").all()[:1]:
         player.get_by_role("button", name="Play", exact=True).click()
