@@ -255,6 +255,7 @@ def test_configs_go_through_json_and_name_what_is_wrong() -> None:
 def test_a_gate_in_one_pass_is_gelu_times_the_value(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     """Of halves of one tensor and of two, by any number of threads; with a gradient it is torch's."""
     monkeypatch.setattr(fused, "SMALL", 0)
+    monkeypatch.setattr(fused, "FEW", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     both = 4 * torch.randn(2, 7, 26, generator=torch.Generator().manual_seed(0))
     both[0, 0, :4] = torch.tensor([0.0, 60.0, -60.0, math.nan])

@@ -1,4 +1,4 @@
-"""gelu(gate) * value, the middle of an MLP and of a recurrent block, in one pass over memory where nothing learns."""
+"""gelu(gate) * value, the middle of an MLP and of a recurrent block: in one pass over memory where nothing learns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lab.recurrence.compiled import KERNEL, compiling, in_threads, jit
-from lab.recurrence.cpu import ONE, SMALL, ZERO, decay_and_norm
+from lab.recurrence.cpu import FEW, ONE, SMALL, ZERO, decay_and_norm
 
 GELU, CUBE = np.float32(2 * 0.7978845608), np.float32(0.044715)  # gelu_tanh(v) = v sigmoid(GELU (v + CUBE v^3))
 
@@ -39,13 +39,15 @@ def _gated(worker, workers, strides, gate, value, y):
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
     """gelu_tanh(gate) * value, all of one shape (..., W)."""
-    fused = all(part.device.type == "cpu" and part.dtype == torch.float32 for part in (gate, value))
+    fused = gate.numel() >= FEW and all(
+        part.device.type == "cpu" and part.dtype == torch.float32 for part in (gate, value)
+    )
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or not fused:
         return F.gelu(gate, approximate="tanh") * value
     y, W = torch.empty(gate.shape), gate.shape[-1]
     rows = [part.reshape(-1, W) for part in (gate, value)]
     flat = [part.as_strided(((len(part) - 1) * part.stride(0) + W,), (1,)) for part in rows]
     arrays = np.array([part.stride(0) for part in rows]), *(part.numpy() for part in flat), y.view(-1, W).numpy()
-    with nullcontext() if _gated.signatures else compiling("an MLP's gate"):  # to watch costs more than to compute
+    with nullcontext() if _gated.overloads else compiling("an MLP's gate"):  # to watch costs more than to compute
         in_threads(_gated, torch.get_num_threads() if y.numel() >= SMALL else 1, *arrays)
     return y

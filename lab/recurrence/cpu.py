@@ -16,11 +16,13 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from lab.recurrence import reference
 from lab.recurrence.autograd import KERNELS, complete, custom_op, fresh, refuse, scan
 from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
 SMALL = 1 << 16  # elements: below, starting a second thread (50 us) costs more than it saves
+FEW = 1 << 14  # elements: below, the way to a kernel and back (20 to 100 us) costs more than torch's passes over them
 MIN_CHANNELS = 1024  # a page: with 64 `lab bench scan` tells 25 GB/s of 512 channels, with a page and one thread 32
 
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
@@ -194,11 +196,16 @@ complete("causal_conv1d_backward", lambda *tensors: tuple(map(torch.empty_like, 
 
 def rg_lru(x: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
     """input_gate, recurrence_gate (B, T, L), decay (L,), state (B, L), reset (B, T)."""
+    if x.shape[1] == 1 and x.numel() < FEW:
+        return reference.rg_lru(x, *rest)
     y, last = scan("numba", *_flat(x, *rest))
     return y.to(x.dtype), last
 
 
 def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, state: Tensor, reset: Tensor) -> tuple[Tensor, Tensor]:
+    if x.shape[1] == 1 and x.numel() < FEW:
+        taps = torch.cat([state.to(x.dtype).masked_fill(reset[..., None], 0), x], 1)  # (B, W, L)
+        return (taps * weight.t()).sum(1, keepdim=True).add(bias).to(x.dtype), taps[:, 1:]
     # Copies: numpy's view of a parameter would pin memory that FSDP frees after each pass.
     y = _convolve(*_flat(x, weight.t().clone(), bias.clone(), state, reset))
     return y.to(x.dtype), next_taps(x, state, reset)
