@@ -107,6 +107,17 @@ def test_files_that_hold_no_results(tmp_path: Path, text: str) -> None:
         Results.load(tmp_path / "r.json")
 
 
+def test_results_may_be_packed(tmp_path: Path, listens: Ears) -> None:
+    packed = Results.load(tmp_path / "r.json.gz")
+    run.run(packed, listens, of("a"), row())
+    assert [len(each.samples) for each in Results.load(packed.path).rows] == [1, 1] and packed.path.read_bytes()[
+        :2
+    ] == b"\x1f\x8b"
+    packed.path.write_bytes(packed.path.read_bytes()[:40])
+    with pytest.raises(LabError, match="r.json.gz is no file of `lab evaluate`"):
+        Results.load(packed.path)
+
+
 def test_two_runs_into_one_file_lose_nothing(tmp_path: Path, listens: Ears) -> None:
     path = tmp_path / "r.json"
     first, second = Results.load(path), Results.load(path)

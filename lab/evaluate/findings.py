@@ -248,10 +248,25 @@ def _f(results: Results) -> tuple[bool, str]:
     long = _rows(results, MINUTES_4, *(name if name == "griffin" else f"{name}+3s" for name in prompted))
     told, holds = [], True
     for before, after, higher in zip(brief, long, prompted.values(), strict=True):
-        short, whole = _whole(before, "SpkrSim"), _whole(after, "SpkrSim")
-        holds &= (whole.value > short.value) == higher
-        told.append(f"{after.system} {short.value:.2f} -> {whole.value:.2f}")
-    return holds, f"SpkrSim short -> long: {', '.join(told)}{_how(brief)}{_how(long)}"
+        gained = _gained(before, after)
+        holds &= (gained.low > 0) == higher
+        told.append(f"{after.system} {gained}")
+    what = f"SpkrSim of {long[0].seconds:g} s less that of {brief[0].seconds:g} s"
+    return holds, f"{what}: {', '.join(told)}{_how(brief)}"
+
+
+def _gained(before: Row, after: Row) -> Estimate:
+    """SpkrSim of one row less that of another, of the same prompts."""
+    short, whole = ({sample["name"]: _similar(sample) for sample in row.samples} for row in (before, after))
+    both = {name: (value, whole.get(name)) for name, value in short.items()}
+    found = [there - here for here, there in both.values() if here is not None and there is not None]
+    if len(found) < 2:
+        raise Unmeasured(f"{before.system} and {after.system} have no SpkrSim of the same prompts; give judges of it")
+    return statistics.mean(found)
+
+
+def _similar(sample: Mapping[str, Any]) -> float | None:
+    return next((value for key, value in sample["values"].items() if key.startswith("SpkrSim")), None)
 
 
 def _how(rows: Sequence[Row]) -> str:

@@ -1,6 +1,7 @@
 """Figures for readers, in markdown: some rows that matter for the README, and a page with all there are.
 
-The results are those of data/measured/evaluation.json. A row whose weights are no longer the bundle's is not printed.
+The results are those of data/measured/evaluation.json.gz. A row whose weights are no longer the bundle's is not
+printed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from lab.measure import coherence
 from lab.speech import TEMPERATURE
 from lab.tokens import TOKEN_RATE
 
-RESULTS, PAGE = coherence.FOLDER / "evaluation.json", coherence.FOLDER / "FIGURES.md"
+RESULTS, PAGE = coherence.FOLDER / "evaluation.json.gz", coherence.FOLDER / "FIGURES.md"
 _SET, _SECONDS = "narrated", 240.0
 _SYSTEMS = (TRUTH, "griffin", "transformer")
 _PUBLISHED = ("ground truth", "SpeechSSM-2B", "Transformer")

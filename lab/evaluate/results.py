@@ -6,6 +6,7 @@ that it takes to get it again: the command, the weights and the judges, n, seed,
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -53,7 +54,7 @@ class Row:
 
 @dataclass
 class Results:
-    """The rows of one file."""
+    """The rows of one file; gzip packs one that is called .gz."""
 
     path: Path
     rows: list[Row] = field(default_factory=list)
@@ -64,13 +65,14 @@ class Results:
         """None yet where there is no file. Raises LabError for one that is damaged or something else."""
         try:
             seen = _stamp(path)
-            told = json.loads(path.read_text())
+            kept = path.read_bytes()
+            told = json.loads(gzip.decompress(kept) if path.suffix == ".gz" else kept)
             if told["format"] != FORMAT:
                 raise ValueError(f"format {told['format']}, not {FORMAT}")
             return cls(path, [Row(**row) for row in told["rows"]], seen)
         except FileNotFoundError:
             return cls(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise LabError(f"{path} is no file of `lab evaluate` ({error}); give another -o") from None
 
     def save(self) -> None:
@@ -80,7 +82,8 @@ class Results:
         rows = [_plain(asdict(row)) for row in self.rows if row.samples]
         made(self.path.parent)
         with replacing(self.path) as part:
-            part.write_text(json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"), allow_nan=False) + "\n")
+            text = json.dumps({"format": FORMAT, "rows": rows}, separators=(",", ":"), allow_nan=False) + "\n"
+            part.write_bytes(gzip.compress(text.encode(), mtime=0) if part.suffix == ".gz" else text.encode())
         self._seen = _stamp(self.path)
 
     def row(self, asked: Row) -> Row:

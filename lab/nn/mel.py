@@ -17,8 +17,8 @@ def mel_bands(
     bit; not by librosa, whose import is 1.1 s of the 4.9 s of work until a new process speaks.
     """
     knee = _KNEE / _LINEAR
-    ends = (f / _LINEAR if f < _KNEE else knee + np.log(f / _KNEE) / _STEP for f in (lowest, highest or rate / 2))
-    mels = np.linspace(*ends, bands + 2)
+    ends = [f / _LINEAR if f < _KNEE else knee + np.log(f / _KNEE) / _STEP for f in (lowest, highest or rate / 2)]
+    mels = np.linspace(ends[0], ends[1], bands + 2)
     edges = _LINEAR * mels
     edges[mels >= knee] = _KNEE * np.exp(_STEP * (mels[mels >= knee] - knee))  # (bands + 2,), Hz
     ramps, widths = np.subtract.outer(edges, np.fft.rfftfreq(size, 1 / rate)), np.diff(edges)[:, None]

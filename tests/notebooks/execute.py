@@ -24,7 +24,7 @@ DATA = FOLDER.parent / "data"
 # What code reads of DATA, by what it says.
 READS = {
     r"coherence\.Report\.load\(": "measured/coherence.json",
-    r'"evaluation\.json"': "measured/evaluation.json",
+    r'"evaluation\.json\.gz"': "measured/evaluation.json.gz",
     r"from lab\.evaluate\.passes import": "measured/passes.json",
     r"cards\.checked\(": "bundle/bundle.json",
     r'saved\("(\w+)"\)': r"bench/\1-*.json",

@@ -100,12 +100,12 @@ def test_an_output_older_than_its_code_is_found(tmp_path: Path):
 
 def test_an_output_older_than_the_figures_it_reads_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(execute, "DATA", tmp_path)
-    for name in ("measured/evaluation.json", "bench/flat-chip.json", "bench/scan-chip.json"):
+    for name in ("measured/evaluation.json.gz", "bench/flat-chip.json", "bench/scan-chip.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     notebook = sound()
-    notebook.cells[1].source = 'Results.load(data_folder() / "measured" / "evaluation.json"), speed.saved("flat")'
-    assert [path.name for path in execute.reads(notebook.cells[1].source)] == ["flat-chip.json", "evaluation.json"]
+    notebook.cells[1].source = 'Results.load(data_folder() / "measured" / "evaluation.json.gz"), speed.saved("flat")'
+    assert [path.name for path in execute.reads(notebook.cells[1].source)] == ["flat-chip.json", "evaluation.json.gz"]
     notebook.metadata["lab"] = {"executed": source_hash(notebook)}
     nbformat.write(notebook, tmp_path / "read.ipynb")
     (tmp_path / "bench" / "scan-chip.json").write_text("[]")  # it does not read that
