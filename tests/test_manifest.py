@@ -369,6 +369,9 @@ def test_what_is_too_soft_or_clipped_is_left_out_by_what_is_asked(here: Path) ->
         assert left_out.endswith(gone) and len(manifest.read(f"{value}.jsonl")) == 1
     audio.save(here / "x/silent.wav", np.zeros(32_000, np.float32))
     assert lab("corpus", "x", "-o", "unheard.jsonl").exit_code == 0 and len(manifest.read("unheard.jsonl")) == 3
+    result = lab("corpus", "x", "-o", "none.jsonl", "--texts")
+    assert result.exit_code == 2 and "nothing of x can be listed, 3 left out; none.jsonl is as it was" in result.stderr
+    assert not Path("none.jsonl").exists()
 
 
 BAD: dict[str, tuple[tuple[Any, ...], str]] = {

@@ -80,8 +80,13 @@ def corpus(
             raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
         new = list(filters.spoken_in(new, language, judge.language, left_out))
     there = [each for each in found if each.id in listed]
-    documents = manifest.grow(output, there + [replace(each, split=split) for each in new], left_out)
     for line in left_out:
+        console.print("left out:", line)
+    if not (there or new):
+        raise LabError(f"nothing of {source} can be listed, {len(left_out)} left out; {output} is as it was")
+    before = len(left_out)
+    documents = manifest.grow(output, there + [replace(each, split=split) for each in new], left_out)
+    for line in left_out[before:]:
         console.print("left out:", line)
     hours = sum(each.seconds for each in documents) / 3600
     console.print(f"{output}: {len(documents)} documents, {hours:.2f} h of speech, {len(left_out)} left out")
