@@ -34,9 +34,7 @@ SECONDS, SPAN = 30.0, 5.0  # of a continuation, and of what a predictor of MOS h
 class Asked(NamedTuple):
     command: str  # that trains it
     last: str  # of its models in a bundle
-    temperature: float | None = (
-        None  # that of `lab story`, or of 0.4, 0.7 and 1 the best on development prompts; else its paper's
-    )
+    temperature: float | None = None  # of `lab story`, or the best of three on development prompts; else its paper's
 
 
 SYSTEMS = {
@@ -44,7 +42,7 @@ SYSTEMS = {
     "transformer+3s": Asked("lab train transformer", "transformer", 0.5),
     "gslm+3s": Asked("lab train gslm", "gslm-language", 0.4),
     "twist+3s": Asked("lab train twist", "twist-language", 0.4),
-    "spiritlm+3s": Asked("lab train spiritlm", "spiritlm-language"),
+    "spiritlm+3s": Asked("lab train spiritlm", "spiritlm-language", 0.5),
     "audiolm-refined+3s": Asked("lab train audiolm", "audiolm-coarse"),  # its own fine codes are not understood
 }
 
