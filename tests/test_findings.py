@@ -52,6 +52,8 @@ def test_what_has_no_rows_is_not_measured() -> None:
     assert "Not measured yet: griffin has no SC-L at word 1000; give judges of it" in found["b"]
 
 
+SHORT = ("griffin", "audiolm-refined", "gslm", "twist", "spiritlm")
+RESTARTED = ("gslm+3s", "twist+3s", "spiritlm+3s")
 FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
 
 
@@ -81,8 +83,11 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
         ),
         (
             "d",
-            [measured("twist+3s", 240, cosines=FALLING, minutes=[{"MOS (m)": 3.0}, {"MOS (m)": 2.0}])],
-            [measured("twist+3s", 240, cosines=FLAT, minutes=[{"MOS (m)": 3.0}, {"MOS (m)": 2.0}])],
+            [measured(name, 240, cosines=FALLING, minutes=[{"MOS (m)": 3.0}, {"MOS (m)": 2.0}]) for name in RESTARTED],
+            [
+                measured(name, 240, cosines=cosines, minutes=[{"MOS (m)": 3.0}, {"MOS (m)": 2.0}])
+                for name, cosines in zip(RESTARTED, (FALLING, FALLING, FLAT), strict=True)
+            ],
         ),
         (
             "e",
@@ -100,16 +105,13 @@ FLAT, FALLING = [0.5] * 12, [0.5 - 0.02 * number for number in range(12)]
         (
             "f",
             [
-                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm-refined", "gslm", "twist")),
+                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in SHORT),
                 *(measured(name, 240, {"SpkrSim (s)": 0.7}) for name in ("griffin", "audiolm-refined+3s")),
-                *(measured(name, 240, {"SpkrSim (s)": 0.5}) for name in ("gslm+3s", "twist+3s")),
+                *(measured(name, 240, {"SpkrSim (s)": 0.5}) for name in RESTARTED),
             ],
             [
-                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in ("griffin", "audiolm-refined", "gslm", "twist")),
-                *(
-                    measured(name, 240, {"SpkrSim (s)": 0.7})
-                    for name in ("griffin", "audiolm-refined+3s", "gslm+3s", "twist+3s")
-                ),
+                *(measured(name, 20, {"SpkrSim (s)": 0.6}) for name in SHORT),
+                *(measured(name, 240, {"SpkrSim (s)": 0.7}) for name in ("griffin", "audiolm-refined+3s", *RESTARTED)),
             ],
         ),
     ],

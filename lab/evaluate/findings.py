@@ -227,10 +227,13 @@ def _c(results: Results) -> tuple[bool, str]:
 
 
 def _d(results: Results) -> tuple[bool, str]:
-    (row,) = rows = _rows(results, MINUTES_4, "twist+3s")
-    meaning, sound = _change(row, 0, 2), _faded(row)
-    told = f"of twist+3s SC-L changes by {meaning} to word 200, MOS by {sound}{_how(rows)}"
-    return meaning.high < 0 and sound.high < 0, told
+    rows = _rows(results, MINUTES_4, "gslm+3s", "twist+3s", "spiritlm+3s")
+    changes = {row.system: (_change(row, 0, 2), _faded(row)) for row in rows}
+    holds = all(meaning.high < 0 and sound.high < 0 for meaning, sound in changes.values())
+    told = (
+        f"of {name} SC-L changes by {meaning} to word 200, MOS by {sound}" for name, (meaning, sound) in changes.items()
+    )
+    return holds, f"{'; '.join(told)}{_how(rows)}"
 
 
 def _e(results: Results) -> tuple[bool, str]:
@@ -243,7 +246,7 @@ def _e(results: Results) -> tuple[bool, str]:
 
 
 def _f(results: Results) -> tuple[bool, str]:
-    prompted = {"griffin": True, "audiolm-refined": True, "gslm": False, "twist": False}
+    prompted = {"griffin": True, "audiolm-refined": True, "gslm": False, "twist": False, "spiritlm": False}
     brief = _rows(results, BRIEF, *prompted)
     long = _rows(results, MINUTES_4, *(name if name == "griffin" else f"{name}+3s" for name in prompted))
     told, holds = [], True
