@@ -39,10 +39,8 @@ def _gated(worker, workers, strides, gate, value, y):
 
 def gated(gate: Tensor, value: Tensor) -> Tensor:
     """gelu_tanh(gate) * value, all of one shape (..., W)."""
-    fused = gate.numel() >= FEW and all(
-        part.device.type == "cpu" and part.dtype == torch.float32 for part in (gate, value)
-    )
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not fused:
+    by_torch = torch.is_grad_enabled() or torch.compiler.is_compiling() or gate.numel() < FEW
+    if by_torch or any(part.device.type != "cpu" or part.dtype != torch.float32 for part in (gate, value)):
         return F.gelu(gate, approximate="tanh") * value
     y, W = torch.empty(gate.shape), gate.shape[-1]
     rows = [part.reshape(-1, W) for part in (gate, value)]
