@@ -119,8 +119,7 @@ class SpeechSSM:
         if len(waveform) > longest:
             console.print(f"warning: {name} is longer than {LONGEST_PROMPT:.0f} s; taking its beginning")
             waveform = waveform[:longest]
-        audio.check_prompt(waveform, name=name)
-        return audio.set_level(waveform)
+        return audio.scaled(audio.check_prompt(waveform, name=name))
 
     @overload
     def generate(self, prompt: Source, seconds: float = ..., **options: Any) -> Story: ...

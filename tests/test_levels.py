@@ -43,6 +43,11 @@ def test_what_is_one() -> None:
         assert audio.as_waveform(samples).dtype == np.float32
 
 
+def test_what_was_checked_is_scaled_to_the_same_bits() -> None:
+    sound = voiced(2.0) + np.float32(0.05)
+    assert np.array_equal(audio.scaled(audio.check_prompt(sound, 1.0)), audio.set_level(sound))
+
+
 @pytest.mark.parametrize("offset", [0.01, -0.05, 0.3])
 def test_a_constant_is_no_sound(offset: float) -> None:
     speech = 0.1 * voiced(5)

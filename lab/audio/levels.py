@@ -57,8 +57,8 @@ def check_prompt(
     name: str = "the prompt",
     silence: float = SILENCE,
     clipped: float = CLIPPED_SHARE,
-) -> None:
-    """Raises LabError unless `waveform` (N,) can serve as a spoken prompt.
+) -> Waveform:
+    """What `without_offset` leaves of a `waveform` (N,). Raises LabError unless it can serve as a spoken prompt.
 
     It must be mono, finite, at least `min_seconds` long and hold sound for a third of that, not be silent (a peak of
     `silence` dBFS without its constant part) and not clipped (a share `clipped` of samples at full scale). `name` is
@@ -79,6 +79,7 @@ def check_prompt(
     audible = float(np.count_nonzero(frame_power(sound) >= 10 ** (SILENCE / 10))) * FRAME / SAMPLE_RATE
     if audible < SOUNDING * min_seconds:
         raise LabError(f"{name} holds {audible:.2f} s of sound, the rest is silent; give {min_seconds:g} s of speech")
+    return sound
 
 
 def without_offset(waveform: np.ndarray) -> Waveform:
@@ -125,7 +126,11 @@ def level(waveform: np.ndarray) -> float:
 
 def set_level(waveform: np.ndarray, dbfs: float = -23.0, peak: float = 0.97) -> Waveform:
     """The waveform (N,) without its constant part, scaled to `level` dbfs or as near as a peak of `peak` allows."""
-    sound = without_offset(as_waveform(waveform))
+    return scaled(without_offset(as_waveform(waveform)), dbfs, peak)
+
+
+def scaled(sound: Waveform, dbfs: float = -23.0, peak: float = 0.97) -> Waveform:
+    """`set_level` of what has lost its constant part already."""
     now = level(sound)
     if now == -math.inf:
         return sound

@@ -71,11 +71,10 @@ def levelled(parts: Iterable[tuple[str, audio.Waveform]], **limits: float) -> np
     Raises LabError for one that is empty, silent, clipped, not finite or shorter than 0.2 s. limits: `silence` and
     `clipped` of `audio.check_prompt`.
     """
-    checked = []
-    for name, waveform in parts:
-        audio.check_prompt(waveform, SHORTEST, name=name, **limits)
-        checked.append(waveform)
-    return int16(audio.set_level(np.concatenate(checked)))
+    checked = [(waveform, audio.check_prompt(waveform, SHORTEST, name=name, **limits)) for name, waveform in parts]
+    if len(checked) == 1:
+        return int16(audio.scaled(checked[0][1]))  # an offset takes a fifth of the time that reading does
+    return int16(audio.set_level(np.concatenate([waveform for waveform, _ in checked])))
 
 
 def int16(waveform: np.ndarray) -> np.ndarray:
