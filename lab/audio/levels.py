@@ -89,16 +89,18 @@ def without_offset(waveform: np.ndarray) -> Waveform:
     What goes is a triangular moving average of 80 ms; at 80 Hz, below the lowest voices, it leaves 99 %.
     """
     half, length = SAMPLE_RATE // 50, len(waveform)
-    count = np.full(length, 2.0 * half)
-    for edge in np.arange(min(half, length)), np.arange(length)[-half:]:
-        count[edge] = np.minimum(edge + half, length) - np.maximum(edge - half, 0)
+    ends = np.arange(min(half, length)), np.arange(max(0, length - half), length)  # there the average is of fewer
+    counts = [np.minimum(end + half, length) - np.maximum(end - half, 0) for end in ends]
     slow, padded = waveform.astype(np.float64), np.zeros(length + 2 * half + 1)
     for _ in range(2):
         np.cumsum(slow, out=padded[half + 1 : half + 1 + length])
         padded[half + 1 + length :] = padded[half + length]
         np.subtract(padded[2 * half : 2 * half + length], padded[:length], out=slow)
-        slow /= count
-    return (waveform - slow).astype(np.float32)
+        means = [slow[end] / count for end, count in zip(ends, counts, strict=True)]
+        slow /= 2.0 * half
+        for end, mean in zip(ends, means, strict=True):
+            slow[end] = mean
+    return np.subtract(waveform, slow, out=slow).astype(np.float32)
 
 
 def frame_power(waveform: np.ndarray) -> np.ndarray:
