@@ -29,6 +29,10 @@ PAINTED = """plot => {
     for (const done of ["plotly_afterplot", "plotly_update", "plotly_restyle", "plotly_relayout"]) plot.on(done, paint);
     document.addEventListener("keydown", () => { window.pressed = performance.now(); }, true);
 }"""
+LANES = """() => [...document.querySelectorAll(".lab-player .lanes")].every(lanes => {
+    const canvases = [...lanes.querySelectorAll(".lane canvas")].filter(canvas => canvas.offsetParent);
+    return new Set(canvases.map(canvas => Math.round(canvas.getBoundingClientRect().left))).size <= 1;
+})"""
 # plotly's renderer shows the picture stored beside a figure, until the pointer comes.
 PICTURED = "count => [...document.querySelectorAll('.plot-img')].filter(e => e.naturalWidth > 300).length === count"
 DRAWN = "count => document.querySelectorAll('.jp-OutputArea .js-plotly-plot:has(.main-svg)').length === count"
@@ -94,6 +98,7 @@ def test_it_runs_in_jupyterlab(ran: tuple[str, Notebook, bool]):
     name, notebook, finished = ran
     assert notebook.errors() == [] and finished
     assert notebook.console == [] and notebook.external == []
+    assert notebook.page.evaluate(LANES), "the lanes of a player are not on one clock"
     first = notebook.page.locator(".jp-OutputArea :is(.lab-player, .js-plotly-plot)").first
     first.scroll_into_view_if_needed()
     notebook.page.wait_for_timeout(500)  # a picture for people: let fonts and spectrograms settle
