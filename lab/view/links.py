@@ -1,8 +1,9 @@
-"""Links in the prose of a notebook that set what a figure below shows: `[four times](#set:four times the decay)`."""
+"""Links in the prose of a notebook that set what a figure below shows: `[so](#set:four%20times)`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import anywidget
 import traitlets
@@ -14,23 +15,7 @@ class Links(anywidget.AnyWidget):
     What stands behind `#set:` in the link is the name, with %20 for a space.
     """
 
-    _esm = """
-    function render({ model, el }) {
-      const page = new AbortController();
-      const press = (event) => {
-        const href = event.target.closest?.("a")?.getAttribute("href") ?? "";
-        const name = href.startsWith("#set:") && decodeURIComponent(href.slice(5));
-        if (!model.get("names").includes(name)) return;
-        event.preventDefault();
-        event.stopPropagation();
-        model.send({ name });
-        el.closest(".jp-OutputArea")?.scrollIntoView({ block: "nearest" });
-      };
-      document.addEventListener("click", press, { capture: true, signal: page.signal });
-      return () => page.abort();
-    }
-    export default { render };
-    """
+    _esm = "\n".join((Path(__file__).parent / name).read_text() for name in ("page/shared.js", "links.js"))
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, names: Iterable[str], pressed: Callable[[str], None]):

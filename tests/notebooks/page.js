@@ -42,11 +42,10 @@ async function controls(place) {
     bar.append(named[name]);
   });
   document.addEventListener("click", (event) => {
-    const href = event.target.closest("a")?.getAttribute("href") ?? "";
-    const set = href.startsWith("#set:") && named[decodeURIComponent(href.slice(5))];
-    if (!set) return;
+    const asked = named[linked(event)];
+    if (!asked) return;
     event.preventDefault();
-    set.click();
+    asked.click();
     place.scrollIntoView({ block: "nearest" });
   });
   plot.on("plotly_click", ({ points: [{ x, y }] }) => named[`${x}, ${y}`]?.click()); // a cell of a map that is heard

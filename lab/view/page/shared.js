@@ -15,6 +15,12 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
+// The name that a link in the prose sets, `#set:four%20times`; nothing for any other click.
+function linked(event) {
+  const href = event.target.closest?.("a")?.getAttribute("href") ?? "";
+  return href.startsWith("#set:") ? decodeURIComponent(href.slice(5)) : null;
+}
+
 // JupyterLab's shortcuts match the element that has the focus: each that can have it asks to be left alone
 const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 const button = (label, title, onclick, more = {}) =>
