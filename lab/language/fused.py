@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 from numba import njit
@@ -46,6 +44,6 @@ def gated(gate: Tensor, value: Tensor) -> Tensor:
     rows = [part.reshape(-1, W) for part in (gate, value)]
     flat = [part.as_strided(((len(part) - 1) * part.stride(0) + W,), (1,)) for part in rows]
     arrays = np.array([part.stride(0) for part in rows]), *(part.numpy() for part in flat), y.view(-1, W).numpy()
-    with nullcontext() if _gated.overloads else compiling("an MLP's gate"):  # to watch costs more than to compute
+    with compiling("an MLP's gate", _gated):
         in_threads(_gated, torch.get_num_threads() if y.numel() >= SMALL else 1, *arrays)
     return y

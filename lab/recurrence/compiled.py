@@ -49,8 +49,12 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 @contextmanager
-def compiling(what: str) -> Iterator[None]:
-    """Says what takes so long, where it takes long: numba compiles a function when it is first called."""
+def compiling(what: str, kernel: Any = None) -> Iterator[None]:
+    """Says what takes so long, where it takes long: numba compiles a function when it is first called. Where `kernel`
+    has been, nothing is watched: a thread for each call would cost more than most calls."""
+    if kernel is not None and kernel.overloads:
+        yield
+        return
     where = "once" if _kept else "in each process: numba cannot write its cache, set NUMBA_CACHE_DIR to a folder it can"
     timer = threading.Timer(PATIENCE, console.print, [f"compiling {what}, {where}"])
     timer.daemon = True
