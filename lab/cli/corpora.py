@@ -80,14 +80,12 @@ def corpus(
             raise LabError(f"{listener} cannot tell a language; give a Whisper, such as whisper:base")
         new = list(filters.spoken_in(new, language, judge.language, left_out))
     there = [each for each in found if each.id in listed]
+    listing = there + [replace(each, split=split) for each in new]
+    documents = manifest.grow(output, listing, left_out) if listing else []
     for line in left_out:
         console.print("left out:", line)
-    if not (there or new):
+    if not listing:
         raise LabError(f"nothing of {source} can be listed, {len(left_out)} left out; {output} is as it was")
-    before = len(left_out)
-    documents = manifest.grow(output, there + [replace(each, split=split) for each in new], left_out)
-    for line in left_out[before:]:
-        console.print("left out:", line)
     hours = sum(each.seconds for each in documents) / 3600
     console.print(f"{output}: {len(documents)} documents, {hours:.2f} h of speech, {len(left_out)} left out")
     answer({"path": output, "documents": len(documents), "hours": hours, "left_out": left_out})

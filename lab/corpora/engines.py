@@ -38,19 +38,19 @@ def local(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> G
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     waiting: deque[Future[Any]] = deque()
-    done = False
     try:
         for job in jobs:
             waiting.append(pool.submit(work, job))
             if len(waiting) == 2 * workers:
-                yield waiting.popleft().result()
+                yield waiting[0].result()
+                waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
-        done = True
+            yield waiting[0].result()
+            waiting.popleft()
     except BrokenProcessPool:
         raise LabError("a worker died, of too little memory perhaps; the same command with fewer goes on") from None
     finally:
-        pool.shutdown(wait=not done, cancel_futures=True)  # an idle process takes half a second to end
+        pool.shutdown(wait=bool(waiting), cancel_futures=True)  # idle processes take their time to end
 
 
 def on_ray(work: Work, jobs: Iterable[Any], workers: int, gpu: bool = False) -> Generator[Any, None, None]:
