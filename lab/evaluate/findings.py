@@ -152,10 +152,11 @@ def _of_samples(row: Row, measure: Callable[[Mapping[str, Any]], float | None], 
 
 
 def _whole(row: Row, measure: str) -> Estimate:
-    def of(sample: Mapping[str, Any]) -> float | None:
-        return next((value for key, value in sample["values"].items() if key.partition(" (")[0] == measure), None)
+    return _of_samples(row, lambda sample: _of(sample, measure), measure)
 
-    return _of_samples(row, of, measure)
+
+def _of(sample: Mapping[str, Any], measure: str) -> float | None:
+    return next((value for key, value in sample["values"].items() if key.partition(" (")[0] == measure), None)
 
 
 def _change(row: Row, start: int, end: int) -> Estimate:
@@ -255,21 +256,17 @@ def _f(results: Results) -> tuple[bool, str]:
         holds &= (gained.low > 0) == higher
         told.append(f"{after.system} {gained}")
     what = f"SpkrSim of {long[0].seconds:g} s less that of {brief[0].seconds:g} s"
-    return holds, f"{what}: {', '.join(told)}{_how(brief)}"
+    return holds, f"{what}: {', '.join(told)}{_how([*brief, *long])}"
 
 
 def _gained(before: Row, after: Row) -> Estimate:
     """SpkrSim of one row less that of another, of the same prompts."""
-    short, whole = ({sample["name"]: _similar(sample) for sample in row.samples} for row in (before, after))
-    both = {name: (value, whole.get(name)) for name, value in short.items()}
-    found = [there - here for here, there in both.values() if here is not None and there is not None]
+    short, whole = ({sample["name"]: _of(sample, "SpkrSim") for sample in row.samples} for row in (before, after))
+    both = [(here, whole.get(name)) for name, here in short.items()]
+    found = [there - here for here, there in both if here is not None and there is not None]
     if len(found) < 2:
         raise Unmeasured(f"{before.system} and {after.system} have no SpkrSim of the same prompts; give judges of it")
     return statistics.mean(found)
-
-
-def _similar(sample: Mapping[str, Any]) -> float | None:
-    return next((value for key, value in sample["values"].items() if key.startswith("SpkrSim")), None)
 
 
 def _how(rows: Sequence[Row]) -> str:
