@@ -175,7 +175,7 @@ def test_a_wheel_tells_a_story_wherever_it_is_installed(tmp_path: Path) -> None:
     )
     assert installed.returncode == 0, installed.stderr
     (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    slow = {"librosa", "scipy"}  # a story waits for no import of these, 1.5 s
+    slow = {"librosa", "scipy"}  # a story waits for no import of these
     (site / "sitecustomize.py").write_text(BLOCK.format(modules=OPTIONAL | slow))  # the core alone
     desk = tmp_path / "desk"
     desk.mkdir()

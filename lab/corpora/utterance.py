@@ -73,7 +73,7 @@ def levelled(parts: Iterable[tuple[str, audio.Waveform]], **limits: float) -> np
     """
     checked = [(waveform, audio.check_prompt(waveform, SHORTEST, name=name, **limits)) for name, waveform in parts]
     if len(checked) == 1:
-        return int16(audio.scaled(checked[0][1]))  # an offset takes a fifth of the time that reading does
+        return int16(audio.scaled(checked[0][1]))  # its constant part is gone already
     return int16(audio.set_level(np.concatenate([waveform for waveform, _ in checked])))
 
 

@@ -34,7 +34,7 @@ SECONDS, SPAN = 30.0, 5.0  # of a continuation, and of what a predictor of MOS h
 class Asked(NamedTuple):
     command: str  # that trains it
     last: str  # of its models in a bundle
-    temperature: float | None = None  # of `lab story`, or the best of three on development prompts; else its paper's
+    temperature: float | None = None  # of `lab story`, or the best on development prompts; else its paper's
 
 
 SYSTEMS = {

@@ -14,7 +14,7 @@ def mel_bands(
     """Triangles over the Fourier bins of `size` samples, (bands, size / 2 + 1) float32, of height 1 or `equal_area`.
 
     lowest, highest in Hz, by default to half the rate. Those of librosa.filters.mel with norm None or "slaney", to the
-    bit; not by librosa, whose import is 1.1 s of the 4.9 s of work until a new process speaks.
+    bit; not by librosa, for whose import a new process would wait before it speaks.
     """
     knee = _KNEE / _LINEAR
     ends = [f / _LINEAR if f < _KNEE else knee + np.log(f / _KNEE) / _STEP for f in (lowest, highest or rate / 2)]

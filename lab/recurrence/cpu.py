@@ -22,7 +22,7 @@ from lab.recurrence.compiled import FAST, KERNEL, in_threads, jit
 from lab.recurrence.reference import DECAY_POWER, MAX_SQRT_SLOPE, next_taps
 
 SMALL = 1 << 16  # elements: below, starting a second thread (50 us) costs more than it saves
-FEW = 1 << 14  # elements: below, the way to a kernel and back (20 to 100 us) costs more than torch's passes over them
+FEW = 1 << 14  # elements: below, the way to a kernel and back costs more than torch's passes over them
 MIN_CHANNELS = 1024  # a page: with 64 `lab bench scan` tells 25 GB/s of 512 channels, with a page and one thread 32
 
 ZERO, ONE, TWO, HALF = np.float32(0), np.float32(1), np.float32(2), np.float32(0.5)
