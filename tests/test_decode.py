@@ -133,19 +133,35 @@ def test_int8_is_the_model_with_rounded_matrices() -> None:
     assert not torch.allclose(Stepper(packed, model(tokens_of(1, 20))[1]).step(tokens_of(1)), other, atol=1e-3)
 
 
+@pytest.mark.parametrize(("block", "K"), [(32, 32), (256, 256), (64, 256), (48, 96)])
+def test_products_of_floats(block: int, K: int) -> None:
+    """By lanes where they divide a row, 48 they do not; each block of a block-diagonal matrix; NaN comes through."""
+    rng = np.random.default_rng(0)
+    weight, x = rng.standard_normal((2 * K, block)).astype(np.float32), rng.standard_normal((3, K)).astype(np.float32)
+    scale, bias = rng.random((2, 2 * K), np.float32)
+    parts = np.stack([x[:, at : at + block] for at in np.arange(2 * K) % K // block * block], 1)  # (B, N, block)
+    wanted, y = (parts * weight).sum(-1) * scale + bias, np.ones((3, 2 * K), np.float32)
+    lean._by_floats(weight, scale, bias, x, y, True)
+    np.testing.assert_allclose(y, 1 + wanted, atol=1e-4)
+    x[0, -1] = np.nan
+    lean._by_floats(weight, scale, bias, x, y, False)
+    assert np.isnan(y[0, K - block : K]).all() and np.isfinite(y[0, : K - block]).all() and np.isfinite(y[1:]).all()
+
+
 @pytest.mark.skipif(not integers.has_vnni(), reason="this processor has no VNNI")
 @pytest.mark.parametrize(("block", "K"), [(32, 32), (256, 256), (64, 256), (4096, 4096)])
 def test_products_in_integers_are_those_of_the_rounded_matrices(block: int, K: int) -> None:
     """All weights and a vector at their largest, too, where a sum of 16 bits would leave int32; zeros, and NaN."""
     rng = np.random.default_rng(0)
-    weight = rng.integers(-127, 128, (8, block)).astype(np.int8)
+    N = max(8, min(K, 512))  # of each block some rows
+    weight = rng.integers(-127, 128, (N, block)).astype(np.int8)
     weight[4] = 127
-    scale, bias = rng.random(8, np.float32), rng.random(8, np.float32)
+    scale, bias = rng.random((2, N), np.float32)
     x = np.stack([rng.standard_normal(K), np.full(K, 9.0), np.zeros(K), np.full(K, -9.0)]).astype(np.float32)
-    first = np.arange(8) % K // block * block
+    first = np.arange(N) % K // block * block
     parts = np.stack([x[:, at : at + block] for at in first], 1).astype(np.float64)  # (B, N, block)
     wanted = 1 + (parts * weight).sum(-1) * scale + bias
-    y = np.ones((4, 8), np.float32)
+    y = np.ones((4, N), np.float32)
     integers.product(weight, scale, bias, x, y, True)
     half = 0.5 * np.abs(x).max(-1, keepdims=True) / min(integers.LARGEST, integers.LIMIT // block)  # a whole number's
     off = half * np.abs(weight).sum(-1, dtype=np.int64) * scale

@@ -15,9 +15,11 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lab.language.floats import fetch
 from lab.recurrence.compiled import KERNEL
 
-ROWS, LANES = 4, 32  # rows at once, which share what is read of the vector; weights of each that an instruction takes
+ROWS, LANES = 8, 32  # rows whose sums are added up together; weights of each that an instruction takes
+SIDE = 4  # of them side by side, which share what is read of the vector
 LARGEST = 127 * 256  # of 16 bits whose halves are signed
 LIMIT = 2**31 // 127  # of a sum of as many whole numbers, times weights of up to 127, no more than int32 holds
 
@@ -31,22 +33,22 @@ def has_vnni() -> bool:
 
 
 @intrinsic
-def dots(typing: Any, weight: Any, n: Any, high: Any, low: Any, b: Any, first: Any) -> Any:
-    """Sums over k of (weight[n + r, k] + 128) * (256 high[b, first + k] + low[b, first + k]), r = 0 to 3.
+def dots(typing: Any, weight: Any, n: Any, high: Any, low: Any, b: Any, first: Any, less: Any, sums: Any) -> Any:
+    """To sums[n + r], r = 0 to 7: the sum over k of (weight[n + r, k] + 128) * (256 high[b, first + k] + low[b, first +
+    k]), less `less`.
 
-    Modulo 2^32, as int32. weight (N, block), high and low (B, K), all int8 and contiguous; LANES divides block.
+    Modulo 2^32, as int32. weight (N, block), high and low (B, K), all int8 and contiguous; LANES divides block. sums
+    (N,) int32.
     """
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        matrix, n, *halves, b, first = (
+        matrix, n, *halves, b, first, less, out = (
             context.make_array(kind)(context, builder, value) if isinstance(kind, types.Array) else value
             for kind, value in zip(signature.args, arguments, strict=True)
         )
-        words, number = ir.VectorType(ir.IntType(32), LANES // 4), ir.IntType(32)
+        words, number = ir.VectorType(ir.IntType(32), ROWS), ir.IntType(32)
         instruction = ir.FunctionType(words, [words] * 3)
         multiply_add = cgutils.get_or_insert_function(builder.module, instruction, "llvm.x86.avx512.vpdpbusd.256")
-        reduction = ir.FunctionType(number, [words])
-        add_up = cgutils.get_or_insert_function(builder.module, reduction, "llvm.vector.reduce.add.v8i32")
         sums = [[cgutils.alloca_once_value(builder, ir.Constant(words, [0] * 8)) for _ in halves] for _ in range(ROWS)]
         plus_128 = ir.Constant(words, [0x80808080 - (1 << 32)] * 8)
 
@@ -56,22 +58,38 @@ def dots(typing: Any, weight: Any, n: Any, high: Any, low: Any, b: Any, first: A
         def load(data: Any, at: Any) -> Any:
             return builder.load(builder.bitcast(builder.gep(data, [at]), words.as_pointer()), align=1)
 
+        def added(one: Any, other: Any, apart: int) -> Any:
+            """The sums of lanes that lie so many apart, of two vectors in one."""
+            lanes = [lane + half for half in (0, 8) for lane in range(8) if not lane & apart]
+            order = sorted(lanes, key=lambda lane: (lane % 8 // (2 * apart), lane // 8, lane % apart))
+            parts = (ir.Constant(words, [lane + more for lane in order]) for more in (0, apart))
+            return builder.add(*(builder.shuffle_vector(one, other, each) for each in parts))
+
         block, start = columns(matrix), builder.add(builder.mul(b, columns(halves[0])), first)
-        rows = [builder.mul(block, builder.add(n, n.type(row))) for row in range(ROWS)]
-        with cgutils.for_range_slice(builder, block.type(0), block, block.type(LANES), block.type) as (k, _):
-            vectors = [load(half.data, builder.add(start, k)) for half in halves]
-            for row, totals in zip(rows, sums, strict=True):
-                unsigned = builder.xor(load(matrix.data, builder.add(row, k)), plus_128)
-                for vector, total in zip(vectors, totals, strict=True):
-                    builder.store(builder.call(multiply_add, [builder.load(total), unsigned, vector]), total)
+        for side in range(0, ROWS, SIDE):
+            rows = [builder.mul(block, builder.add(n, n.type(row))) for row in range(side, side + SIDE)]
+            with cgutils.for_range_slice(builder, block.type(0), block, block.type(LANES), block.type) as (k, _):
+                vectors = [load(half.data, builder.add(start, k)) for half in halves]
+                for row, totals in zip(rows, sums[side : side + SIDE], strict=True):
+                    at = builder.add(row, k)
+                    fetch(builder, builder.gep(matrix.data, [at]))
+                    unsigned = builder.xor(load(matrix.data, at), plus_128)
+                    for vector, total in zip(vectors, totals, strict=True):
+                        builder.store(builder.call(multiply_add, [builder.load(total), unsigned, vector]), total)
         found = []
         for totals in sums:
             upper, lower = (builder.load(total) for total in totals)
-            found.append(builder.call(add_up, [builder.add(builder.shl(upper, ir.Constant(words, [8] * 8)), lower)]))
-        return context.make_tuple(builder, signature.return_type, found)
+            found.append(builder.add(builder.shl(upper, ir.Constant(words, [8] * 8)), lower))
+        for apart in (1, 2, 4):  # a row for each lane in the end, in their order
+            found = [added(one, other, apart) for one, other in zip(found[::2], found[1::2], strict=True)]
+        everywhere = builder.insert_element(ir.Constant(words, ir.Undefined), less, number(0))
+        everywhere = builder.shuffle_vector(everywhere, everywhere, ir.Constant(words, [0] * ROWS))
+        place = builder.bitcast(builder.gep(out.data, [n]), words.as_pointer())
+        builder.store(builder.sub(found[0], everywhere), place, align=4)
+        return context.get_dummy_value()
 
     index = types.intp
-    return types.UniTuple(types.int32, ROWS)(weight, index, high, low, index, index), emit
+    return types.void(weight, index, high, low, index, index, types.int32, sums), emit
 
 
 @njit(**KERNEL)
@@ -107,7 +125,7 @@ def product(weight, scale, bias, x, y, add):
     (N, block), (B, K) = weight.shape, x.shape
     most = min(LARGEST, LIMIT // block)
     high, low, units = np.empty((B, K), np.int8), np.empty((B, K), np.int8), np.empty(B, np.float32)
-    excess = np.empty((B, K // block), np.int32)
+    excess, sums = np.empty((B, K // block), np.int32), np.empty((B, N), np.int32)
     for b in range(B):
         units[b] = halved(x[b], most, high[b], low[b])
         for part in range(K // block):
@@ -116,7 +134,9 @@ def product(weight, scale, bias, x, y, add):
     for n in range(0, N, ROWS):
         part = 0 if block == K else n % K // block
         for b in range(B):
-            found, unit, more = dots(weight, n, high, low, b, part * block), units[b], excess[b, part]
-            for r in range(ROWS):
-                value = np.float32(np.int32(found[r] - more)) * (unit * scale[n + r]) + bias[n + r]
-                y[b, n + r] = y[b, n + r] + value if add else value
+            dots(weight, n, high, low, b, part * block, excess[b, part], sums[b])
+    for b in range(B):
+        found, unit, y_b = sums[b], units[b], y[b]
+        for n in range(N):
+            value = np.float32(found[n]) * (unit * scale[n]) + bias[n]
+            y_b[n] = y_b[n] + value if add else value

@@ -18,7 +18,7 @@ from numba import njit, typeof, types
 from numba.extending import overload
 from torch import Tensor
 
-from lab.language import integers
+from lab.language import floats, integers
 from lab.language.fused import gelu, sigmoid
 from lab.language.griffin import GriffinState
 from lab.language.integers import LANES, ROWS
@@ -65,12 +65,25 @@ def _norm(x, scale, y):
 
 
 @jit(**KERNEL)
-def _by_floats(weight, scale, bias, x, y, add):
+def _by_numbers(weight, scale, bias, x, y, add):
     (N, block), (B, K) = weight.shape, x.shape
     for n in range(N):
         row, first = weight[n], 0 if block == K else n % K // block * block
         for b in range(B):
             found = _dot(row, x[b, first : first + block]) * scale[n] + bias[n]
+            y[b, n] = y[b, n] + found if add else found
+
+
+@jit(**SUMS)
+def _by_floats(weight, scale, bias, x, y, add):
+    (N, block), (B, K) = weight.shape, x.shape
+    if block % floats.BLOCK:
+        _by_numbers(weight, scale, bias, x, y, add)
+        return
+    for n in range(N):
+        first = 0 if block == K else n % K // block * block
+        for b in range(B):
+            found = floats.dot(weight, n, x, b, first) * scale[n] + bias[n]
             y[b, n] = y[b, n] + found if add else found
 
 
@@ -91,9 +104,14 @@ def _product_of(matrices, nth, x, y, add):
         if weight.shape[0] % ROWS == 0 and weight.shape[1] % LANES == 0:
             integers.product(weight, scale, bias, x, y, add)
         else:
-            _by_floats(weight, scale, bias, x, y, add)
+            _by_numbers(weight, scale, bias, x, y, add)
 
-    return by_integers if matrices[0].dtype == types.int8 and integers.has_vnni() else by_floats
+    def by_numbers(matrices, nth, x, y, add):
+        _by_numbers(matrices.weight[nth], matrices.scale[nth], matrices.bias[nth], x, y, add)
+
+    if matrices[0].dtype == types.float32:
+        return by_floats
+    return by_integers if integers.has_vnni() else by_numbers
 
 
 @jit(**KERNEL)
