@@ -19,9 +19,9 @@ SCALING, BY_RAY = Asked("at least", 1.6, 1.9), Asked("at least", 0.9, 1.0)
 RAY = "not installed: pip install speechssm-lab[cluster]"
 
 
-def rows(minutes: float = 240.0, workers: tuple[int, ...] = (1, 2), ray: bool = True) -> list[Row]:
+def rows(minutes: float = 720.0, workers: tuple[int, ...] = (1, 2), ray: bool = True) -> list[Row]:
     """`lab shard` of recordings of a minute each, in parts of ten, with the tokenizer of the bundle in use, from the
-    call to the end: starting the workers, seconds whatever the corpus, is a part of it. A process has one thread."""
+    call to the end: starting the workers is a part of it, seconds whatever the corpus. A process has one thread."""
     from lab.corpora.shards import Source
 
     with TemporaryDirectory() as folder:
