@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, SpeechTransformer, TransformerConfig, decode, generate, integers, lean
 from lab.language.decode import MAX_ROWS, Forward, decoder
 from lab.language.layers import AttentionState
 from lab.language.lean import Stepper
-from lab.language.packed import pack
+from lab.language.packed import Weights, pack
 
 WINDOW = 16
 
@@ -108,6 +109,14 @@ def test_a_story_may_begin_with_the_step() -> None:
     state = state._replace(length=torch.tensor([3, 0]))  # the second row begins anew
     wanted, _ = model(tokens_of(2, 1, seed=1), state)
     torch.testing.assert_close(Stepper(pack(model), state).step(tokens_of(2, 1, seed=1)[:, 0]), wanted[:, 0])
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_all_weights_lie_in_one_block_by_lines_of_the_cache(weights: Weights) -> None:
+    arrays = [part for part in tree_leaves(tuple(pack(griffin(), weights)[1:])) if isinstance(part, np.ndarray)]
+    starts = np.array([array.ctypes.data for array in arrays])
+    assert len(arrays) == 29 and (starts % 64 == 0).all() and (np.diff(starts) > 0).all()
+    assert starts[-1] + arrays[-1].nbytes - starts[0] < sum(array.nbytes + 64 for array in arrays)
 
 
 def test_int8_is_the_model_with_rounded_matrices() -> None:

@@ -19,6 +19,7 @@ from lab.language.griffin import Griffin
 from lab.language.layers import RecurrentBlock
 
 Weights = Literal["float32", "int8"]
+LINE = 64  # bytes of a line of the cache
 
 
 class Matrices(NamedTuple):
@@ -74,7 +75,7 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
             weight, scale = rounded(weight)
         return Matrices(weight, scale, np.zeros_like(scale) if biases is None else stacked(biases, empty[:1]))
 
-    return Packed(
+    parts = Packed(
         config,
         np.array([kind == "recurrent" for kind in config.blocks]),
         matrices([model.embedding]),
@@ -96,6 +97,28 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
         matrices([mix.qkv.weight for mix in local], empty=(queries, config.width)),
         matrices([mix.out.weight for mix in local], [mix.out.bias for mix in local], (config.width, inner)),
     )
+    return _together(parts)
+
+
+def _together(parts: Packed) -> Packed:
+    """A copy in one block, each array from a line of the cache on: of 4 MB and more numpy asks for huge pages, and a
+    pass over small ones waits for their addresses."""
+    arrays = [array for part in parts[1:] for array in (part if isinstance(part, Matrices) else [part])]
+    ends = np.cumsum([array.nbytes + -array.nbytes % LINE for array in arrays])
+    block = np.empty(int(ends[-1]) + LINE, np.uint8)
+    block = block[-block.ctypes.data % LINE :]
+    places = iter(zip([0, *ends], arrays, strict=False))
+
+    def placed() -> np.ndarray:
+        start, array = next(places)
+        copy = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    moved: list[Any] = [
+        Matrices(placed(), placed(), placed()) if isinstance(part, Matrices) else placed() for part in parts[1:]
+    ]
+    return Packed(parts.config, *moved)
 
 
 def stacked(tensors: list[Tensor], shape: tuple[int, ...] = ()) -> np.ndarray:
