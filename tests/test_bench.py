@@ -100,7 +100,11 @@ def transformer() -> SpeechTransformer:
 
 @pytest.mark.parametrize("name", bench.BENCHES)
 def test_a_bench_gives_the_rows_it_promises(name: str) -> None:
-    (found,) = bench.run(name, quick=name != "gpu", dry_run=name == "gpu")
+    *before, found = bench.run(name, quick=name != "gpu", dry_run=name == "gpu")
+    assert [part.rows for part in before] == [found.rows[: len(part.rows)] for part in before]
+    assert len(before) == (4 if name == "gpu" else 0), (
+        "what ends the bench of a GPU early leaves the figures there were"
+    )
     assert found.bench == name and found.command.startswith(f"lab bench {name} --")
     assert len({(row.name, row.peer) for row in found.rows}) == len(found.rows)
     for start, peer, asked in ASKED[name]:
@@ -364,6 +368,13 @@ def test_gpu_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(LabError, match="--dry-run"):
         next(bench.run("gpu"))
     assert gpu.FULL.keys() == gpu.DRY.keys() and gpu.FULL["shapes"] == ((8, 2048, 2560), (1, 16384, 2560))
+
+
+def test_training_on_a_gpu_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SECONDS", 1e-9)
+    assert gpu._train("cpu", "tiny", 50, 64)[0].note == "3 steps"
+    monkeypatch.setattr(gpu, "SECONDS", 1e9)
+    assert gpu._train("cpu", "tiny", 4, 64)[0].note == "4 steps"
 
 
 def test_mfu_is_what_the_model_multiplies_of_the_peak() -> None:

@@ -55,6 +55,11 @@ def test_kernels_are_built_or_it_says_why_not(tmp_path: Path, monkeypatch: pytes
     first = ["lab.recurrence.install"] if carried else []
     assert [name for name, _ in ran] == [*first, "pytest", "lab", *run.MODELS]
     assert sum(limit for _, limit in ran) <= 480
+    for part, names in (("checks", [*first, "pytest", "lab"]), ("training", [*run.MODELS])):
+        ran.clear()
+        monkeypatch.setattr("sys.argv", ["run", str(tmp_path / part), "--part", part, "--dry-run", *sources])
+        run.main()
+        assert [name for name, _ in ran] == names
     if not carried:
         (told,) = json.loads((tmp_path / "out" / "summary.json").read_text())["runs"]
         assert told["name"] == "build" and "no --sources" in told["skipped"]

@@ -184,15 +184,16 @@ def test_a_gpu_has_a_bar_for_each_backend():
     rows = [_beside("decode, 2b in bfloat16, batch 1: time per token", "ms", 6, 4)]
     for shape, triton in (("forward (8, 2048, 2560)", 900), ("forward and backward (8, 2048, 2560)", 600)):
         rows += [_beside(f"rg_lru {shape} float32, triton", "GB/s", triton, 1000)]
-        rows += [Row(f"rg_lru {shape} float32, mamba", "GB/s", None, "copy", exactly(1000), note="not installed")]
-    measured = replace(report("gpu", "lab bench gpu", rows), machine={"chip": "EPYC", "gpu": "NVIDIA X", "cores": 2})
+        rows += [_beside(f"rg_lru {shape} float32, mamba-ssm", "GB/s", triton / 2, 1000)]
+        rows += [Row(f"rg_lru {shape} float32, associative", "GB/s", None, "copy", exactly(1000), note="not installed")]
+    measured = replace(report("gpu", "lab bench gpu", rows), machine={"chip": "NVIDIA X", "gpu": True, "cores": 2})
     figure = speed.gpu(measured)
     assert [(bar.name, bar.x, bar.y) for bar in figure.data] == [
-        ("forward (8, 2048, 2560)", ("triton",), (90,)),
-        ("forward and backward (8, 2048, 2560)", ("triton",), (60,)),
+        ("forward (8, 2048, 2560)", ("triton", "mamba-ssm"), (90, 45)),
+        ("forward and backward (8, 2048, 2560)", ("triton", "mamba-ssm"), (60, 30)),
     ]
     assert figure.layout.title.text == "NVIDIA X: a token of 2b takes 1.5 times what reading its weights does"
-    (dry,) = bench.run("gpu", dry_run=True)
+    *_, dry = bench.run("gpu", dry_run=True)
     assert {name for bar in speed.gpu(dry).data for name in bar.x} >= {"auto", "numba"}
     with pytest.raises(LabError, match="tells of no GPU; give that of `lab bench gpu`"):
         speed.gpu(report("scan", "lab bench scan", rows[:1]))

@@ -19,8 +19,8 @@ __all__ = ["BENCHES", "FOLDER", "HEADLINES", "Asked", "Report", "Row", "Spread",
 
 FOLDER = data_folder() / "bench"
 
-# The rows of each bench, and arguments that make it small. `flat` is the first, as malloc is left alone for it.
-BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
+# The rows of each bench, of gpu in parts, and arguments that make it small. flat is first: malloc is left alone for it.
+BENCHES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "flat": (flat.rows, dict(preset="tiny", tokens=200, window=8, rounds=3, every=50)),
     "scan": (scan.rows, dict(T=256, widths=(64,), rounds=3, slow=3)),
     "step": (
@@ -34,12 +34,12 @@ BENCHES: dict[str, tuple[Callable[..., list[Row]], dict[str, Any]]] = {
     "learn": (learn.rows, dict(preset="tiny", lengths=(32,), rounds=2, steps=4)),
     "shard": (shard.rows, dict(minutes=0.1, workers=(1,), ray=False)),
     "story": (story.rows, dict(seconds=2, rounds=1, processes=1, tokens=200, cold=False)),
-    "gpu": (gpu.rows, gpu.DRY),
+    "gpu": (gpu.parts, gpu.DRY),
 }
 
 
 def run(what: str, *, quick: bool = False, tokens: int | None = None, dry_run: bool = False) -> Iterator[Report]:
-    """The benches called `what`, or all but gpu, one after the other.
+    """The benches called `what`, or all but gpu, one after the other; of gpu a report after each part, of all so far.
 
     quick: small enough for seconds; the figures mean nothing. tokens: how far `flat`, `latency` and `story` go.
     dry_run: of gpu, on the CPU. Raises LabError for an unknown bench, and for options it does not have.
@@ -65,4 +65,7 @@ def run(what: str, *, quick: bool = False, tokens: int | None = None, dry_run: b
         asked = " --quick" * quick + " --dry-run" * dry_run + (f" --tokens {tokens}" if tokens else "")
         device = "cuda" if name == "gpu" and not dry_run else "cpu"
         malloc = "keeps what is freed" if kept else "as it comes"
-        yield report(name, f"lab bench {name}{asked}", rows(**given), device, malloc=malloc)
+        found: list[Row] = []
+        for part in rows(**given) if name == "gpu" else [rows(**given)]:
+            found += part
+            yield report(name, f"lab bench {name}{asked}", found, device, malloc=malloc)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from lab.bench.timing import Spread, each, exactly, in_turn, rate, timer
 from lab.language import Griffin, GriffinConfig
 from lab.recurrence import backends, rg_lru
 
+SECONDS = 60.0  # of training, at most: with as many pieces as fit a step of 2b takes some five
 OF_COPY, OF_READING = Asked("at least", 0.5, 0.8), Asked("at most", 1.6, 1.2)
 FULL: dict[str, Any] = dict(
     device="cuda",
@@ -44,7 +45,7 @@ DRY: dict[str, Any] = dict(
 )
 
 
-def rows(
+def parts(
     device: str,
     shapes: tuple[tuple[int, int, int], ...],
     preset: str,
@@ -55,18 +56,18 @@ def rows(
     product: int,
     training: str,
     steps: int,
-) -> list[Row]:
-    """shapes: (B, T, L) of the recurrence. budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e.
+) -> Iterator[list[Row]]:
+    """Part by part, so that what ends a bench early takes no figure along that was there.
 
-    tokens: of `latency`. product: the size of the matrix product. training: a preset of `lab train`, for so many steps.
+    shapes: (B, T, L) of the recurrence. budget: of `throughput`; 16 GB is the memory of the paper's TPU v5e. tokens: of
+    `latency`. product: the size of the matrix product. training: a preset of `lab train`, for so many steps at most.
     """
-    return [
-        *(row for shape in shapes for row in _scans(device, shape, rounds)),
-        *_decode(device, preset, rounds),
-        *throughput.latency(preset, tokens, device, torch.bfloat16)[:-1],  # the limit is that of decoding
-        *throughput.rows(preset, lengths, budget, 4, rounds, device, torch.bfloat16, product),
-        *_train(device, training, steps, product),
-    ]
+    for shape in shapes:
+        yield _scans(device, shape, rounds)
+    yield _decode(device, preset, rounds)
+    yield throughput.latency(preset, tokens, device, torch.bfloat16)[:-1]  # the limit is that of decoding
+    yield throughput.rows(preset, lengths, budget, 4, rounds, device, torch.bfloat16, product)
+    yield _train(device, training, steps, product)
 
 
 @torch.enable_grad()
@@ -139,6 +140,7 @@ def _train(device: str, preset: str, steps: int, product: int) -> list[Row]:
             note = f"a step of one piece of {length} tokens does not fit"
             return [Row(f"training, {preset}", "tokens/s", None, note=note)]
         multiply = limits.matmul(product, torch.bfloat16, device)
+        steps = min(steps, max(3, int(SECONDS / timer(partial(step, size), device)())))
         timers = {"step": timer(partial(step, size), device), "product": multiply.timer}
         seconds = in_turn(timers, steps, warmup=1)
     operations = 6 * sum(weights.numel() for weights in model.parameters())  # a token, as of the log of a run

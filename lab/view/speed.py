@@ -207,7 +207,7 @@ def gpu(report: Report) -> go.Figure:
     """
     found: dict[str, dict[str, Row]] = {}
     for row in report.rows:
-        if match := re.fullmatch(r"rg_lru (.+) float32, (\w+)", row.name):
+        if match := re.fullmatch(r"rg_lru (.+) float32, (\S+)", row.name):
             found.setdefault(match[1], {})[match[2]] = row
     decode = next((row for row in report.rows if row.name.startswith("decode, ")), None)
     if not found or decode is None:
@@ -220,7 +220,7 @@ def gpu(report: Report) -> go.Figure:
             marker={"color": colour, "pattern": {"shape": pattern}}, hovertemplate="%{x}: %{y} % of a copy",
         )  # fmt: skip
     style.axes(figure, "backend", {"title_text": "bandwidth, % of a copy's", "rangemode": "tozero"})
-    chip, times = report.machine["gpu"] or report.machine["chip"], f"{decode.ratio:.1f}" if decode.ratio else "no"
+    chip, times = report.machine["chip"], f"{decode.ratio:.1f}" if decode.ratio else "no"
     message = f"{chip}: a token of {decode.name.split()[1]} takes {times} times what reading its weights does"
     return style.legend_below(style.styled(figure, message, 420), 110)
 

@@ -1,6 +1,10 @@
 """All that is to be run on a GPU that is there for minutes: its tests, its benches, then training of codec and voice.
 
-    python -m tests.gpu.run OUT [--sources DIR] [--narration DIR] [--speech DIR] [--minutes 4] [--dry-run]
+    python -m tests.gpu.run OUT --part checks [--sources DIR] [--dry-run]
+    python -m tests.gpu.run OUT --part training [--narration DIR] [--speech DIR] [--minutes 1.5] [--dry-run]
+
+Without --part both, in this order. The checks end within 8 minutes; each of four models learns for --minutes, which
+count the reading of the corpus, twice.
 
 mamba-ssm and causal-conv1d are built from the sdists in --sources; without, Triton scans, and summary.json says so.
 Nothing that fails stops what comes after it. OUT holds at the end log.txt, summary.json, the bench's JSON, and the
@@ -93,21 +97,18 @@ def seconds_a_step(folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("out", type=Path)
+    parser.add_argument("--part", choices=("checks", "training"), help="the other is left out")
     parser.add_argument("--sources", type=Path, help="sdists of mamba-ssm and causal-conv1d")
     parser.add_argument("--narration", type=Path)
     parser.add_argument("--speech", type=Path)
-    parser.add_argument("--minutes", type=float, default=4.0, help="for each model")
+    parser.add_argument("--minutes", type=float, default=1.5, help="for each model")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU")
     asked = parser.parse_args()
     session = Session(asked.out)
-    build, tests, bench = LIMITS
-    if asked.sources:
-        session.run("build", ["lab.recurrence.install", str(asked.sources)], build)
-    else:
-        session.note("build", skipped="no --sources were given: Triton scans, and torch convolves")
-    session.run("tests", ["pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"], tests)
-    dry = ["--dry-run"] if asked.dry_run else []
-    session.run("bench", ["lab", "bench", "gpu", "-o", str(asked.out), *dry], bench)
+    if asked.part != "training":
+        check(session, asked.sources, asked.dry_run)
+    if asked.part == "checks":
+        return
     given = ["--hours", "0.01"] if asked.dry_run else []
     for option in ("narration", "speech"):
         if folder := getattr(asked, option):
@@ -115,6 +116,18 @@ def main() -> None:
     for model in MODELS:
         work = asked.out.parent / f"{asked.out.name}-work"
         session.train(model, work, given, asked.minutes, 4 if asked.dry_run else TRIED)
+
+
+def check(session: Session, sources: Path | None, dry_run: bool) -> None:
+    """Build the kernels, run the tests and the benches, each within its limit."""
+    build, tests, bench = LIMITS
+    if sources:
+        session.run("build", ["lab.recurrence.install", str(sources)], build)
+    else:
+        session.note("build", skipped="no --sources were given: Triton scans, and torch convolves")
+    session.run("tests", ["pytest", "-q", "-p", "no:cacheprovider", "tests/gpu"], tests)
+    dry = ["--dry-run"] if dry_run else []
+    session.run("bench", ["lab", "bench", "gpu", "-o", str(session.out), *dry], bench)
 
 
 if __name__ == "__main__":
