@@ -126,7 +126,7 @@ def test_sequences_and_gradients(ours: Griffin, theirs: Any, packed: bool) -> No
     names, parameters = zip(*theirs.named_parameters(), strict=True)
     for name, gradient in zip(names, torch.autograd.grad((wanted * direction).sum(), parameters), strict=True):
         error = (gradients[name] - gradient).norm() / gradient.norm()
-        assert error < 1e-5, f"{name}: {error:.1e}"
+        assert error < 2e-6, f"{name}: {error:.1e}"
 
 
 @pytest.mark.parametrize("prompt", [1, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW])
