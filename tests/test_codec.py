@@ -14,7 +14,6 @@ from lab.corpora import Utterance
 from lab.errors import LabError
 from lab.nn import ResidualVectorQuantizer
 from lab.train import codec as recipe
-from lab.train import decoder as decoder_recipe
 from lab.train import pitch
 from lab.train.loop import Compute, Schedule, fit
 from lab.voice import Codec, CodecConfig, excitation
@@ -312,7 +311,7 @@ def test_losses_of_both_players() -> None:
 @pytest.mark.parametrize(("at", "accumulate"), [(0, 1), (2, 1), (1, 2)])
 def test_a_step_that_is_rejected_changes_nothing(spoilt: str, at: int, accumulate: int, tmp_path) -> None:
     """Neither weights nor codebooks, in the batch that starts k-means or later: as if it had not been."""
-    game, states = recipe.Game(0), []
+    game, states = recipe.Game(), []
 
     def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         wave = 0.1 * torch.randn(4, 3200, generator=torch.Generator().manual_seed(step))
@@ -413,34 +412,9 @@ def test_recipe(tmp_path, monkeypatch) -> None:
     assert spoken(codec, tone(3200)).isfinite().all()
 
 
-def test_the_decoder_alone_learns_and_codes_stay(tmp_path) -> None:
-    codec = tiny()
-    codec(0.1 * torch.randn(4, 6400), torch.full((4,), 4))
-    before = {name: value.clone() for name, value in codec.state_dict().items()}
-    codes = codec.eval().encode(tone(6400))
-    figures = decoder_recipe.train(codec, examples(), tmp_path, steps=3, batch=2, width=2)
-    assert {"adversary", "fooled", "features"} < set(figures)
-    changed = {
-        name.partition(".")[0] for name, value in codec.state_dict().items() if not torch.equal(value, before[name])
-    }
-    assert changed == set(Codec.DECODER) and torch.equal(codec.encode(tone(6400)), codes)
-    assert all(parameter.requires_grad for parameter in codec.parameters())
-
-
-def test_the_decoder_ends_as_the_average_of_its_weights() -> None:
-    decoder = decoder_recipe.Decoder(tiny())
-    decoder.train()
-    assert decoder.codec.training and not decoder.codec.quantizer.training
-    start = decoder.average.widen.weight.clone()
-    with torch.no_grad():
-        decoder.codec.widen.weight.add_(1.0)
-    decoder(tone(6400), torch.tensor([4]))
-    torch.testing.assert_close(decoder.average.widen.weight, start + 1 - decoder_recipe.AVERAGED)
-
-
 @pytest.mark.parametrize("change", [lambda w, d: (w.double(), d), lambda w, d: ((32768 * w).short(), d),
                                     lambda w, d: (w[0], d), lambda w, d: (w, d.float())])  # fmt: skip
 def test_a_batch_of_another_type_is_an_error(change: Callable[..., Any]) -> None:
     batch = change(torch.zeros(2, 640), torch.ones(2, dtype=torch.int64))
     with pytest.raises(LabError, match=r"a batch is a waveform \(B, N\) of float32 and levels"):
-        recipe.Game(0).loss_of(Codec(CodecConfig.preset("tiny")), batch)
+        recipe.Game().loss_of(Codec(CodecConfig.preset("tiny")), batch)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from lab import audio, bundle
-from lab.corpora import Utterance, narration
-from lab.corpora.shards import Shard
+from lab.corpora import Utterance, narration, shards
+from lab.corpora.shards import Shard, Source
 from lab.corpora.utterance import int16
 from lab.errors import LabError
 from lab.language import Griffin, GriffinConfig, recurrentgemma

@@ -27,7 +27,6 @@ from lab.train.batches import positive, random_of, seed_of
 from lab.train.loop import Losses, Schedule, fit, take_over
 from lab.voice import excitation
 from lab.voice.codec import FRAME_HOP, HALF, Codec, CodecConfig, Reconstruction
-from lab.voice.discriminators import Discriminators, adversary_loss, feature_distance, generator_loss
 from lab.voice.losses import Harmonics, MultiScaleMel
 
 SCHEDULE = Schedule(steps=5000, learning_rate=1.5e-3, warmup=200, weight_decay=0.01, betas=(0.8, 0.99), clip=1.0)
@@ -37,9 +36,6 @@ START = 8  # batches in the one step that starts all levels by k-means: more vec
 REFERENCE = 3 * SAMPLE_RATE  # samples of other speech of the speaker
 COMMITMENT, HARMONICS, PITCH, SHIFT, SEMANTIC = 0.25, 0.5, 0.1, 1.0, 0.5  # weights, beside 1 for the distances of mel
 SHIFTED = 64  # samples, 4 ms, that a sound may come later or earlier
-ADVERSARIAL_DISTANCES, FEATURES = 4.0, 2.0  # weights of all distances and of the features, beside 1 for the scores
-ASKED = (2, 1)  # discriminators of periods and of resolutions that a step asks
-MARGIN = 2 * FRAME_HOP  # samples at each end of a crop that no discriminator sees: the decoder knew no neighbours
 
 
 class Example(NamedTuple):
@@ -130,50 +126,22 @@ def crops(
 
 
 class Game:
-    """The losses of the codec and, with discriminators of some `width`, of both players.
+    """The losses of the codec."""
 
-    One reconstruction serves both: the codec does not move between them.
-    """
-
-    def __init__(self, width: int = 0):
+    def __init__(self) -> None:
         self.mel, self.harmonics = MultiScaleMel(SAMPLE_RATE), Harmonics()
-        self.adversary = Discriminators(width) if width else None
-        self.made: tuple[Reconstruction, list[int]] | None = None
-
-    def loss_of_adversary(self, adversary: nn.Module, model: nn.Module, batch: Batch) -> Losses:
-        made = model(batch.waveform, batch.depth, batch.reference)
-        periods, sizes = len(Discriminators.PERIODS), len(Discriminators.SIZES)
-        chosen = torch.randperm(periods)[: ASKED[0]].tolist()
-        chosen += (periods + torch.randperm(sizes)[: ASKED[1]]).tolist()
-        self.made = made, chosen
-        inner = slice(MARGIN, -MARGIN)
-        loss = adversary_loss(
-            adversary(batch.waveform[:, inner], chosen), adversary(made.waveform.detach()[:, inner], chosen)
-        )
-        return loss, {"adversary": loss}
 
     def loss_of(self, model: nn.Module, batch: Batch | tuple[Tensor, ...]) -> Losses:
         batch = Batch(*batch)
         _check(batch)
-        if self.adversary is None:
-            hertz = None
-            if batch.guided and batch.pitch is not None:
-                tones = excitation.frequencies(batch.pitch.device)[batch.pitch.clamp(min=0)]
-                hertz = tones * (batch.pitch != pitch.UNVOICED)
-            made = model(batch.waveform, batch.depth, batch.reference, hertz)
-            loss, logs = self.distances(made, batch)
-            shift, moved = self.shift(model, made, batch)
-            return loss + COMMITMENT * made.commitment + SHIFT * shift, logs | {"commitment": made.commitment} | moved
-        assert self.made is not None
-        made, chosen = self.made
+        hertz = None
+        if batch.guided and batch.pitch is not None:
+            tones = excitation.frequencies(batch.pitch.device)[batch.pitch.clamp(min=0)]
+            hertz = tones * (batch.pitch != pitch.UNVOICED)
+        made = model(batch.waveform, batch.depth, batch.reference, hertz)
         loss, logs = self.distances(made, batch)
-        inner = slice(MARGIN, -MARGIN)
-        with torch.no_grad():
-            real = self.adversary(batch.waveform[:, inner], chosen)
-        fake = self.adversary(made.waveform[:, inner], chosen)
-        features, fooled = feature_distance(real, fake), generator_loss(fake)
-        loss = ADVERSARIAL_DISTANCES * loss + fooled + FEATURES * features
-        return loss, logs | {"features": features, "fooled": fooled}
+        shift, moved = self.shift(model, made, batch)
+        return loss + COMMITMENT * made.commitment + SHIFT * shift, logs | {"commitment": made.commitment} | moved
 
     def distances(self, made: Reconstruction, batch: Batch) -> Losses:
         """How far the reconstruction is from the speech, and what it tells from what it should."""

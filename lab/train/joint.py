@@ -54,6 +54,10 @@ class Batch(NamedTuple):
     start: Tensor  # (B,) the first frame that is decoded
     known: Tensor  # (B,) bool: whether the refiner sees the codes of the first level
 
+    def speech(self) -> codec_recipe.Batch:
+        """What the codec's distances want of it."""
+        return codec_recipe.Batch(self.waveform, torch.zeros(len(self.waveform), dtype=torch.int64), pitch=self.pitch)
+
 
 def examples(utterances: Iterable[Utterance], tokenizer: Tokenizer, codec: Codec) -> list[list[Example]]:
     """Utterances of 6 s and more, by speaker."""
@@ -118,14 +122,24 @@ class Speaking(nn.Module):
     def forward(self, batch: Batch) -> tuple[Reconstruction, Tensor]:
         """What is decoded, and the error of the vectors over their variance ()."""
         codec = self.codec
-        assert codec.refiner is not None
-        target, guess = (codec.quantizer.decode(codes) for codes in (batch.codes, batch.codes[..., :1]))
-        found = codec.refiner(batch.tokens, guess, batch.timbre, batch.known)
+        target, found = codec.quantizer.decode(batch.codes), estimated(codec, batch)
         error = (found - target).square().mean() / target.var((0, 1)).mean()
-        rows = batch.start[:, None] + torch.arange(CROP, device=found.device)
-        cut = found.gather(1, rows[..., None].expand(-1, -1, found.shape[-1]))
-        waveform, tones = codec.synthesize(cut, batch.timbre)
-        return Reconstruction(waveform, tones, cut, cut, batch.codes, error * 0), error
+        vectors = cut(found, batch.start)
+        waveform, tones = codec.synthesize(vectors, batch.timbre)
+        return Reconstruction(waveform, tones, vectors, vectors, batch.codes, error * 0), error
+
+
+def estimated(codec: Codec, batch: Batch) -> Tensor:
+    """What the refiner makes of the codes of the first level (B, LENGTH, code_width)."""
+    assert codec.refiner is not None
+    guess = codec.quantizer.decode(batch.codes[..., :1])
+    return codec.refiner(batch.tokens, guess, batch.timbre, batch.known)
+
+
+def cut(vectors: Tensor, start: Tensor) -> Tensor:
+    """CROP frames of each row (B, LENGTH, C), from `start` (B,) on."""
+    rows = start[:, None] + torch.arange(CROP, device=vectors.device)
+    return vectors.gather(1, rows[..., None].expand(-1, -1, vectors.shape[-1]))
 
 
 class Heard:
@@ -165,8 +179,7 @@ def train(
     def loss_of(model: nn.Module, batch: Batch | tuple[Tensor, ...]) -> Losses:
         batch = Batch(*batch)
         made, vectors = model(batch)
-        depth = torch.zeros(len(batch.waveform), dtype=torch.int64)
-        loss, logs = game.distances(made, codec_recipe.Batch(batch.waveform, depth, pitch=batch.pitch))
+        loss, logs = game.distances(made, batch.speech())
         told = heard(made.waveform, batch.waveform)
         return loss + HEARD * told + VECTORS * vectors, logs | {"heard": told, "vectors": vectors}
 

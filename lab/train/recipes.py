@@ -85,8 +85,8 @@ def codec(plan: Plan, name: str) -> dict[str, Any]:
 
 def decoder(plan: Plan, name: str) -> dict[str, Any]:
     """Goes on with the decoder of the bundle's codec, now against discriminators; its codes stay."""
-    model, corpus = plan.load("codec"), data.heard(plan)
-    examples = codec_recipe.examples(track(corpus, "listening", console=console), plan.load("tokenizer"))
+    model, corpus, tokenizer = plan.load("codec"), data.heard(plan), plan.load("tokenizer")
+    examples = joint_recipe.examples(track(corpus, "listening", console=console), tokenizer, model)
     figures = decoder_recipe.train(model, examples, plan.work / name, **plan.options(name))
     return _finish(plan, name, model, figures, data.seconds(corpus))
 
