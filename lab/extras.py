@@ -16,6 +16,7 @@ MODULES = {
     "scale": ("tensorboard",),
     "wandb": ("wandb",),
     "hub": ("huggingface_hub",),
+    "storage": ("s3fs", "gcsfs", "aiohttp"),
     "cluster": ("ray", "pyarrow"),  # ray alone has no Ray Data
     "cuda": ("mamba_ssm", "causal_conv1d"),
 }

@@ -11,9 +11,11 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import yaml
 
-from lab import SpeechSSM, bundle
+from lab import SpeechSSM, bundle, cards
 from lab.errors import LabError
+from lab.paths import data_folder
 from tests.commands import lab, refused
 
 
@@ -54,6 +56,8 @@ def test_what_is_offered_can_be_spoken_with(hub: Path, desk: Path, tiny_bundle: 
     assert {path.name for path in (hub / "ann/owl").iterdir()} == names | {"bundle.json", "digests.json", "README.md"}
     card = (hub / "ann/owl/README.md").read_text()
     assert "hf://ann/owl" in card and "| griffin | " in card and "nothing, as it is no real griffin" in card
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == "unknown"  # nobody said what these learnt from
+    assert cards.licence(bundle.digests(data_folder() / "bundle")) == "apache-2.0"
     ours, theirs = SpeechSSM.load(tiny_bundle), SpeechSSM.load("hf://ann/owl")
     assert bundle.fingerprint(ours.tokenizer) == bundle.fingerprint(theirs.tokenizer)
     result = lab("tokens", "prompt.wav", "--bundle", "hf://ann/owl")

@@ -33,12 +33,15 @@ def test_the_loss_of_a_token_is_that_of_the_model_before_it() -> None:
 
 
 def test_minutes_are_whole_and_a_minute_counts_that_half_of_the_stories_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "MINUTE", 2)
-    assert whole_minutes(torch.tensor([1.0, 3, 4, 6, 9])) == [2, 5]
-    told = [torch.tensor(each) for each in ([1.0, 3, 4, 6, 9, 9], [3.0, 3, 3, 3], [5.0, 5, 9])]
+    assert len(whole_minutes(torch.ones(240 * 25 - 1))) == 4  # of as many tokens the first has no loss
+    assert len(whole_minutes(torch.ones(240 * 25 - 2))) == 3
+    monkeypatch.setattr(loss, "MINUTE", 3)
+    assert whole_minutes(torch.tensor([1.0, 3, 2, 4, 6, 5, 9])) == [2, 5]
+    assert whole_minutes(torch.tensor([1.0, 3, 2, 4, 6, 5, 9]), lacking=2) == [2, 5, 9]
+    told = [torch.tensor(each) for each in ([1.0, 3, 2, 4, 6, 5, 9, 9], [3.0] * 5, [5.0, 5, 5, 9])]
     found = estimates(told)
     assert [*found] == ["", ", minute 1", ", minute 2"]  # one of three has a third minute
-    assert found[""].value == pytest.approx((32 / 6 + 3 + 19 / 3) / 3) and found[""].n == 3
+    assert found[""].value == pytest.approx((39 / 8 + 3 + 24 / 4) / 3) and found[""].n == 3
     assert found[", minute 1"].value == pytest.approx(10 / 3) and found[", minute 1"].low < found[", minute 1"].high
     assert found[", minute 2"].value == 4 and found[", minute 2"].n == 2
 

@@ -85,7 +85,9 @@ def test_a_manifest_grows_at_its_end(tmp_path: Path) -> None:
     [("{]", "row 1: "), ("[1]", "row 1: it is no object"), ('{"id": "a"}', "from row 1 on, is damaged .no 'path'"),
      ('{"id": "a", "path": "a", "start": -1, "seconds": 1}', "start and seconds are numbers of 0 or more"),
      ('{"id": "a", "path": "a", "start": 0, "seconds": NaN}', "start and seconds are numbers"),
-     ('{"id": "a", "path": "a", "start": "x", "seconds": 1}', "is damaged")],
+     ('{"id": "a", "path": "a", "start": "x", "seconds": 1}', "is damaged"),
+     ('{"id": "a", "path": "a", "start": 0, "seconds": 1, "split": "tset"}',
+      "no split 'tset'; there are train, dev, test")],
 )  # fmt: skip
 def test_a_bad_manifest_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "m.jsonl").write_text(text + "\n")
@@ -381,8 +383,10 @@ BAD: dict[str, tuple[tuple[Any, ...], str]] = {
     "no manifest": (("none.jsonl", "-o", "m.jsonl"), "there is no manifest none.jsonl; make it with `lab corpus`"),
     "nothing there": (("memory://none", "-o", "m.jsonl"), "there is nothing at memory://none; look at its name"),
     "nobody there": (("http://127.0.0.1:9/x", "-o", "m.jsonl"), "cannot read http://127.0.0.1:9/x: Cannot connect"),
-    "no package": (("gs://x/m.jsonl", "-o", "m.jsonl"), "cannot read gs://x/m.jsonl: "),
-    "no package for tars": (("gs://x/*.tar", "-o", "m.jsonl"), "cannot read gs://x/*.tar: "),
+    "no package": (("gs://x/m.jsonl", "-o", "m.jsonl"), "; `pip install speechssm-lab[storage]` brings it"),
+    "no package for tars": (("gs://x/*.tar", "-o", "m.jsonl"), "; `pip install speechssm-lab[storage]` brings it"),
+    "no package of ours": (("abfs://x/*.tar", "-o", "m.jsonl"), "cannot read abfs://x/*.tar: Install adlfs"),
+    "no split": ((".", "-o", "m.jsonl", "--split", "tset"), "'tset' is not one of 'train', 'dev', 'test'"),
     "no Parquet": (("bad.parquet", "-o", "m.jsonl"), "arquet"),
     "no storage": (("nope://x", "-o", "m.jsonl"), "cannot read nope://x: Protocol not known"),
     "no length": ((".", "-o", "m.jsonl", "--cut", "0"), "cannot cut into pieces of 0 seconds"),

@@ -37,7 +37,7 @@ def narrated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     def made(maker: Callable[[int], Any], numbers: range, workers: int) -> Iterator[Any]:
         asked.append(len(numbers))
         for number in numbers:
-            tone = 0.1 * np.sin(np.arange(16_000 * 4) * 0.05 * (number + 1))
+            tone = 0.1 * np.sin(np.arange(16_000 * 7) * 0.05 * (number + 1))
             utterance = Utterance(int16(tone), "owl", "Ada", "narrated")
             yield utterance, utterance
 
@@ -343,11 +343,10 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     seconds = recipes.language(plan, "griffin")
     stream, held_out, _ = learnt[0]
     assert seconds == {"talks": stream.size / 25}
-    assert [len(document) for document in held_out] == lengths[:2].tolist()
-    kept = lengths[2:] - np.minimum(250, lengths[2:] // 4)  # of short ones no more than a quarter goes
-    assert (
-        np.bincount(stream.read(np.arange(stream.size))[0])[2:].tolist() == kept.tolist() and len(stream.starts) == 18
-    )
+    kept = lengths - np.minimum(250, lengths // 4)  # of short ones no more than a quarter goes
+    assert [len(document) for document in held_out] == kept[:2].tolist()
+    learnt_from = np.bincount(stream.read(np.arange(stream.size))[0])
+    assert learnt_from[2:].tolist() == kept[2:].tolist() and len(stream.starts) == 18
     shard = replace(shard, dev=(3, 19))  # of a manifest that says what is held out
     recipes.language(plan, "griffin")
     stream, held_out, _ = learnt[1]
@@ -356,6 +355,49 @@ def test_recordings_lose_their_last_10_s_and_some_are_held_out(tmp_path: Path, m
     shard = replace(shard, dev=tuple(range(20)))
     with pytest.raises(LabError, match="of /a/talks all documents, 20, are held out; give more"):
         recipes.language(plan, "griffin")
+
+
+def test_the_fourth_minute_of_four_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its first token has no loss and its last 10 s are dropped."""
+    shard = Shard(np.zeros(60_000, np.uint16), None, np.arange(0, 60_000, 6000), [""] * 10, [])
+    figures: dict[str, float] = {}
+    network = Griffin(GriffinConfig.preset("tiny", vocabulary=32))
+    monkeypatch.setattr(recipes.data, "shard", lambda plan, name: shard)
+    monkeypatch.setattr(Plan, "load", lambda plan, name: Tokenizer(TokenizerConfig.preset("tiny")))
+    monkeypatch.setattr(Plan, "inputs", lambda *_: {})
+    monkeypatch.setattr(recipes, "_finish", lambda *given: given[4])
+    monkeypatch.setattr(recipes.language_recipe, "train", lambda *_, **__: (network, figures))
+    recipes.language(Plan(tmp_path, speech=None, corpus="/a/talks"), "griffin")
+    assert [*figures] == [f"held_out_loss_minute_{number}" for number in (1, 2, 3, 4)]
+
+
+def pieces(narrators: str, recordings: str) -> Shard:
+    """Documents of a token, each by one of these and a piece of one of these."""
+    count = len(narrators)
+    return Shard(np.zeros(count, np.uint16), None, np.arange(count), [*narrators], [], recordings=[*recordings])
+
+
+@pytest.mark.parametrize(
+    ("shard", "expected"),
+    [(pieces("a" * 20, "AAABBCCCCCCDDDDDDDDD"), [0, 1, 2]),  # two are asked for; all of A
+     (pieces("a" * 20, "AAAAAAAAAAAAAAAABBCC"), [16, 17]),  # A is more than half
+     (pieces("a" * 20, "A" * 20), [0, 1]), (pieces("a" * 20, ""), [0, 1]), (pieces("a", "A"), [0]),
+     (pieces("abab" + "c" * 16, "ABCDEFGHIJKLMNOPQRST"), [0, 2]),  # all by a speaker
+     (pieces("ababab" + "c" * 24, "AABB" + "C" * 26), [0, 2, 4]),
+     (pieces("a" * 10 + "b" * 10, "AAAABBBBCCDDDDEEEEFF"), [0, 1, 2, 3])],  # a speaker is too much
+)  # fmt: skip
+def test_whole_speakers_or_recordings_are_held_out(shard: Shard, expected: list[int]) -> None:
+    assert [*recipes.data.held_out(shard)] == expected
+
+
+def test_a_shard_without_codes_is_refused_before_anybody_narrates(
+    tmp_path: Path, tiny_bundle: Path, noise: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards.make(tmp_path / "tokens", Source.of("noise"), tiny_bundle, hours=0.001, workers=1)
+    monkeypatch.setattr(recipes.data, "heard", lambda plan: pytest.fail("narrated"))
+    root = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    with pytest.raises(LabError, match="tokens holds no codes of a codec; make one with `lab shard --codes`"):
+        recipes.train("soundstorm", Plan(tmp_path / "runs", root, None, corpus=str(tmp_path / "tokens")))
 
 
 @pytest.mark.parametrize("name", ["codec", "griffin"])

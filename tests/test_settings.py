@@ -24,11 +24,13 @@ from tests.test_train import batches, loss_of, model
 
 def test_settings_hold_are_saved_and_given_back(tmp_path: Path) -> None:
     schedule = Schedule(4, learning_rate=0.5, warmup=2)
-    asked = settings.gathered(None, ["lr=3e-4", "warmup=0", "log_every=1", "precision=mixed"])
+    asked = settings.gathered(None, ["lr=3e-4", "warmup=0", "log_every=1", "precision=mixed", "betas=[0.7, 0.8]"])
     fit(model(), loss_of, batches, schedule=schedule, folder=tmp_path / "a", settings=asked)
     log = read_log(tmp_path / "a")
     assert [step for step, _, _ in log["loss"]] == [1, 2, 3, 4] and (log["gradient_norm"][:, 2] > 0).all()
     assert log["learning_rate"][:, 2] == pytest.approx([Schedule(4, 3e-4, 0).rate(step) for step in range(4)], rel=1e-4)
+    state = torch.load(tmp_path / "a/checkpoint.pt", weights_only=True)["players"][0]["optimiser"]
+    assert tuple(state["param_groups"][0]["betas"]) == (0.7, 0.8)
     again = settings.gathered(tmp_path / "a/run.toml", [])
     assert again.items() >= {**asked, "steps": 4, "evaluate_every": 500, "clip": 1.0}.items()
     fit(model(), loss_of, batches, schedule=Schedule(9), folder=tmp_path / "b", settings=again)
@@ -78,7 +80,11 @@ def test_a_run_given_back_is_the_same_run_and_an_option_holds(desk: Path, noise:
     [("speed = 1", "lr=1", "no setting 'speed'; there are lr, "), ("", "lr", "cannot set 'lr'; give a name and a"),
      ("", "lr=high", "cannot set learning_rate to 'high'; give a number"), ("", "lr=true", "to True; give a number"),
      ("warmup = 1.5", "lr=1", "cannot set warmup to 1.5; give a whole"), ("=", "lr=1", "cannot read .*TOML file"),
-     ("", "precision=int4", "to 'int4'; give float32 or mixed"), ("", "preset=3", "preset to 3; give a name")],
+     ("", "precision=int4", "to 'int4'; give float32 or mixed"), ("", "preset=3", "preset to 3; give a name"),
+     ("", "batch=0", "cannot set batch to 0; give 1 or more"), ("", "batch=-2", "cannot set batch to -2; give 1 or"),
+     ("log_every = 0", "lr=1", "cannot set log_every to 0; give 1"), ("", "evaluate_every=0", "to 0; give 1 or more"),
+     ("", "keep=-1", "cannot set keep to -1; give 0 or more"), ("", "workers=-1", "set workers to -1; give 0 or more"),
+     ("", "betas=0.9", r"cannot set betas to 0.9; give \[0.9, 0.95\]")],
 )  # fmt: skip
 def test_a_bad_setting_is_an_error(tmp_path: Path, text: str, assignment: str, message: str) -> None:
     (tmp_path / "run.toml").write_text(text)
@@ -95,7 +101,13 @@ def test_a_value_that_cannot_be_trained_with_is_an_error(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [("lr=-1", "cannot train with a learning_rate of -1"), ("keep=2", "keep cannot be set for tokenizer")],
+    [
+        ("lr=-1", "cannot train with a learning_rate of -1"),
+        ("keep=2", "keep cannot be set for tokenizer"),
+        ("keep=-1", "cannot set keep to -1"),
+        ("betas=[0.9]", "cannot train with betas [0.9]; give two numbers"),
+        ('betas=["a", 0.9]', "cannot train with betas ['a', 0.9]; give two numbers"),
+    ],
 )
 def test_a_bad_setting_is_told_before_anything_is_made(desk: Path, change: str, message: str) -> None:
     refused(message, "train", "all", "--set", change)

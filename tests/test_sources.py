@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 
 from lab import audio
-from lab.corpora import librispeech, manifest, narration
+from lab.corpora import copies, filters, librispeech, manifest, narration
 from lab.corpora.manifest import Document, Span
-from lab.corpora.shards import make
+from lab.corpora.shards import Shard, make
 from lab.corpora.source import Source
 from lab.errors import LabError
-from tests.spoken import spoken
+from tests.spoken import spoken, voiced
 
 
 def test_narrated_sources_are_those_of_the_training_stories(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +76,64 @@ def test_a_corpus_grows_and_what_was_made_stays(
     (into / "manifest.jsonl").unlink()
     with pytest.raises(LabError, match="was made from other documents"):
         make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+
+
+def test_a_copy_is_tokenized_once_wherever_it_comes(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also in another part, of another name that comes first, and later; whole or cut."""
+    monkeypatch.setattr("lab.corpora.source.PART", 4.0)
+    tapes, into = tmp_path / "tapes", tmp_path / "tokens"
+    tapes.mkdir()
+    for name, number in {"b": 1, "c": 2, "d": 4, "e": 1}.items():
+        audio.save(tapes / f"{name}.wav", spoken(number)[0].samples())
+    first = make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+    assert len(first.starts) == 3 and first.skipped == ["e.wav is a copy of b.wav"]
+    assert "skipped: e.wav is a copy of b.wav\n" in capfd.readouterr().err
+    audio.save(tapes / "a.wav", spoken(2)[0].samples())
+    audio.save(tapes / "f.wav", spoken(5)[0].samples())
+    grown = make(into, Source.of(str(tapes)), tiny_bundle, workers=1)
+    assert len(grown.starts) == 4 and grown.skipped == ["a.wav is a copy of c.wav", "e.wav is a copy of b.wav"]
+    assert [each.tolist() for each in grown.documents()][:3] == [each.tolist() for each in first.documents()]
+    left_out: list[str] = []
+    cut = filters.cut(Source.of(str(tapes)).items, 1.0, left_out)
+    listed = manifest.grow(tmp_path / "m.jsonl", cut, left_out)
+    assert {each.spans[0].path[-5] for each in listed} == set("abdf")
+    assert "c.wav#0001 is a copy of a.wav#0001" in left_out and "e.wav#0000 is a copy of b.wav#0000" in left_out
+
+
+def test_what_differs_in_size_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor whole what begins otherwise, nor what there was before."""
+    data = {"a": b"x" * 70_000, "b": b"y" + b"x" * 69_999, "c": b"x" * 69_999 + b"y", "d": b"x" * 70_000, "e": b"x"}
+    for name, content in data.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in data]
+    asked: list[tuple[str, int]] = []
+    digest = copies._digest
+    monkeypatch.setattr(copies, "_digest", lambda path, size=-1: asked.append((path[-1], size)) or digest(path, size))
+    assert copies.among([*paths, str(tmp_path / "none"), "\0"]) == {paths[0]: paths[0], paths[3]: paths[0]}
+    assert asked == [(name, 2**16) for name in "abcd"] + [(name, -1) for name in "acd"]
+    asked.clear()
+    assert copies.among(paths[4:], paths[:4]) == {} and copies.among([], paths) == {} and asked == []
+    assert copies.among(paths[:1], paths[3:]) == {paths[0]: paths[3], paths[3]: paths[3]}
+
+
+def test_a_shard_knows_of_which_recording_a_piece_is(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in another part; a shard of before knows nothing of that."""
+    monkeypatch.setattr("lab.corpora.source.PART", 4.0)
+    for name in "ab":
+        audio.save(tmp_path / f"{name}.wav", voiced(6 if name == "a" else 5))
+    manifest.write(tmp_path / "m.jsonl", filters.cut(Source.of(str(tmp_path)).items, 2.0, []))
+    made = make(tmp_path / "tokens", Source.of(str(tmp_path / "m.jsonl")), tiny_bundle, workers=1)
+    a, b = made.recordings[0], made.recordings[3]
+    assert [*made.recordings] == [a] * 3 + [b] * 3 and a != b
+    assert [*made.first(4 / 3600).recordings] == [a] * 2
+    lines = [json.loads(line) for line in (tmp_path / "tokens/documents.jsonl").read_text().splitlines()]
+    lines[1].pop("recordings")
+    (tmp_path / "tokens/documents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [*Shard.open(tmp_path / "tokens").recordings] == [a, a, "2", "3", b, b]
 
 
 def test_librispeech_is_a_source_less_its_held_out_chapter(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+import shutil
 import tarfile
 import threading
 import time
@@ -345,27 +346,33 @@ def test_what_stays_unreachable_may_be_left_out(
     assert len(made.starts) == 5 and len(made.skipped) == 1 and "2.wav" in made.skipped[0]
 
 
-@pytest.mark.parametrize("lost", [range(6), range(2, 4)], ids=["a disk", "a folder of it"])
-def test_a_part_of_which_nothing_is_there_is_made_when_it_is(
+@pytest.mark.parametrize("lost", [range(6), range(2, 4), range(3, 4)], ids=["a disk", "a folder of it", "a file"])
+def test_a_part_of_which_something_is_not_there_is_made_when_it_is(
     lost: range, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is not mounted is no corpus of files that are gone."""
+    """What somebody mounts or puts back is learnt from, each document in its place."""
     monkeypatch.setattr("lab.corpora.source.PART", 4.0)
     paths, away = [tmp_path / f"{number}.wav" for number in range(6)], tmp_path / "away"
     away.mkdir()
-    for path in paths:
-        audio.save(path, voiced(2))
+    for number, path in enumerate(paths):
+        audio.save(path, spoken(number)[0].samples())
     manifest.write(tmp_path / "m.jsonl", [Document(path.name, (Span(str(path), 0.0, 2.0),)) for path in paths])
     source, into = Source.of(str(tmp_path / "m.jsonl")), tmp_path / "tokens"
+    expected = whole(source, tmp_path, tiny_bundle)
     for number in lost:
         paths[number].rename(away / paths[number].name)
-    with pytest.raises(LabError, match="none of its 2 recordings is there, such as: .*No such file.*same command goes"):
+    with pytest.raises(LabError, match="tokens failed, such as: .*No such file.*; the same command goes on"):
         shards.make(into, source, tiny_bundle, workers=1)
-    assert shards.status(into, source)["failed"] == len(lost) // 2
+    assert shards.status(into, source)["failed"] == len({number // 2 for number in lost})
     for path in away.glob("[!3].wav"):
         path.rename(tmp_path / path.name)
+    without = Path(shutil.copytree(into, tmp_path / "without"))
+    made = shards.make(without, source, tiny_bundle, workers=1, skip_unreachable=True)
+    (told,) = made.skipped
+    assert len(made.starts) == 5 and "3.wav: No such file" in told and told.endswith("shard into another folder")
+    (away / "3.wav").rename(paths[3])
     made = shards.make(into, source, tiny_bundle, workers=1)
-    assert len(made.starts) == 5 and len(made.skipped) == 1 and "3.wav: No such file" in made.skipped[0]
+    assert [document.tolist() for document in made.documents()] == expected and made.skipped == []
 
 
 def test_why_a_part_failed_is_told_whole_or_not(

@@ -297,6 +297,7 @@ def test_the_adversary_steps_first(tmp_path: Path) -> None:
     "changes",
     [{"learning_rate": float("nan")}, {"learning_rate": -1.0}, {"learning_rate": float("inf")}, {"steps": -1},
      {"weight_decay": float("nan")}, {"clip": 0.0}, {"betas": (0.9, 1.0)}, {"betas": (float("nan"), 0.9)},
+     {"betas": (0.9,)}, {"betas": ("a", 0.9)},
      {"warmup": -1}, {"floor": float("nan")}, {"save_seconds": float("nan")}, {"learning_rate": None}],
 )  # fmt: skip
 def test_a_schedule_that_makes_no_sense_is_an_error(changes: dict[str, Any]) -> None:

@@ -141,7 +141,8 @@ def test_cross_entropy_of_documents_is_a_mean_over_tokens() -> None:
 
 
 def test_the_loss_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that knows the tokens from the 8th on, in minutes of 4 tokens; a part of one counts for nothing."""
+    """A model that knows the tokens from the 8th on, in minutes of 4 tokens. A part of one counts for nothing, unless
+    it lacks no more than the first token and those that were dropped."""
     for module in (language, loss):
         monkeypatch.setattr(module, "MINUTE", 4)
 
@@ -154,9 +155,11 @@ def test_the_loss_is_told_by_the_minute(monkeypatch: pytest.MonkeyPatch) -> None
             known = torch.arange(tokens.shape[1]) >= 8
             return self.scale * known[None, :, None] * F.one_hot(tokens + 1, 20), None
 
-    told = language.by_minute(Learner(), [np.arange(14), np.arange(9), np.arange(3)])
     expected = {f"held_out_loss_minute_{n}": loss for n, loss in ((1, np.log(20)), (2, np.log(20)), (3, 0.0))}
-    assert told == pytest.approx(expected, abs=1e-5)
+    for third, dropped in ((12, 0), (14, 0), (11, 1)):
+        told = language.by_minute(Learner(), [np.arange(third), np.arange(9), np.arange(2)], dropped)
+        assert told == pytest.approx(expected, abs=1e-5)
+    assert len(language.by_minute(Learner(), [np.arange(11), np.arange(9)])) == 2
 
 
 @pytest.mark.parametrize("name", ["griffin", "transformer"])
@@ -220,6 +223,8 @@ def test_the_paper_s_models_can_be_built(name: str, billions: float) -> None:
 def test_an_unknown_language_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="no preset 'huge' of a language model; there are tiny, laptop, gpu, paper-2b"):
         language.train(stream(), [], tmp_path, preset="huge")
+    with pytest.raises(LabError, match="cannot learn with size 0; give more than 0"):
+        language.train(stream(), [], tmp_path, size=0)
     with pytest.raises(LabError, match="no language model 'mamba'; there are griffin and transformer"):
         language.train(stream(), [], tmp_path, model="mamba")
 

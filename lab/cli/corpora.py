@@ -34,7 +34,11 @@ def corpus(
     longest: Annotated[float, typer.Option(help="Leave out what is longer, in seconds.")] = math.inf,
     texts: Annotated[bool, typer.Option("--texts", help="Leave out what has no text.")] = False,
     listen: Annotated[
-        bool, typer.Option("--listen", help="Read every file: leave out silent, clipped and damaged ones, and copies.")
+        bool,
+        typer.Option(
+            "--listen",
+            help="Read every file: leave out silent, clipped and damaged ones, and what sounds as another does.",
+        ),
     ] = False,
     speech: Annotated[
         float,
@@ -52,10 +56,12 @@ def corpus(
     ] = None,
     listener: Annotated[str, typer.Option(help="With --language: who tells it, of all languages.")] = "whisper:base",
     split: Annotated[
-        str, typer.Option(help="What it is for: models learn from train, and of dev they tell the held-out loss.")
+        Literal["train", "dev", "test"],
+        typer.Option(help="What it is for: models learn from train, and of dev they tell the held-out loss."),
     ] = "train",
 ) -> None:
-    """List the speech of a corpus in a manifest, a row a file or piece. What is left out is named, with the reason."""
+    """List the speech of a corpus in a manifest, a row a file or piece. What is left out, such as copies of files, is
+    named, with the reason."""
     from dataclasses import replace
 
     from lab import judges
@@ -113,13 +119,17 @@ def shard(
         typer.Option(help="3/8: the third of eight workers, such as a Slurm array's; then once without puts all in."),
     ] = None,
     skip_unreachable: Annotated[
-        bool, typer.Option("--skip-unreachable", help="Leave out for good what a network or storage does not give.")
+        bool,
+        typer.Option(
+            "--skip-unreachable", help="Leave out for good what a network or storage does not give, or is not there."
+        ),
     ] = False,
     status: Annotated[bool, typer.Option("--status", help="Only tell how far it is.")] = False,
 ) -> None:
     """Tokenize a corpus once, for training to read. Files that cannot serve are named, counted and left out.
 
-    What cannot be reached is tried again; its part fails if that does not help, and the same command makes it later.
+    What cannot be reached is tried again. If that does not help its part fails, as one does of which a file is missing,
+    and the same command makes it later.
     """
     from lab import bundle
     from lab.corpora import shards

@@ -5,10 +5,11 @@
     start    where in it, in seconds
     seconds  of speech
     speaker  text
-    split    train; dev, on which the held-out loss of language models is told; or any other, from which nothing learns
+    split    train; dev, on which the held-out loss of language models is told; or test, from which nothing learns
     digest   of the sound, if the corpus was listened to
 
-A manifest grows at its end and its rows stay, so that what was made of them stays, too.
+A manifest grows at its end and its rows stay, so that what was made of them stays, too. What sounds the same, byte for
+byte of its files, is in it once.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -25,10 +26,13 @@ from typing import Any
 import fsspec
 
 from lab import audio
-from lab.corpora.storage import Unreachable, opened, reached
+from lab.corpora import copies
+from lab.corpora.storage import Unreachable, opened, reached, without_package
 from lab.corpora.utterance import Utterance, levelled
 from lab.errors import LabError
 from lab.files import replacing
+
+SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Document:
         """Its spans joined and levelled as narrators are. Raises LabError as `Recording.read` does. limits: those of
         `levelled`."""
         waveform = levelled(((span.path, span.load()) for span in self.spans), **limits)
-        return Utterance(waveform, self.text, self.speaker, "recorded", split=self.split)
+        return Utterance(waveform, self.text, self.speaker, "recorded", split=self.split, recording=self.spans[0].path)
 
 
 # On disk
@@ -90,6 +94,8 @@ def read(path: str | Path) -> list[Document]:
                 raise ValueError("start and seconds are numbers of 0 or more")
             first, text = found[0][1], " ".join(filter(None, (row.get("text") for _, row in found)))
             about = {key: first[key] for key in ("speaker", "split", "digest") if first.get(key)}
+            if (split := about.get("split", "train")) not in SPLITS:
+                raise ValueError(f"there is no split {split!r}; there are {', '.join(SPLITS)}")
             documents.append(Document(str(first["id"]), spans, text=text, **about))
         except (KeyError, TypeError, ValueError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else error
@@ -118,8 +124,8 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
         raise LabError(f"there is no manifest {path}; make it with `lab corpus`") from None
     except (OSError, EOFError, ValueError) as error:
         raise LabError(f"cannot read {path}, row {max(1, number)}: {error}; make it anew") from None
-    except ImportError as error:  # the package for s3:// or gs:// is not there: it says which
-        raise LabError(f"cannot read {path}: {error}") from None
+    except ImportError as error:
+        raise without_package(str(path), error) from None
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:
@@ -156,13 +162,34 @@ def _parquet() -> Any:
 def grow(path: Path, documents: Iterable[Document], left_out: list[str]) -> list[Document]:
     """What the manifest at `path` holds, if there is one, and after it those of `documents` with other ids.
 
-    `left_out` takes a line on each that is another sound of the same id.
+    `left_out` takes a line on each that is another sound of the same id, and on each that is the same sound of another.
     """
     there, documents = read(path) if Path(path).exists() else [], list(documents)
     known = {document.id: document.spans for document in there}
     new = [document for document in documents if document.id not in known]
     others = (each.id for each in documents if known.get(each.id, each.spans) != each.spans)
     left_out += [f"{each}: {path} has another of this id; list a folder above both into a new one" for each in others]
+    new = list(_once(new, there, left_out))
     if new or not there:
         write(path, there + new)
     return there + new
+
+
+def _once(documents: list[Document], before: list[Document], left_out: list[str]) -> Iterator[Document]:
+    """Those that are no copy of another or of one of `before`, by the bytes of their files. What is at an address is
+    not fetched for that."""
+    same = copies.among(_files(documents), _files(before))
+
+    def sound(document: Document) -> tuple[Span, ...]:
+        return tuple(replace(span, path=same.get(span.path, span.path)) for span in document.spans)
+
+    known = {sound(each): each.id for each in before}
+    for each in documents:
+        if (other := known.setdefault(sound(each), each.id)) == each.id:
+            yield each
+        else:
+            left_out.append(f"{each.id} is a copy of {other}")
+
+
+def _files(documents: list[Document]) -> list[str]:
+    return [span.path for each in documents for span in each.spans if "://" not in span.path]

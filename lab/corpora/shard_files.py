@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from lab.errors import LabError
 from lab.files import replacing
 
 HEADER, DOCUMENTS, TOKENS, CODES, PARTS = "shard.json", "documents.jsonl", "tokens.bin", "codes.bin", "parts"
+_OF_A_PART = re.compile(r"\.?(\d{6,})-")  # how names begin in parts/, with a point where a file is half written
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -127,16 +129,19 @@ def append(folder: Path, source: Source, number: int) -> dict[str, Any] | None:
 
 def sweep(folder: Path, count: int) -> None:
     """Takes away what is left of parts that were appended, and the folder of the parts if no other is there."""
-    for path in (folder / PARTS).iterdir():
-        if number_of(path) < count:
+    for number, path in numbered(folder):
+        if number < count:
             path.unlink(missing_ok=True)
     with suppress(OSError):
         (folder / PARTS).rmdir()
 
 
-def number_of(path: Path) -> int:
-    """Of the part that a file of parts/ is of; its name begins with a point where it is half written."""
-    return int(path.name.lstrip(".").partition("-")[0])
+def numbered(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The number of its part and the path of each file in parts/; what a file system or somebody else put there is
+    none of them."""
+    for path in (folder / PARTS).glob("*"):
+        if found := _OF_A_PART.match(path.name):
+            yield int(found[1]), path
 
 
 def _write(path: Path, data: bytes) -> None:

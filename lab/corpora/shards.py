@@ -9,9 +9,9 @@
 
 Any number of workers, on any machines, make the parts. One process appends them in order, the data first and then the
 line that counts it; what was not counted is cut off when the work goes on. So a kill or a full disk costs the parts
-in flight, seconds of work each, and a shard can be read at any time. A part with a recording that cannot be reached
-(a lost network), or of which none is there (a disk that is not mounted), fails; those after it wait among the parts
-until a later run has made it.
+in flight, seconds of work each, and a shard can be read at any time. A part with a recording that cannot be reached (a
+lost network) or is not there (a disk that is not mounted, a file that was taken away) fails; those after it wait among
+the parts until a later run has made it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from lab.corpora.shard_files import (
     append,
     begin,
     mapped,
-    number_of,
+    numbered,
     read_header,
     read_parts,
     resume,
@@ -53,7 +53,8 @@ from lab.corpora.shard_files import (
     tokens_of,
     write_header,
 )  # fmt: skip
-from lab.corpora.source import Source, digest_of
+from lab.corpora.source import Source
+from lab.corpora.utterance import digest_of
 from lab.errors import LabError
 from lab.files import locked, made
 from lab.tokens import TOKEN_RATE, Tokenizer
@@ -63,6 +64,7 @@ TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with
 READERS = 4  # of recordings, ahead of it
 QUEUE = 3600.0  # seconds that a worker of hundreds waits for those before it, who each read the manifest
 IN_A_ROW = 8  # parts that fail, after which the others would, too
+NO_CODES = "holds no codes of a codec; make one with `lab shard --codes`"
 
 
 # Reading
@@ -78,15 +80,18 @@ class Shard:
     narrators: list[str]  # of each document
     skipped: list[str]  # what could not serve, and why
     dev: tuple[int, ...] = ()  # the numbers of documents that are held out
+    recordings: Sequence[str] = ()  # names of what each document is a piece of
 
     @classmethod
     def open(cls, folder: Path, tokenizer: Tokenizer | None = None, codec: Codec | None = None) -> Shard:
         """What is in `folder`, finished or not; given a tokenizer or codec, only if that made it.
 
         Raises LabError for a folder without a shard, files that are damaged or truncated, or of another tokenizer
-        or codec, and for a shard without a document.
+        or codec, and for a shard without a document, or without codes if a codec is given.
         """
         header = read_header(folder)
+        if codec is not None and not header["levels"]:
+            raise LabError(f"{folder} {NO_CODES}")
         for kind, model in (("tokenizer", tokenizer), ("codec", codec)):
             if model is not None:
                 agree(folder, header, kind, bundle.fingerprint(model))
@@ -104,6 +109,11 @@ class Shard:
             [name for part in parts for name in part["narrators"]],
             skipped,
             tuple(first + number for first, part in zip(before, parts, strict=False) for number in part.get("dev", ())),
+            [
+                name  # an older shard does not tell, and narrated speech has none
+                for first, part in zip(before, parts, strict=False)
+                for name in part.get("recordings") or map(str, range(first, first + len(part["documents"])))
+            ],
         )
 
     @property
@@ -117,7 +127,8 @@ class Shard:
         end = int(ends[count - 1])
         codes = None if self.codes is None else self.codes[:end]
         dev = tuple(number for number in self.dev if number < count)
-        return Shard(self.tokens[:end], codes, self.starts[:count], self.narrators[:count], self.skipped, dev)
+        of = self.narrators[:count], self.skipped, dev, self.recordings[:count]
+        return Shard(self.tokens[:end], codes, self.starts[:count], *of)
 
     def documents(self) -> list[np.ndarray]:
         """Tokens of each document."""
@@ -127,7 +138,7 @@ class Shard:
         """For each narrator in turn the documents read in a row, with their codes, less those that are held out. Raises
         LabError without codes."""
         if self.codes is None:
-            raise LabError("this shard holds no codes of a codec; make one with `lab shard --codes`")
+            raise LabError(f"this shard {NO_CODES}")
         tokens = torch.from_numpy(self.tokens).split(np.diff(self.starts, append=len(self.tokens)).tolist())
         codes = torch.from_numpy(self.codes).split([len(part) for part in tokens])
         told, apart = enumerate(zip(self.narrators, tokens, codes, strict=True)), set(self.dev)
@@ -164,8 +175,8 @@ def make(
     `device` is where they compute: a GPU gets windows of several documents at once. Goes on where an earlier call or
     `share` stopped, to more `hours`, or to what a corpus has grown by; makes nothing that is there. Ends with a line on
     stderr that counts what there is and tells seconds of speech per second. Raises LabError on a full disk and, after
-    all others, for parts with recordings that cannot be reached (`skip_unreachable` leaves those out for good), with
-    what is finished kept; and for a folder that holds a shard of another source, tokenizer or codec.
+    all others, for parts with recordings that cannot be reached or are not there (`skip_unreachable` leaves those out
+    for good), with what is finished kept; and for a folder that holds a shard of another source, tokenizer or codec.
     """
     began, had, count, failed = time.perf_counter(), 0, 0, list[str]()
     wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
@@ -251,12 +262,13 @@ def share(
 def status(folder: Path, source: Source) -> dict[str, Any]:
     """How far the work on a shard is: parts, hours, workers, and minutes left at the speed of those at work.
 
-    Failed are parts whose worker died and those with recordings that could not be reached, which have `reasons`.
+    Failed are parts whose worker died and those with recordings that could not be reached or were not there, which have
+    `reasons`.
     """
     held = folder / "manifest.jsonl"
     source = source.with_items(manifest.read(held)) if held.exists() else source
     lines = read_parts(folder, read_header(folder))
-    waiting = (path for path in (folder / PARTS).glob("*.safetensors") if number_of(path) >= len(lines))
+    waiting = [path for number, path in numbered(folder) if number >= len(lines) and path.suffix == ".safetensors"]
     lines += [line for path in waiting if (line := worker.line(path))]
     found, failed = worker.notes(folder / PARTS), worker.failures(folder / PARTS)
     running = [note for note in found if not note.lost]
@@ -323,7 +335,7 @@ def _check(folder: Path, failed: list[str]) -> None:
     if failed:
         raise LabError(
             f"{len(failed)} part{'s' * (len(failed) > 1)} of {folder} failed, such as: {failed[0]}; "
-            "the same command goes on with what is missing, and --skip-unreachable does without it"
+            "the same command goes on with what is missing, and `lab shard --skip-unreachable` into it does without it"
         )
 
 

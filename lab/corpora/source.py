@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from lab.corpora import manifest, narration, scan
 from lab.corpora.manifest import Document
-from lab.corpora.utterance import Utterance
+from lab.corpora.utterance import Utterance, digest_of
 
 LONG_STORY = 420  # sentences: 17 minutes, more than the longest piece that a language model learns from
 PART = 600.0  # seconds of recordings that are made, written and lost together: some 10 s of work
@@ -94,8 +93,3 @@ def _long_story(number: int) -> tuple[Utterance]:
 
 def _document(document: Document) -> tuple[Utterance]:
     return (document.read(),)
-
-
-def digest_of(text: str) -> str:
-    """12 hexadecimal digits."""
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]

@@ -3,7 +3,7 @@
 What a storage has against being read is of two kinds. A file that is not there will not be there in a minute: that is a
 LabError. A network that is lost, a server that is busy or a key that has run out may be mended: Unreachable, after
 which the same is tried again, now or by the same command later. A fault of our own code is neither, and stays one.
-Where nothing is there, though, a storage may not be mounted: that is for those to tell who see many files.
+Where nothing is there, though, a disk may not be mounted: Absent, for those who would do without it for good.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from lab import extras
 from lab.console import console
 from lab.errors import LabError
 
@@ -87,7 +88,7 @@ def reached(address: str) -> Iterator[None]:
     except ImportError as error:
         if local:
             raise
-        raise LabError(f"cannot read {address}: {error}") from None  # the package for s3:// or gs://: it says which
+        raise without_package(address, error) from None
     except Exception as error:  # each kind of storage has its own
         if not (isinstance(error, OSError) if local else _of_storage(error) or isinstance(error, _UNFIT)):
             raise
@@ -95,6 +96,14 @@ def reached(address: str) -> Iterator[None]:
             said = " ".join(str(_told(error)).split()) or type(error).__name__
             raise kind(f"cannot read {address}: {said[:200]}; give one that can be reached from here") from error
         raise Absent(f"there is nothing at {address}; look at its name") from None
+
+
+def without_package(address: str, error: ImportError) -> LabError:
+    """For an address of a kind whose package is not installed, as fsspec says."""
+    cause = error.__cause__
+    ours = isinstance(cause, ImportError) and cause.name in extras.MODULES["storage"]
+    brings = "; `pip install speechssm-lab[storage]` brings it" if ours else ""
+    return LabError(f"cannot read {address}: {error}{brings}")
 
 
 def _kind(error: BaseException) -> type[LabError]:

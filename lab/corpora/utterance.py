@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Utterance:
     source: str  # "narrated" (by espeak-ng), "kokoro", "piper", "librispeech", "recorded", ...
     story: int = -1  # seed, where there is one
     split: str = "train"
+    recording: str = ""  # the file or address that it is, or is a piece of
 
     @property
     def seconds(self) -> float:
@@ -75,6 +77,11 @@ def levelled(parts: Iterable[tuple[str, audio.Waveform]], **limits: float) -> np
     if len(checked) == 1:
         return int16(audio.scaled(checked[0][1]))  # its constant part is gone already
     return int16(audio.set_level(np.concatenate([waveform for waveform, _ in checked])))
+
+
+def digest_of(text: str) -> str:
+    """12 hexadecimal digits."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:12]
 
 
 def int16(waveform: np.ndarray) -> np.ndarray:

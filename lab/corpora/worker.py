@@ -1,6 +1,6 @@
 """A part of a shard: some minutes of speech that a worker tokenizes, in a file that is whole or not there.
 
-Beside it lies a note while somebody is at work on it, and one that says why if it failed.
+Beside it lies a note while somebody is at work on it, touched as a sign of life, and one that says why if it failed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import numpy as np
 import safetensors.numpy
 
 from lab.corpora.storage import Absent, Unreachable, reason, tried
-from lab.corpora.utterance import Utterance
+from lab.corpora.utterance import Utterance, digest_of
 from lab.errors import LabError
 from lab.files import replacing
 from lab.tokens import TOKEN_RATE
 
 WINDOW = 26.0  # seconds from one window of the tokenizer to the next
+FOR_GOOD = ", and is left out for good; to have it, shard into another folder"
+BEAT, LOST = 20.0, 180.0  # seconds from one sign of life to the next, and without any after which nobody is at work
 Job = tuple[int, str, Sequence[Any]]  # the number of a part, its key and its items
 Encode = Callable[[list[np.ndarray]], Iterable[dict[str, np.ndarray]]]
 
@@ -35,8 +37,8 @@ def place(folder: Path, number: int, key: str) -> Path:
 
 
 def line(path: Path) -> dict[str, Any] | None:
-    """What a part says of itself: `part`, its key; `documents`, their lengths in tokens; `narrators`; `skipped`; and
-    `dev`, the numbers of those of that split, if any.
+    """What a part says of itself: `part`, its key; `documents`, their lengths in tokens; `narrators`; `skipped`; and if
+    there are any `recordings`, a digest of the path that each document is of, and `dev`, the numbers of that split.
 
     None where it is not done, or damaged.
     """
@@ -59,9 +61,9 @@ def make(
 ) -> dict[str, Any]:
     """Makes a part, unless it is there: its line.
 
-    A recording that cannot be reached is tried again, later and later. If that does not help the part fails, and its
-    line has no documents and says why in `failed`; or, to skip what is unreachable, the recording is left out. So with
-    a part of which no recording is there: one is a file that somebody deleted, all are a disk that is not mounted.
+    A recording that cannot be reached is tried again, later and later. If that does not help, or where one is not
+    there, the part fails, and its line has no documents and says why in `failed`; or, to skip what is unreachable, the
+    recording is left out for good.
 
     `encode` gives `tokens` (T,) of each waveform (N,), and what else is kept of it; it gets utterances as they come, or
     with `together` above 1 as many as make so many windows of 30 s. Meanwhile `readers` threads read the next ones.
@@ -75,7 +77,6 @@ def make(
     pool = ThreadPoolExecutor(readers)
     waiting: list[Utterance] = []
     ended = threading.Event()
-    absent = 0
 
     def failed(why: str) -> dict[str, Any]:
         with replacing(path.with_suffix(".failed")) as beside:
@@ -91,6 +92,8 @@ def make(
                 arrays.setdefault(name, []).append(array)
             if utterance.split == "dev":
                 said.setdefault("dev", []).append(len(said["documents"]))
+            if utterance.recording:
+                said.setdefault("recordings", []).append(digest_of(utterance.recording))
             said["documents"].append(len(found["tokens"]))
             said["narrators"].append(utterance.narrator)
         waiting.clear()
@@ -101,12 +104,10 @@ def make(
                 try:
                     waiting += coming.result()
                 except LabError as error:
-                    absent += isinstance(error, Absent)
-                    if not skip_unreachable and isinstance(error, Unreachable):
+                    away = isinstance(error, Unreachable | Absent)
+                    if away and not skip_unreachable:
                         return failed(reason(error))
-                    if not skip_unreachable and absent == len(items):
-                        return failed(f"none of its {len(items)} recordings is there, such as: {reason(error)}")
-                    said["skipped"].append(reason(error))
+                    said["skipped"].append(reason(error) + FOR_GOOD * away)
                 if together == 1 or sum(each.seconds for each in waiting) > together * WINDOW:
                     flush()
             flush()
@@ -142,13 +143,15 @@ def _each(encode: Encode, waveforms: list[np.ndarray]) -> list[dict[str, np.ndar
 class Note(NamedTuple):
     host: str
     process: int
-    since: float  # seconds since 1970
+    alive: float  # its last sign of life, in seconds since 1970
     speech: float  # seconds of speech that it made before
     took: float  # and the seconds that this took
 
     @property
     def lost(self) -> bool:
-        """Whether it ended without a word, as far as can be told from here."""
+        """Whether it ended without a word; of another machine that is known some minutes later."""
+        if time.time() - self.alive > LOST:
+            return True
         if self.host != socket.gethostname():
             return False
         try:
@@ -166,17 +169,24 @@ _made = [0.0, 0.0]  # seconds of speech and of work of this process
 @contextmanager
 def at_work(path: Path) -> Iterator[Callable[[float], None]]:
     """A note while the part at `path` is made, which counts the seconds of speech that it is told of."""
-    began, note = time.time(), path.with_suffix(".running")
+    began, note, ended = time.time(), path.with_suffix(".running"), threading.Event()
     path.with_suffix(".failed").unlink(missing_ok=True)
-    note.write_text(json.dumps(Note(socket.gethostname(), os.getpid(), began, *_made)))
+    note.write_text(json.dumps([socket.gethostname(), os.getpid(), *_made]))
 
     def made(speech: float) -> None:
         _made[0] += speech
         _made[1] += time.time() - began
 
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            with suppress(OSError):  # it has just ended, or its disk is away for a while
+                os.utime(note)
+
+    threading.Thread(target=beat, daemon=True).start()
     try:
         yield made
     finally:
+        ended.set()
         note.unlink(missing_ok=True)
 
 
@@ -185,7 +195,8 @@ def notes(folder: Path) -> list[Note]:
     found = []
     for path in sorted(folder.glob("*.running")):
         with suppress(OSError, ValueError, TypeError):  # it has just ended
-            found.append(Note(*json.loads(path.read_text())))
+            host, process, *before = json.loads(path.read_text())
+            found.append(Note(host, process, path.stat().st_mtime, *before))
     return found
 
 

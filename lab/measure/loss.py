@@ -27,9 +27,10 @@ def losses(model: Callable[[Tensor], tuple[Tensor, Any]], tokens: Tensor) -> Ten
     return F.cross_entropy(logits[0].float(), tokens[1:], reduction="none")
 
 
-def whole_minutes(losses: Tensor) -> list[float]:
-    """Losses (T,) -> the mean of each whole minute."""
-    return [float(minute.mean()) for minute in losses.split(MINUTE) if len(minute) == MINUTE]
+def whole_minutes(losses: Tensor, lacking: int = 1) -> list[float]:
+    """Losses (T,) -> the mean of each whole minute, and of a last one that lacks so many at most: of four minutes of
+    speech the first token has none."""
+    return [float(minute.mean()) for minute in losses.split(MINUTE) if len(minute) >= MINUTE - lacking]
 
 
 def stories(count: int, human: Path | None, numbers: range) -> dict[str, list[Utterance]]:

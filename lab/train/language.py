@@ -59,8 +59,9 @@ class Preset:
 
     def of(self, length: int | None, size: int | None, steps: int | None) -> tuple[int, int, Schedule]:
         """Tokens of a piece, pieces of a step and the schedule: what is left out as comes nearest to the preset."""
-        length = length or self.length
-        size = size or max(1, round(self.tokens / length))
+        length = self.length if length is None else length
+        size = max(1, round(self.tokens / length)) if size is None else size
+        positive(size=size, length=length)
         return length, size, self.schedule.lasting(steps or round(self.schedule.steps * self.tokens / (size * length)))
 
 
@@ -114,7 +115,7 @@ class TokenStream:
         Raises LabError where nothing is left.
         """
         arrays = [cls(np.asarray(document), np.zeros(1, int)).tokens for document in documents]
-        ends = [len(array) - min(drop, len(array) // 4) for array in arrays]
+        ends = less(np.array([len(array) for array in arrays], int), drop)
         kept = [array[:end].astype(np.int32) for array, end in zip(arrays, ends, strict=True) if end]
         if not kept:
             raise LabError("no documents to learn from: the corpus is empty")
@@ -124,8 +125,7 @@ class TokenStream:
     def of_shard(cls, tokens: np.ndarray, starts: np.ndarray, learnt: np.ndarray, drop: int) -> TokenStream:
         """Of the documents that begin at `starts` in the tokens (N,) of a shard those of the numbers `learnt`, which
         ascend, less their last `drop`, as `of` has it: where they lie, and nothing copied."""
-        lengths = np.diff(starts, append=len(tokens))[learnt]
-        lengths, starts = lengths - np.minimum(drop, lengths // 4), starts[learnt]
+        lengths, starts = less(np.diff(starts, append=len(tokens)), drop)[learnt], starts[learnt]
         places, lengths = starts[lengths > 0], lengths[lengths > 0]
         if not len(lengths):
             raise LabError("no documents to learn from: the corpus is empty")
@@ -143,6 +143,11 @@ class TokenStream:
         begin = self.starts[document]
         where = at if self.places is None else at - begin + self.places[document]
         return self.tokens[where].astype(np.int64), at == begin
+
+
+def less(lengths: np.ndarray, drop: int) -> np.ndarray:
+    """Lengths (N,) of documents in tokens, less the last `drop` of each, a quarter at most."""
+    return lengths - np.minimum(drop, lengths // 4)
 
 
 def weights(tokenizer: Tokenizer, tokens: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -250,10 +255,14 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int, gi
     return float(torch.cat([_losses(model, document) for document in documents])[torch.from_numpy(asked)].mean())
 
 
-def by_minute(model: nn.Module, documents: list[np.ndarray]) -> dict[str, float]:
+def by_minute(model: nn.Module, documents: list[np.ndarray], dropped: int = 0) -> dict[str, float]:
     """Mean cross-entropy in nats a semantic token of each whole minute, over the documents that are as long: what a
-    model that remembers what was said goes on to need less of."""
-    told = [whole_minutes(_losses(model, document)) for document in documents if len(document) > MINUTE]
+    model that remembers what was said goes on to need less of.
+
+    `dropped`: tokens that documents lost at their ends, which a last minute may lack: the fourth of pieces of 240 s.
+    """
+    lacking = dropped + 1  # the first has no loss
+    told = [whole_minutes(_losses(model, each), lacking) for each in documents if len(each) > MINUTE - lacking]
     minutes = ([each for each in minute if each is not None] for minute in zip_longest(*told))
     return {f"held_out_loss_minute_{number}": sum(each) / len(each) for number, each in enumerate(minutes, 1)}
 

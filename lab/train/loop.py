@@ -75,7 +75,7 @@ class Schedule:
             value, least = getattr(self, name), {"clip": 1e-30, "save_seconds": -math.inf}.get(name, 0)
             if not isinstance(value, (int, float)) or not least <= value <= 1e9:  # NaN is neither
                 raise LabError(f"cannot train with a {name} of {value!r}; give a number of {least:g} or more")
-        if not all(0 <= beta < 1 for beta in self.betas):
+        if len(self.betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in self.betas):
             raise LabError(f"cannot train with betas {self.betas}; give two numbers from 0 to below 1")
 
     def lasting(self, steps: int) -> Schedule:

@@ -113,7 +113,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
     variant = VARIANTS.get(name, Variant(name))
     length, corpus = variant.length or plan.length, variant.corpus or plan.corpus
     tokenizer = plan.load("tokenizer")
-    begin = plan.begin(name)
+    begin, dropped = plan.begin(name), 0
     if corpus in data.NARRATED:
         stream, seconds = told(plan, corpus)
         weights = language_recipe.weights(tokenizer, stream.tokens, stream.starts)
@@ -121,15 +121,15 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         stories = [narration.development_story(number, sentences=_LONG if number < 2 else 20) for number in range(8)]
         held_out = [tokenizer.encode(story.samples()).numpy() for story in stories]
     else:
-        shard = data.shard(plan, corpus)
-        ends, count = np.append(shard.starts[1:], len(shard.tokens)), len(shard.starts)
-        apart = shard.dev or range(min(8, max(1, count // 10)))
+        shard, dropped = data.shard(plan, corpus), language_recipe.END
+        apart, count = data.held_out(shard), len(shard.starts)
         if len(apart) == count:
             raise LabError(f"of {plan.corpus} all documents, {count}, are held out; give more, or cut it")
+        ends = shard.starts + language_recipe.less(np.diff(shard.starts, append=len(shard.tokens)), dropped)
         watched = apart[: language_recipe.HELD_OUT]
         held_out = [shard.tokens[shard.starts[number] : ends[number]] for number in watched]
         learnt = np.setdiff1d(np.arange(count), apart)
-        stream = language_recipe.TokenStream.of_shard(shard.tokens, shard.starts, learnt, language_recipe.END)
+        stream = language_recipe.TokenStream.of_shard(shard.tokens, shard.starts, learnt, dropped)
         seconds = {Path(corpus).name: stream.size / TOKEN_RATE}
     model, figures = language_recipe.train(
         stream,
@@ -145,7 +145,7 @@ def language(plan: Plan, name: str) -> dict[str, Any]:
         **plan.options(name),
         **({"text": plan.load("text-griffin")} if name == "griffin-text" else {}),
     )
-    figures |= language_recipe.by_minute(model, held_out)
+    figures |= language_recipe.by_minute(model, held_out, dropped)
     slow = corpus in data.NARRATED and getattr(model.config, "lambda_init", None) == "minutes"
     about = {"taught": language_recipe.TAUGHT} if slow else {}
     return _finish(plan, name, model, figures, seconds, **about)
@@ -167,10 +167,12 @@ def other(plan: Plan, name: str) -> dict[str, Any]:
 
 
 def soundstorm(plan: Plan, name: str) -> dict[str, Any]:
-    tokenizer, codec, corpus = plan.load("tokenizer"), plan.load("codec"), data.heard(replace(plan, corpus="stories"))
+    tokenizer, codec = plan.load("tokenizer"), plan.load("codec")
+    # first, as one without codes is of no use
+    shard = data.shard(plan, plan.recorded, codes=True) if plan.recorded else None
+    corpus = data.heard(replace(plan, corpus="stories"))
     spoken, seconds = _in_voices(corpus, tokenizer, codec), data.seconds(corpus)
-    if plan.recorded:  # which may be larger than the memory
-        shard = data.shard(plan, plan.recorded, codes=True)
+    if plan.recorded and shard:  # which may be larger than the memory
         said = shard.utterances()
         seconds[Path(plan.recorded).name] = sum(len(each.tokens) for group in said for each in group) / TOKEN_RATE
         spoken += said

@@ -20,6 +20,7 @@ KINDS: dict[str, type] = {
     "warmup": int,  # steps
     "floor": float,  # share of the learning rate at the end
     "weight_decay": float,
+    "betas": list,  # of AdamW, two numbers
     "clip": float,  # norm of the gradients
     "save_seconds": float,
     "log_every": int,  # steps
@@ -31,13 +32,14 @@ KINDS: dict[str, type] = {
     "keep": int,  # best checkpoints by held-out loss beside the last, for `lab choose`
     "precision": str,  # float32, or mixed: matrix products in bfloat16
 }
+LEAST = {"batch": 1, "log_every": 1, "evaluate_every": 1, "workers": 0, "keep": 0}  # the schedule knows its own
 SHORT = {"lr": "learning_rate"}
 
 
 def gathered(config: Path | None, assignments: Iterable[str]) -> dict[str, Any]:
     """The settings in a TOML file, and over them those of `name=value`.
 
-    Raises LabError for a file that cannot be read, an unknown name and a value of another type.
+    Raises LabError for a file that cannot be read, an unknown name, a value of another type and one that is too small.
     """
     found: dict[str, Any] = {}
     if config is not None:
@@ -60,9 +62,12 @@ def _checked(name: str, value: Any) -> Any:
     if name not in KINDS:
         raise LabError(f"there is no setting {name!r}; there are lr, {', '.join(KINDS)}")
     kind = KINDS[name]
-    if isinstance(value, bool) != (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a name"}[kind]
-        raise LabError(f"cannot set {name} to {value!r}; give {wanted}")
+    fits = isinstance(value, (int, float) if kind is float else kind)
+    if not fits or isinstance(value, bool) != (kind is bool):
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", list: "[0.9, 0.95]"}
+        raise LabError(f"cannot set {name} to {value!r}; give {wanted[kind]}")
+    if name in LEAST and value < LEAST[name]:
+        raise LabError(f"cannot set {name} to {value!r}; give {LEAST[name]} or more")
     if name == "precision" and value not in ("float32", "mixed"):
         raise LabError(f"cannot set {name} to {value!r}; give float32 or mixed")
     return value
