@@ -87,6 +87,8 @@ class SpeechSSM:
         damaged or of other shapes, and for a device that this machine has not.
         """
         path, name = bundle.located(root) if root is not None else bundle.folder(), baseline or language
+        if name not in (there := bundle.index(path)):  # as a user called it: there may be no recipe of that name
+            raise LabError(f"the bundle in {path} has no {name}; it has {', '.join(there)}")
         parts: dict[str, Any] = {part: bundle.load(path, part) for part in ("tokenizer", name, "soundstorm", "codec")}
         if not isinstance(parts[name], LanguageModel):
             raise LabError(f"{name} is no language model; give griffin, griffin30 or transformer")

@@ -24,6 +24,7 @@ from lab.others.one_voice import OneVoice, OneVoiceConfig
 from lab.others.spiritlm import Layout, SpiritLM
 from lab.others.units import Units, UnitsConfig, without_repeats
 from lab.voice import Codec, CodecConfig
+from tests.commands import lab, refused
 from tests.spoken import voiced
 
 UNITS = 12
@@ -106,6 +107,25 @@ def test_beyond_its_length_only_by_restarts(
     assert stream.restarts and stream.slide == {"audiolm": 25, "audiolm-refined": 25, "spiritlm": 17}.get(
         name, 10
     )  # tokens a second
+
+
+@pytest.mark.parametrize("name", ["gslm", "spiritlm"])
+def test_more_tokens_a_second_than_the_mean_fill_no_context_twice(
+    name: str, others: dict[str, nn.Module], prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams: list[Continuation] = []
+
+    def watched(*given: Any, **options: Any) -> Continuation:
+        streams.append(Continuation(*given, **options))
+        return streams[-1]
+
+    monkeypatch.setattr(gslm, "generate", watched)
+    system = systems.OTHERS[name](others.__getitem__)
+    monkeypatch.setattr(type(system), "pace", 1.0)
+    assert system.longest == system.language.context
+    assert len(system.go_on(prompt, 8.0).waveform) == 8 * SAMPLE_RATE
+    (stream,) = streams
+    assert stream.made > system.language.context > stream.state.size and stream.restarts  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -325,6 +345,29 @@ def test_evaluate_calls_them_by_name(others_bundle: Path, prompt: np.ndarray, mo
     assert systems.load("gslm", others_bundle).temperature == 0.7  # its paper's
     with pytest.raises(LabError, match="no restart '5s'"):
         systems.load("twist+5s", others_bundle, 0.7)
+
+
+def test_what_a_system_refuses_is_told_before_anything_is_heard(
+    desk: Path, others_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_BUNDLE", str(others_bundle))
+    asked = ("--minutes", "0.2", "-n", "2")
+    for names in ("gslm", "gslm+3s,gslm"):
+        refused(
+            "gslm learnt from 6 s at most, and prompt and continuation last 12.0 s; ask for less, or for gslm+3s, "
+            "which restarts from the newest 3 s",
+            "evaluate", "--system", names, *asked,
+        )  # fmt: skip
+    refused(
+        "gslm restarts from the newest seconds, above 0 and below 6, not 10", "evaluate", "--system", "gslm+10s", *asked
+    )
+    unknown = {
+        "there is no system 'gslm9'; there are gslm, twist, ": ("evaluate", "--system", "gslm9"),
+        "has no gslm9; it has ": ("story", "prompt.wav", "--language", "gslm9"),
+    }
+    for message, words in unknown.items():
+        refused(message, *words)
+        assert "lab train" not in lab(*words).stderr  # where there is no such recipe
 
 
 def test_the_units_of_a_reference_are_spoken_again_in_the_one_voice(

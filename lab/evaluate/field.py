@@ -34,15 +34,14 @@ SECONDS, SPAN = 30.0, 5.0  # of a continuation, and of what a predictor of MOS h
 class Asked(NamedTuple):
     command: str  # that trains it
     last: str  # of its models in a bundle
-    temperature: float | None = None  # of `lab story`, or the best on development prompts; else its paper's
 
 
 SYSTEMS = {
-    "griffin": Asked("lab train griffin", "griffin", 0.5),
-    "transformer+3s": Asked("lab train transformer", "transformer", 0.5),
-    "gslm+3s": Asked("lab train gslm", "gslm-language", 0.4),
-    "twist+3s": Asked("lab train twist", "twist-language", 0.4),
-    "spiritlm+3s": Asked("lab train spiritlm", "spiritlm-language", 0.5),
+    "griffin": Asked("lab train griffin", "griffin"),
+    "transformer+3s": Asked("lab train transformer", "transformer"),
+    "gslm+3s": Asked("lab train gslm", "gslm-language"),
+    "twist+3s": Asked("lab train twist", "twist-language"),
+    "spiritlm+3s": Asked("lab train spiritlm", "spiritlm-language"),
     "audiolm-refined+3s": Asked("lab train audiolm", "audiolm-coarse"),  # its own fine codes are not understood
 }
 
@@ -73,7 +72,7 @@ def field(prompt: Prompt, seconds: float = SECONDS, root: Path | None = None, fo
         if asked.last not in there:
             missing.append(f"{system.partition('+')[0]} is not made yet: `{asked.command}`, and LAB_BUNDLE=runs/bundle")
             continue
-        after = _goes_on(systems.load(system, root, asked.temperature), prompt, before, seconds)
+        after = _goes_on(systems.load(system, root, systems.usual(system)), prompt, before, seconds)
         found[system] = Heard(_joined(before, after), [], False)
     return Field(found, missing)
 
@@ -83,7 +82,7 @@ def keep(asked: Sequence[str], judge: MOSPredictor, root: Path, folder: Path = F
     if unknown := [name for name in asked if name not in SYSTEMS]:
         raise LabError(f"there is no {unknown[0]!r} in the field; there are {', '.join(SYSTEMS)}")
     for name in asked:
-        system, clips = systems.load(name, root, SYSTEMS[name].temperature), {}
+        system, clips = systems.load(name, root, systems.usual(name)), {}
         for prompt in prompts():
             before = audio.set_level(audio.load(prompt.path))
             after = audio.set_level(_goes_on(system, prompt, before, SECONDS))

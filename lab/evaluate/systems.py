@@ -35,11 +35,11 @@ from lab.errors import LabError
 from lab.evaluate.examples import Example, Sound
 from lab.measure.zero_resource import log_likelihood
 from lab.others.audiolm import AudioLM
-from lab.others.continuation import Continues
+from lab.others.continuation import Continues, check_total
 from lab.others.gslm import GSLM
 from lab.others.spiritlm import SpiritLM
 from lab.others.twist import TWIST
-from lab.speech import SpeechSSM
+from lab.speech import TEMPERATURE, SpeechSSM
 from lab.tokens import TOKEN_RATE
 
 TRUTH = "ground truth"
@@ -52,9 +52,11 @@ OTHERS: dict[str, Callable[[Callable[[str], Any]], Continues]] = {
     "audiolm": AudioLM.of,
     "audiolm-refined": partial(AudioLM.of, refined=True),
 }
+# The best of those tried on development prompts; AudioLM's is its paper's.
+_BEST = {"gslm": 0.4, "twist": 0.4, "spiritlm": 0.5, "spiritlm-base": 0.5, "audiolm": 0.6, "audiolm-refined": 0.6}
 ONE_VOICES = ("gslm-voice", "twist-voice")
 _WINDOWS: dict[str, windows.Windowing | windows.Growing] = {"voice": windows.SYNTHESIS, "voice-live": windows.LIVE}
-_RESTARTS = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}
+_RESTARTS, _WHOLE_WINDOW = {"3s": 3 * TOKEN_RATE, "10s": 10 * TOKEN_RATE}, "window"
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,37 @@ class System:
     likelihood: Callable[[Waveform], tuple[float, int]] | None = None  # nats of a waveform (N,), and of how many tokens
 
 
-def load(name: str, root: Path, temperature: float | None = None, device: str | None = None) -> System:
-    """A system of the bundle at `root`. temperature: by default that of its own paper. Raises LabError for one that it
-    has not."""
+def usual(name: str) -> float:
+    """The temperature that a system speaks with where nobody asks for another: of ours that of `lab story`, of the
+    others the best on development prompts. Systems are compared at it; `load` samples at that of a system's paper."""
+    return _BEST.get(name.partition("+")[0], TEMPERATURE)
+
+
+def unrestarted(name: str) -> str:
+    """The system that a name with a restart is of: the same models, made longer. Stages stay what they are."""
+    kind, _, rest = name.partition("+")
+    return kind if rest in (*_RESTARTS, _WHOLE_WINDOW) else name
+
+
+def load(
+    name: str,
+    root: Path,
+    temperature: float | None = None,
+    device: str | None = None,
+    seconds: float | None = None,
+) -> System:
+    """A system of the bundle at `root`. temperature: by default that of its own paper. seconds: of prompt and
+    continuation, that it will be asked for. Raises LabError for a system that it has not, and for one that refuses
+    so many."""
     kind, _, rest = name.partition("+")
     if kind in OTHERS:
-        return _other(name, root, temperature, device)
+        return _other(name, root, temperature, device, seconds)
     if name in ONE_VOICES:
         return _units_spoken(name, root, device)
     stage = kind in ("codec", *_WINDOWS)
+    if not stage and kind not in bundle.index(root):
+        known = ", ".join([*OTHERS, *ONE_VOICES, "codec", *_WINDOWS])
+        raise LabError(f"there is no system {name!r}; there are {known}, and language models of the bundle in {root}")
     language, restart = ("griffin", "") if stage else (kind, rest)
     ssm = SpeechSSM.load(root, language=language, device=device)
     digests = bundle.digests(root)
@@ -122,13 +146,15 @@ def _units_spoken(name: str, root: Path, device: str | None) -> System:
     return System(name, None, weights, go_on)
 
 
-def _other(name: str, root: Path, temperature: float | None, device: str | None) -> System:
+def _other(name: str, root: Path, temperature: float | None, device: str | None, asked: float | None) -> System:
     kind, _, restart = name.partition("+")
     load, weights = _loading(root, device)
     system = OTHERS[kind](load)
     temperature = system.temperature if temperature is None else temperature
     slide = _slide(name, restart, round(TOKEN_RATE * system.longest))
     seconds = None if slide is None else slide / TOKEN_RATE
+    if asked is not None:
+        check_total(system.name, asked, system.longest, seconds)
 
     def go_on(example: Example, sound: Sound, new: float) -> Waveform:
         return system.go_on(sound.prompt, new, seed=example.seed, temperature=temperature, slide=seconds).waveform
@@ -144,8 +170,8 @@ def _slide(name: str, restart: str, context: int | None) -> int | None:
         return None
     if context is None:
         raise LabError(f"{name}: a state of fixed size has no length to fill; leave out +{restart}")
-    if restart not in (*_RESTARTS, "window"):
-        raise LabError(f"{name}: there is no restart {restart!r}; there are {', '.join(_RESTARTS)} and window")
+    if restart not in (*_RESTARTS, _WHOLE_WINDOW):
+        raise LabError(f"{name}: there is no restart {restart!r}; there are {', '.join(_RESTARTS)} and {_WHOLE_WINDOW}")
     return _RESTARTS[restart] if restart in _RESTARTS else max(1, context - NEW)
 
 

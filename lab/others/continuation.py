@@ -22,6 +22,7 @@ class Continued(NamedTuple):
 class Continues(Protocol):
     """A system that goes on from speech. `language` decides on its tokens; `temperature` is that of its paper."""
 
+    name: str
     language: LanguageModel
     temperature: float
 
@@ -50,11 +51,16 @@ class Continues(Protocol):
 
 
 def check_length(name: str, prompt: np.ndarray, seconds: float, longest: float, slide: float | None) -> None:
-    """Raise LabError for a length that makes no sense, or that `name` reaches by slide-and-prompt alone."""
+    """Raise LabError for a length that makes no sense, or as `check_total` does."""
     check_scale("seconds", seconds)
-    total = len(prompt) / SAMPLE_RATE + seconds
     if seconds <= 0:
         raise LabError(f"cannot continue for {seconds:g} seconds; give more than 0")
+    check_total(name, len(prompt) / SAMPLE_RATE + seconds, longest, slide)
+
+
+def check_total(name: str, total: float, longest: float, slide: float | None) -> None:
+    """Raise LabError for seconds of prompt and continuation that `name` reaches by slide-and-prompt alone, and for a
+    slide that it has not."""
     if slide is None and total > longest:
         raise LabError(
             f"{name} learnt from {longest:.0f} s at most, and prompt and continuation last {total:.1f} s; "

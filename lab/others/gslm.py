@@ -22,7 +22,6 @@ from lab.language import generate
 from lab.nn.indices import as_indices
 from lab.nn.sampling import generator_of
 from lab.others.continuation import Continued, check_length, lasting
-from lab.others.one_voice import OneVoice
 from lab.others.units import without_repeats
 from lab.protocols import LanguageModel
 from lab.voice import Codec
@@ -39,12 +38,13 @@ class GSLM:
 
     temperature = 0.7
 
-    def __init__(self, name: str, units: Any, language: LanguageModel, one_voice: OneVoice, codec: Codec):
-        """units: `Units`, or what has their `vocabulary`, `rate` and `encode`. Raises LabError for models that were not
-        trained for each other."""
+    def __init__(self, name: str, units: Any, language: LanguageModel, one_voice: Any, codec: Codec | None = None):
+        """units: `Units`, or what has their `vocabulary`, `rate` and `encode`. one_voice: `OneVoice` and its codec, or
+        what has its `config`, `stack`, `durations` and `speak`, and needs none. Raises LabError for models that were
+        not trained for each other."""
         self.name, self.units, self.language = name, units, language
         self.one_voice, self.codec = one_voice, codec
-        voice, sizes = one_voice.config, (codec.config.code_width, codec.config.timbre)
+        voice, sizes = one_voice.config, (codec.config.code_width, codec.config.timbre) if codec else (0, 0)
         if (units.vocabulary, units.rate) != (voice.units, voice.rate) or sizes != (voice.code_width, voice.timbre):
             raise LabError(
                 f"{name} has {units.vocabulary} units at {units.rate} Hz and a codec of {sizes}, its voice "
@@ -107,13 +107,21 @@ class GSLM:
         start = len(before) // self.one_voice.stack * TOKEN_HOP
         return Continued(lasting(waveform[start:], seconds), torch.cat([read, new]), len(read))
 
-    def stream(self, read: Tensor, seed: int, temperature: float | None, **options: Any) -> Iterator[int]:
-        """Tokens after those read (T,), of which the newest that fit into the context count."""
+    def stream(
+        self, read: Tensor, seed: int, temperature: float | None, slide: int | None = None, **options: Any
+    ) -> Iterator[int]:
+        """Tokens after those read (T,), of which the newest that fit into the context count.
+
+        Where that is full it goes on from the newest `slide`, or half of it: `longest` is told by the mean pace, and
+        there may be more tokens a second.
+        """
+        context = self.language.context or 2
         return generate(
             self.language,
-            read[-((self.language.context or 2) - 1) :],
+            read[1 - context :],
             generator=generator_of(seed, device=self.language.device),
             temperature=self.temperature if temperature is None else temperature,
+            slide=slide or context // 2,
             **options,
         )
 

@@ -9,6 +9,7 @@ of log(1 + duration).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,21 +83,35 @@ class OneVoice(nn.Module):
     @torch.inference_mode()
     def durations(self, units: Tensor) -> Tensor:
         """Units without repeats (U,) -> how long each lasts (U,), 1 or more, in units of `rate` Hz."""
-        logarithms = self.logarithms(units[None].to(self.device))[0].cpu()
-        return logarithms.exp().sub(1).round().clamp(1, self.config.rate).long()  # a second at most
+        return durations(self.logarithms(units[None].to(self.device))[0], self.config.rate)
 
     @torch.inference_mode()
     def speak(self, units: Tensor, codec: Codec) -> Waveform:
         """Units as long as they last (T,) -> waveform (640 ceil(T / stack),), decoded in windows of 30 s."""
         if not len(units):
             return np.zeros(0, np.float32)
-        vectors, pieces = self.vectors(units[None].to(self.device)), []
-        for part in windows.plan(vectors.shape[1], *windows.TOKENIZATION):
-            noise = generator_of(0, part.start, device=self.device)
-            sound = codec.synthesize(vectors[:, part.start : part.stop], self.timbre[None], noise)[0][0]
-            pieces.append(sound.clamp(-1, 1).cpu().numpy()[part.scaled(TOKEN_HOP).kept(FADE // 2)])
-        return np.concatenate(list(audio.stitch(pieces, FADE)))
+        vectors = self.vectors(units[None].to(self.device))
+
+        def sound(start: int, stop: int) -> Tensor:
+            noise = generator_of(0, start, device=self.device)
+            return codec.synthesize(vectors[:, start:stop], self.timbre[None], noise)[0][0]
+
+        return joined(vectors.shape[1], sound)
 
     @property
     def device(self) -> torch.device:
         return self.duration.weight.device
+
+
+def durations(logarithms: Tensor, rate: int) -> Tensor:
+    """log(1 + duration) of units (U,) -> how long each lasts (U,), from 1 to a second, in units of `rate` Hz."""
+    return logarithms.cpu().exp().sub(1).round().clamp(1, rate).long()
+
+
+def joined(frames: int, sound: Callable[[int, int], Tensor]) -> Waveform:
+    """`sound` of frames [start, stop) at 25 Hz (640 (stop - start),), in windows of 30 s -> waveform (640 frames,)."""
+    pieces = []
+    for part in windows.plan(frames, *windows.TOKENIZATION):
+        samples = sound(part.start, part.stop).clamp(-1, 1).cpu().numpy()
+        pieces.append(samples[part.scaled(TOKEN_HOP).kept(FADE // 2)])
+    return np.concatenate(list(audio.stitch(pieces, FADE)))

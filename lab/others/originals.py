@@ -1,17 +1,21 @@
-"""Checkpoints of the originals, by transformers: HuBERT's units, and EnCodec, DAC and Mimi as codecs.
+"""Checkpoints of the originals, by transformers: HuBERT's units, EnCodec, DAC and Mimi as codecs, a unit HiFi-GAN.
 
     HubertUnits("facebook/hubert-base-ls960", 6, "kmeans.npy")     GSLM's features; centres (k, 768)
     HubertUnits("slprl/mhubert-base-25hz", 11, "kmeans.npy")       TWIST's and Spirit LM's
     twist.from_text("facebook/opt-125m", units=500)                TWIST's warm start, any causal language model
+    twist.from_units("TWIST-350M", units=500)                      its own weights, in a folder
+    UnitHifiGan("hifigan")                                         in the place of our one voice and its codec
     HubCodec("kyutai/mimi")                                        also facebook/encodec_24khz, descript/dac_16khz
 
 The quantizers of textless and Spirit LM (joblib, torch.save) and the unit HiFi-GANs of textless are published as
-pickles, which are never loaded here: `numpy.save` the quantizer's cluster centres once, with the package that made it.
-For the unit HiFi-GAN our one voice stands in.
+pickles, which are never loaded here: `numpy.save` the quantizer's cluster centres once, with the package that made it,
+and save what `hifigan` makes of the vocoder.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -22,15 +26,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lab import audio, windows
-from lab.audio import SAMPLE_RATE
+from lab.audio import SAMPLE_RATE, Waveform
 from lab.errors import LabError
 from lab.extras import require
 from lab.nn.indices import as_indices
+from lab.others.one_voice import OneVoiceConfig, durations, joined
 from lab.tokens.windowed import in_windows
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
 require("judges")
-from transformers import AutoConfig, DacModel, EncodecModel, HubertModel, MimiModel  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    DacModel,
+    EncodecModel,
+    HubertModel,
+    MimiModel,
+    SeamlessM4TCodeHifiGan,
+    SeamlessM4TConfig,
+)
 
 from lab.judges.hub import loading, pretrained  # noqa: E402
 
@@ -82,6 +95,83 @@ def _centres(source: Path | str | np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(array, np.float32))
     except (OSError, ValueError, EOFError) as error:
         raise LabError(f"{source} holds no cluster centres: {error}; give an array (k, width) of numpy.save") from None
+
+
+class UnitHifiGan:
+    """A unit HiFi-GAN, which needs no codec, in the place of `OneVoice`; of several speakers the first."""
+
+    def __init__(self, checkpoint: str):
+        """checkpoint: of a SeamlessM4TCodeHifiGan. Raises LabError for one that cannot be loaded, or does not make
+        16 kHz of units at 25 or 50 Hz."""
+        with loading("unit HiFi-GAN", checkpoint):
+            self.model = pretrained(SeamlessM4TCodeHifiGan, checkpoint)
+        own, hop = self.model.config, prod(self.model.config.upsample_rates)
+        if own.sampling_rate != SAMPLE_RATE or hop not in (TOKEN_HOP, TOKEN_HOP // 2):
+            raise LabError(
+                f"{checkpoint} makes {hop} samples of a unit, at {own.sampling_rate} Hz; give one that makes "
+                f"{TOKEN_HOP} or {TOKEN_HOP // 2}, at {SAMPLE_RATE}"
+            )
+        rate, self.stack = SAMPLE_RATE // hop, TOKEN_HOP // hop
+        # It does not tell its pace; without repeats units are `rate` at most, so that no context is too short for them.
+        self.config = OneVoiceConfig(own.unit_hifi_gan_vocab_size, rate, code_width=0, timbre=0, pace=rate)
+
+    @torch.inference_mode()
+    def durations(self, units: Tensor) -> Tensor:
+        """As `OneVoice.durations`."""
+        embedded = self.model.unit_embedding(units[None].to(self.model.device))
+        return durations(self.model.dur_predictor(embedded)[0], self.config.rate)
+
+    @torch.inference_mode()
+    def speak(self, units: Tensor, codec: None = None) -> Waveform:
+        """As `OneVoice.speak`."""
+        frames, model = ceil(len(units) / self.stack), self.model
+        if not frames:
+            return np.zeros(0, np.float32)
+        units = torch.cat([units, units[-1:].expand(frames * self.stack - len(units))]).to(model.device)
+
+        def sound(start: int, stop: int) -> Tensor:
+            said = model.unit_embedding(units[start * self.stack : stop * self.stack])
+            language, speaker = (
+                table.weight[:1].expand(len(said), -1) for table in (model.language_embedding, model.speaker_embedding)
+            )
+            return model.hifi_gan(torch.cat([language, said, speaker], 1).T[None])[0]
+
+        return joined(frames, sound)
+
+
+# What textless calls its weights, and SeamlessM4TCodeHifiGan
+_HIFIGAN = {
+    "^dict": "unit_embedding",
+    "^ups": "hifi_gan.upsampler",
+    "^(conv_|resblocks)": r"hifi_gan.\1",
+    r"^(dur_predictor.conv.)\.0": r"\1",
+}
+
+
+def hifigan(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SeamlessM4TCodeHifiGan:
+    """textless's CodeHiFiGANVocoder of one speaker as a model of transformers, to be saved for `UnitHifiGan`.
+
+    Its `cfg`, and the state_dict of its `model`. Raises LabError for other weights, as of pitch, speakers or styles.
+    """
+    with loading("unit HiFi-GAN of one speaker", "of textless"):
+        own = SeamlessM4TConfig(
+            unit_hifi_gan_vocab_size=config["num_embeddings"],
+            unit_embed_dim=config["embedding_dim"],
+            variance_predictor_kernel_size=config["dur_predictor_params"]["var_pred_kernel_size"],
+            lang_embed_dim=0,
+            spkr_embed_dim=0,
+            vocoder_num_langs=1,
+            vocoder_num_spkrs=1,
+            **{key: config[key] for key in config if key.startswith(("upsample_", "resblock_", "sampling_rate"))},
+        )
+        model = SeamlessM4TCodeHifiGan(own)
+        named = {key: value for key, value in model.state_dict().items() if not value.numel()}
+        for key, value in weights.items():
+            for theirs, ours in _HIFIGAN.items():
+                key = re.sub(theirs, ours, key)
+            named[key] = value
+        model.load_state_dict(named)
+    return model
 
 
 class HubCodec:
