@@ -194,6 +194,6 @@ def speaker_similarity(cosines: np.ndarray, prompts: Sequence[str], narrators: S
         x=nearest, y=list(prompts), mode="markers", hoverinfo="skip",
         marker={"size": 34, "color": style.SEAM, "symbol": "circle-open", "line": {"width": 3}},
     )  # fmt: skip
-    down = {"title_text": "prompt of the voice", "autorange": "reversed", "showgrid": False}
+    down = {"title_text": "prompt of the voice", "autorange": "reversed", "showgrid": False, "automargin": True}
     axes(figure, "natural speech of the narrator", down)
     return styled(figure, f"For {right} of {len(prompts)} prompts the nearest narrator is their own", 440)

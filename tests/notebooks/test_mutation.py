@@ -74,6 +74,12 @@ EXCHANGED = Fault(
     'trace.order[middle:] if half == "slow"',
     'trace.order[middle:] if half == "fast"',
 )
+SWAPPED = Fault(
+    "the slowest channels for the fastest",
+    "measure/state.py",
+    "return half_life(self.decay, self.recurrence_gate.mean(0))",
+    "return 1 / half_life(self.decay, self.recurrence_gate.mean(0))",
+)
 HASTY = Fault(
     "captions that are never read anew",
     "view/captions.py",
@@ -147,6 +153,18 @@ LINEAR = Fault(
     "math.floor(frames * math.cos(math.pi / 2 * number / passes))",
     "math.floor(frames * (1 - number / passes))",
 )
+UNSURE = Fault(
+    "the least sure frames first",
+    "voice/soundstorm.py",
+    "score = confidence + noise",
+    "score = -confidence + noise",
+)
+ONE_LEVEL = Fault(
+    "one level of the codec for all",
+    "voice/synthesis.py",
+    'indices = as_indices(codes, self.codec.codes, "code").to(self.device)',
+    'indices = as_indices(codes, self.codec.codes, "code").to(self.device)[:, :1]',
+)
 GROWING = Fault(
     "a state that keeps what was heard",
     "language/griffin.py",
@@ -183,11 +201,15 @@ SWIFT = [
     (AGREED, "08", ("field-01", "field-12", "field-18"), "(a) "),
 ]
 CAUSES = "state-04-contract", "state-13-player", "state-13-figure", "state-13-contract"
+HALVES = "state-04-contract", "state-27", "state-32", "state-32-contract"
+QUARTERS = "state-04-contract", "state-34", "state-36", "state-36-contract"
 PATCHED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-contract"
 RECALLED = (
     *("state-04-contract", "state-27", "state-32", "state-33-map", "state-33-verdict"),
     *("state-33-recall", "state-33-recall-verdict", "state-33-recall-contract"),
 )
+WATCHED = "voice-16", "voice-20", "voice-22", "voice-23"
+LENT = "voice-35", "voice-37", "voice-39", "voice-40"
 TAUGHT = "c01", "c03", "c19", "c33-taught", "c33-heard", "c33-contract"
 STOPPED = "train-01", "train-02", "train-04", "train-07", "train-18"
 EDITED = "state-04-contract", "state-27", "state-32", "state-33-map", "state-33-verdict", "state-34", "state-40-edit"
@@ -200,6 +222,8 @@ SLOW = [
     (EMPTY, "01", ("state-01", "state-03", "state-04-contract"), "the map:"),
     (SMEARED, "01", ("state-01", "state-03", *CAUSES), "off h by"),
     (EXCHANGED, "01", ("state-01", "state-03", *CAUSES), "the slow half moves"),
+    (SWAPPED, "01", ("state-01", "state-03", *HALVES), "after the slow half"),
+    (SWAPPED, "01", ("state-01", "state-03", *QUARTERS), "the slowest quarter tells more"),
     (UNMOVED, "01", ("state-01", "state-03", *PATCHED), "the other name gains"),
     (UNWRITTEN, "01", ("state-01", "state-03", *EDITED, "state-40-contract"), "the other name gains more than"),
     (HELD, "01", ("state-01", "state-03", *RECALLED), "better known by h alone"),
@@ -211,6 +235,8 @@ SLOW = [
     (SILENT, "03", ("voice-01", "voice-03", "voice-06-contract"), "heart           level"),
     (UNREFINED, "03", ("voice-01", "voice-03", "voice-06-contract"), "michael         level"),
     (LINEAR, "03", ("voice-01", "voice-03", "voice-16", "voice-18"), "decided so far"),
+    (UNSURE, "03", ("voice-01", "voice-03", "voice-09", *WATCHED), "the loudest frames wait"),
+    (ONE_LEVEL, "03", ("voice-01", "voice-03", "voice-09", *LENT), "Lily through one level"),
     (EMPTY, "03", ("voice-01", "voice-25-ears", "voice-25-contract"), "what others hear"),
     (ONE_VOICE, "03", ("voice-01", "voice-03", "voice-28", "voice-31", "voice-32"), "pitch after it"),
     (SILENT, "04", ("end-01", "end-03", "end-07-contract"), "the clip: level"),
