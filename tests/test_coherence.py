@@ -23,6 +23,7 @@ from lab.language import generate
 from lab.measure import coherence, figures, of_language
 from lab.measure.coherence import TRUTH, Decay, Report, Span, StoryScores
 from lab.measure.minutes import Minute
+from lab.measure.minutes import estimates as minute_figures
 from lab.measure.recall import Recalled
 from lab.speech import TEMPERATURE
 from lab.view import coherence as pictures
@@ -207,15 +208,26 @@ def test_an_interval_is_that_of_a_mean() -> None:
     draws = np.random.default_rng(0).normal(0.5, 0.1, 200)
     curve = coherence.curve([told([], [x]) for x in draws], "SC-L")
     assert curve.high[0] - curve.low[0] == pytest.approx(2 * 1.96 * 0.1 / 200**0.5, rel=0.15)
-    narrow = coherence.curve([told([], [x]) for x in draws], "SC-L", level=0.5)
-    assert narrow.high[0] - narrow.low[0] == pytest.approx(2 * 0.674 * 0.1 / 200**0.5, rel=0.15)
+
+
+def test_a_curve_has_the_interval_of_the_figures() -> None:
+    """The same minute of the same stories, in a curve and as a number."""
+    rng = np.random.default_rng(2)
+    stories = [told([(int(right), 8) for right in rng.integers(0, 9, 16)], number=number) for number in range(8)]
+    kept, heroes = coherence.estimates(stories, 16), coherence.curve(stories, "hero")
+    shares, names = minute_figures([story.minutes for story in stories]), coherence.curve(stories, "named")
+    for minute in (1, 4, 16):
+        (figure,) = (each for name, each in kept.items() if name.startswith("hero") and name.endswith(f" {minute}"))
+        assert (heroes.value[minute - 1], heroes.low[minute - 1], heroes.high[minute - 1]) == figure[:3]
+        figure = shares[f"mentions of a hero that are right, share, minute {minute}"]
+        assert (names.value[minute - 1], names.low[minute - 1], names.high[minute - 1]) == figure[:3]
 
 
 def test_every_series_is_read_from_its_own_number() -> None:
     minute = Minute(1, 2, 10, 7, 8, 0.25, 0.5)
     story_scores = StoryScores(0, "leo", (minute,), (Span(0, 1, 0.6, 0.2),))
     values = {name: coherence.curve([story_scores], name).value[0] for name in coherence.SERIES}
-    expected = {"hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.8, "mentions": 2}
+    expected = {"named": 0.5, "hero": 0.5, "SC-L": 0.6, "SC-L, own": 0.4, "words": 0.7, "sentences": 0.8, "mentions": 2}
     assert values == pytest.approx(expected | {"repetition": 0.25, "auto-BLEU": 0.5})
 
 
@@ -360,14 +372,14 @@ def test_a_curve_with_its_interval_and_its_decay() -> None:
     assert list(bands[1].y) == pytest.approx(expected.low, abs=1e-3)
     assert sum("half of the way in" in (trace.name or "") for trace in figure.data) == 3
     assert figure.layout.title.text == (
-        "Hero still right, at the end: ground truth 1.00, Griffin 0.53, SpeechTransformer 0.03"
+        "Hero still right<br>at the end: ground truth 1.00, Griffin 0.53, SpeechTransformer 0.03"
     )
     assert figure.layout.xaxis.title.text == "minute after the prompt"
     plain = pictures.coherence_decay(reported(), "SC-L", fitted=False)
     assert not any("fitted" in (trace.name or "") for trace in plain.data)
-    assert pictures.describe(Decay(1, 0.5, 250), "SC-L") == "1.00 to 0.50, half of the way in 250 words"
-    assert pictures.describe(Decay(1, 0.5, 2.54), "hero") == "1.00 to 0.50, half of the way in 2.5 minutes"
-    with pytest.raises(LabError, match="no series 'beauty'; there are hero"):
+    assert pictures.describe(Decay(0.9, 0.5, 250), "SC-L") == "0.90 to 0.50, half of the way in 250 words"
+    assert pictures.describe(Decay(0.9, 0, 2.54), "hero") == "0.90 to its bound 0, half of the way in 2.5 minutes"
+    with pytest.raises(LabError, match="no series 'beauty'; there are named, hero"):
         pictures.coherence_decay(reported(), "beauty")
 
 
@@ -398,15 +410,20 @@ def test_fits_as_a_table() -> None:
     rows = pictures.coherence_fits(reported(), "SC-L", draws=20).splitlines()
     assert rows[0].endswith("| half of the way in, words |")
     assert rows[3] == "| Griffin | 0.70 (0.70 to 0.70) | 0.40 (0.40 to 0.40) | 100 (100 to 100) |"
+    without = [told([], [0.5 - 0.02 * k + way * 0.03 * (k > 8) for k in range(12)]) for way in (-1, 1)]
+    (row,) = pictures.coherence_fits(Report(16, "", {"transformer": tuple(without)}), "SC-L").splitlines()[2:]
+    assert "| its bound 0 |" in row and "0.00" not in row  # no floor is in sight: 0 is how far the fit may look
     silent = Report(16, "", {"griffin": (StoryScores(0, "leo", tuple(minutes(*[(0, 0, 0, 0)] * 16)), ()),)})
     assert "0 points do not show a decay" in pictures.coherence_fits(silent, "words")
     level = Report(16, "", {"griffin": (told([(10, 10)] * 16, [0.5] * 6),)})
     assert pictures.coherence_fits(level, draws=5).endswith(
-        "| 1.00 (1.00 to 1.00) | 1.00 (1.00 to 1.00) | start and floor not told apart by 1 stories |"
+        "| its bound 1 | its bound 1 | start and floor not told apart by 1 stories |"
     )
     slow = told([(100 - k, 100) for k in range(16)], [0.5] * 6)  # a straight line, with no floor in sight
-    assert pictures.coherence_fits(Report(16, "", {"griffin": (slow,)}), draws=5).endswith("| longer than was told |")
-    assert "Griffin nothing to count" in pictures.coherence_decay(silent, "words").layout.title.text
+    assert pictures.coherence_fits(Report(16, "", {"griffin": (slow,) * 2}), draws=5).endswith(
+        "| longer than was told |"
+    )
+    assert "Griffin none" in pictures.coherence_decay(silent, "words").layout.title.text
 
 
 def test_published_curves_are_called_published() -> None:

@@ -261,6 +261,10 @@ def published() -> dict[str, dict[int, float]]:
 # Curves with intervals, and their decay
 
 
+def _mean(values: np.ndarray, of: np.ndarray) -> Estimate:
+    return statistics.mean(values)
+
+
 @dataclass(frozen=True)
 class Series:
     """A number that stories have at every minute or span: a share of the counts of all stories, or a mean over them."""
@@ -269,32 +273,49 @@ class Series:
     axis: str
     step: float  # between points, on the axis
     pairs: Callable[[StoryScores], list[tuple[float, float]]]  # numerator and denominator of each point
+    estimate: Callable[[np.ndarray, np.ndarray], Estimate] = statistics.share  # of a point, from those of all stories
 
 
 _AFTER, _WORD = "minute after the prompt", "word after the prompt at which the span starts"
 SERIES = {
+    "named": Series(
+        "named heroes that are right, share",
+        _AFTER,
+        1,
+        lambda told: [(m.hero_right, m.hero_named) for m in told.minutes],
+    ),
     "hero": Series(
         "hero still right, 0 where a minute makes no sense",
         _AFTER,
         1,
         lambda told: [(kept, 1) for kept in hero_kept(told.minutes)],
+        _mean,
     ),
-    "mentions": Series("mentions of a hero", _AFTER, 1, lambda told: [(m.hero_named, 1) for m in told.minutes]),
-    "SC-L": Series("SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: [(s.likeness, 1) for s in told.spans]),
+    "mentions": Series("mentions of a hero", _AFTER, 1, lambda told: [(m.hero_named, 1) for m in told.minutes], _mean),
+    "SC-L": Series(
+        "SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: [(s.likeness, 1) for s in told.spans], _mean
+    ),
     "SC-L, own": Series(
         "SC-L above that of other stories' openings",
         _WORD,
         SPAN,
         lambda told: [(s.likeness - s.elsewhere, 1) for s in told.spans],
+        _mean,
     ),
     "words": Series("words that exist, share", _AFTER, 1, lambda told: [(m.existing, m.words) for m in told.minutes]),
     "sentences": Series(
         "words in sentences that parse, share", _AFTER, 1, lambda told: [(m.parsed, m.words) for m in told.minutes]
     ),
     "repetition": Series(
-        "4-grams said before in the minute, share", _AFTER, 1, lambda told: [(m.repetition, 1) for m in told.minutes]
+        "4-grams said before in the minute, share",
+        _AFTER,
+        1,
+        lambda told: [(m.repetition, 1) for m in told.minutes],
+        _mean,
     ),
-    "auto-BLEU": Series("auto-BLEU-2 of the minute", _AFTER, 1, lambda told: [(m.auto_bleu, 1) for m in told.minutes]),
+    "auto-BLEU": Series(
+        "auto-BLEU-2 of the minute", _AFTER, 1, lambda told: [(m.auto_bleu, 1) for m in told.minutes], _mean
+    ),
 }
 
 
@@ -332,16 +353,17 @@ class Decay(NamedTuple):
         return self.floor + (self.start - self.floor) * 0.5 ** (np.asarray(x) / self.half)
 
 
-def curve(scores: Sequence[StoryScores], series: str, draws: int = 1000, level: float = 0.95, seed: int = 0) -> Curve:
-    """The series of these stories, with percentile intervals of a bootstrap over stories.
+def curve(scores: Sequence[StoryScores], series: str) -> Curve:
+    """The series of these stories, with the intervals of `statistics` over those that have something to count.
 
     Points that fewer than half of the stories reach are left out. Raises LabError for no story.
     """
-    x, value, drawn = _resampled(scores, series, draws, seed)
-    bounds = np.full((2, len(x)), np.nan)
-    known = ~np.isnan(value)
-    bounds[:, known] = np.nanquantile(drawn[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Curve(x, value, *bounds)
+    x, table = _points(scores, series)
+    found = np.full((3, len(x)), np.nan)
+    for at, (counted, of) in enumerate(table):
+        if (some := of > 0).any():
+            found[:, at] = SERIES[series].estimate(counted[some], of[some])[:3]
+    return Curve(x, *found)
 
 
 def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Decay:
@@ -360,34 +382,31 @@ def fit(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> Dec
     return Decay(*map(float, best))
 
 
-def decay(
-    scores: Sequence[StoryScores], series: str, draws: int = 200, level: float = 0.95, seed: int = 0
-) -> tuple[Decay, Decay, Decay]:
-    """The fit of a series, and the low and the high end of each of its numbers in a bootstrap over stories."""
-    x, value, drawn = _resampled(scores, series, draws, seed)
-    found = fit(x, value)
-    again = [fit(x, row) for row in drawn if np.isfinite(row).sum() >= POINTS] or [found]
-    bounds = np.quantile(again, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return found, Decay(*bounds[0]), Decay(*bounds[1])
+def decay(scores: Sequence[StoryScores], series: str, draws: int = 200, seed: int = 0) -> tuple[Decay, Decay, Decay]:
+    """The fit of a series, and the low and the high end of each of its numbers: the interval of `statistics`."""
+    x, table = _points(scores, series)
+    found = fit(x, _share(table.sum(-1)))
+    drawn = table[..., statistics.picks(len(scores), draws, seed)].sum(-1)  # (M, 2, draws)
+    rows = np.moveaxis(drawn, -1, 0)
+    again = [fit(x, row) for row in map(_share, rows) if np.isfinite(row).sum() >= POINTS]
+    low, high = statistics.bounds(np.array(again or [found]), len(scores))
+    return found, Decay(*low), Decay(*high)
 
 
-def _resampled(
-    scores: Sequence[StoryScores], name: str, draws: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x (M,), the series of all stories (M,), and of as many stories drawn from them with replacement (draws, M)."""
+def _points(scores: Sequence[StoryScores], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """x (M,), and numerator and denominator of each point for each story (M, 2, N), 0 of those that do not reach it."""
     if not scores:
         raise LabError("there is no story to take the curve of; give one or more")
     series = SERIES[name]
     pairs = [series.pairs(story_scores) for story_scores in scores]
     reached = sorted(map(len, pairs))[len(pairs) // 2]
-    table = np.zeros((len(pairs), reached, 2))
-    for row, points in zip(table, pairs, strict=True):
-        row[: len(points)] = points[:reached]
-    picked = np.random.default_rng(seed).multinomial(len(pairs), np.full(len(pairs), 1 / len(pairs)), draws)
+    table = np.zeros((reached, 2, len(pairs)))
+    for story, points in enumerate(pairs):
+        table[: len(points), :, story] = np.reshape(points[:reached], (-1, 2))
     first = 1 if series.axis == _AFTER else 0
-    return first + series.step * np.arange(reached), _share(table.sum(0)), _share(np.tensordot(picked, table, 1))
+    return first + series.step * np.arange(reached), table
 
 
 def _share(pairs: np.ndarray) -> np.ndarray:
-    """(..., 2) -> numerator over denominator, nan where that is 0."""
-    return np.divide(pairs[..., 0], pairs[..., 1], out=np.full(pairs.shape[:-1], np.nan), where=pairs[..., 1] > 0)
+    """(M, 2) -> numerator over denominator (M,), nan where that is 0."""
+    return np.divide(pairs[:, 0], pairs[:, 1], out=np.full(len(pairs), np.nan), where=pairs[:, 1] > 0)

@@ -67,13 +67,21 @@ def estimate(
     """
     table = _columns(*columns)  # (columns, N)
     n = table.shape[1]
-    value = float(statistic(table))
+    low, high = bounds(statistic(table[:, picks(n, DRAWS, seed)]), n)
+    return Estimate(float(statistic(table)), float(low), float(high), n)
+
+
+def picks(n: int, draws: int, seed: int = 0) -> np.ndarray:
+    """Of n stories as many, with replacement: (draws, n)."""
+    return np.random.default_rng(seed).integers(n, size=(draws, n))
+
+
+def bounds(drawn: np.ndarray, n: int) -> np.ndarray:
+    """The interval of `estimate`, (2, ...), of statistics of `picks` of n stories, (draws, ...); nan of one story."""
     if n == 1:
-        return Estimate(value, math.nan, math.nan, n)
-    picked = np.random.default_rng(seed).integers(n, size=(DRAWS, n))
+        return np.full((2, *drawn.shape[1:]), math.nan)
     tail = stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 - LEVEL) / 2, n - 1))
-    low, high = np.quantile(statistic(table[:, picked]), [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), n)
+    return np.quantile(drawn, [tail, 1 - tail], axis=0)
 
 
 def spearman(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> Estimate:

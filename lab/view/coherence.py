@@ -49,7 +49,7 @@ _ABLATED = {
 _ASKED = re.compile(rf"asked for (\w+), {BEYOND:g} s or more after it was last said(?:, (.+))?, chance (.+)")
 
 
-def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -> go.Figure:
+def coherence_decay(report: Report, series: str = "named", fitted: bool = True) -> go.Figure:
     """One of `coherence.SERIES` over the length of a story: each system, 95 % intervals, a fitted decay (dotted).
 
     Raises LabError for a series of another name.
@@ -67,11 +67,11 @@ def coherence_decay(report: Report, series: str = "hero", fitted: bool = True) -
             found = coherence.fit(curve.x, curve.value)
             shown = {"legendgroup": system, "showlegend": False, "name": f"{name}, fitted: {describe(found, series)}"}
             line(figure, curve.x, found.at(curve.x).round(3), colour=colour, width=1.5, dash="dot", **shown)
-        end = f"{curve.value[-1]:.2f}" if len(curve.value) and np.isfinite(curve.value[-1]) else "nothing to count"
+        end = f"{curve.value[-1]:.2f}" if len(curve.value) and np.isfinite(curve.value[-1]) else "none"
         last.append(f"{name.split(',')[0]} {end}")
     axes(figure, SERIES[series].axis, SERIES[series].label)
-    what = SERIES[series].label.split(",")[0]
-    message = f"{what[0].upper()}{what[1:]}, at the end: {', '.join(last)}"
+    what = SERIES[series].label.rpartition(",")[0] or SERIES[series].label
+    message = f"{what[0].upper()}{what[1:]}<br>at the end: {', '.join(last)}"
     return style.legend_below(styled(figure, message, 460), 90).update_layout(title_font_size=14)  # it is long
 
 
@@ -181,9 +181,9 @@ def recalled(figures: Mapping[str, Mapping[str, Any]]) -> go.Figure:
 
 
 def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> str:
-    """The fitted decays as a table in markdown, with 95 % intervals of a bootstrap over stories.
+    """The fitted decays as a table in markdown, with 95 % intervals over stories.
 
-    No half-life where start and floor may be the same, nor a bound of the fit in place of one that was not reached.
+    No half-life where start and floor may be the same, and nowhere a bound of the fit as if it had been measured.
     """
     unit = "words" if SERIES[series].step > 1 else "minutes"
     lines = [f"| {SERIES[series].label} | start | floor | half of the way in, {unit} |", "| --- | --- | --- | --- |"]
@@ -194,12 +194,18 @@ def coherence_fits(report: Report, series: str = "hero", draws: int = 200) -> st
             lines.append(f"| {SYSTEMS[system][0]} | {error} | | |")
             continue
         ends = zip(found[:2], low[:2], high[:2], strict=True)
-        cells = [f"{value:.2f} ({below:.2f} to {above:.2f})" for value, below, above in ends]
+        cells = [_level(value, f" ({_level(below)} to {_level(above)})") for value, below, above in ends]
         length = float(np.ptp(coherence.curve(scores, series).x))
         level = f"start and floor not told apart by {len(scores)} stories"
-        half = level if low.start <= high.floor else _half(found.half, low.half, high.half, length)
+        half = _half(found.half, low.half, high.half, length) if low.start > high.floor else level
         lines.append(f"| {SYSTEMS[system][0]} | {' | '.join([*cells, half])} |")
     return "\n".join(lines)
+
+
+def _level(value: float, interval: str = "") -> str:
+    """A start or a floor: the fit keeps both from 0 to 1, and one that it had to keep there was not measured."""
+    told = f"{value:.2f}"
+    return f"its bound {value:.0f}" if told in ("0.00", "1.00") else told + interval
 
 
 def _half(value: float, low: float, high: float, length: float) -> str:
@@ -214,4 +220,4 @@ def _half(value: float, low: float, high: float, length: float) -> str:
 def describe(decay: coherence.Decay, series: str) -> str:
     """A fit in words."""
     half = f"{decay.half:.0f} words" if SERIES[series].step > 1 else f"{decay.half:.1f} minutes"
-    return f"{decay.start:.2f} to {decay.floor:.2f}, half of the way in {half}"
+    return f"{_level(decay.start)} to {_level(decay.floor)}, half of the way in {half}"
