@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lab.bundle import build, digests, index
+from lab.paths import data_folder
 
 
 def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
@@ -25,11 +26,12 @@ def describe(entries: dict[str, Any]) -> list[tuple[str, int, str]]:
 
 def page(name: str, root: Path) -> str:
     """The card of the bundle at `root` on the Hugging Face hub, in markdown."""
-    entries = index(root)
+    entries, found = index(root), digests(root)
     rows = [f"| {model} | {count:,} | {data} |" for model, count, data in describe(entries)]
     return "\n".join(
         [
             "---",
+            f"license: {licence(found)}",
             "library_name: speechssm-lab",
             "pipeline_tag: audio-to-audio",
             "tags: [speech, text-free, state-space-model]",
@@ -44,10 +46,16 @@ def page(name: str, root: Path) -> str:
             "| --- | --- | --- |",
             *rows,
             "",
-            table(checked(entries, digests(root))),
+            table(checked(entries, found)),
             "",
         ]
     )
+
+
+def licence(found: Mapping[str, str]) -> str:
+    """What the hub calls the licence of models with these `bundle.digests`: the lab's own of those that ship with it.
+    Of others it depends on what they learnt from, and only who trained them knows."""
+    return "apache-2.0" if found.items() <= digests(data_folder() / "bundle").items() else "unknown"
 
 
 def steps(card: dict[str, Any]) -> int:
@@ -74,6 +82,13 @@ def checked(entries: Mapping[str, Any], digests: Mapping[str, str]) -> dict[str,
     return told
 
 
+def whose(model: str, entry: Mapping[str, Any], command: str) -> str:
+    """How a figure names its model: stories of `coherence.continued` are longer than SpeechTransformer goes on by
+    itself, as it does in `lab evaluate`."""
+    restarted = entry.get("kind") == "transformer" and command.startswith("lab measure coherence")
+    return f"{model}, slide-and-prompt" if restarted else model
+
+
 def table(entries: Mapping[str, Any]) -> str:
     """The figures in the cards of `checked` entries, and the steps of training in all, as a table in markdown."""
     lines = [
@@ -86,7 +101,8 @@ def table(entries: Mapping[str, Any]) -> str:
         for figure, measured in entry["card"].get("figures", {}).items():
             drawn = f", temperature {measured['temperature']:g}" if "temperature" in measured else ""
             counted = measured.get("n", "")
-            lines.append(f"| {name} | {figure}{drawn} | {value(measured)} | {counted} | `{measured['command']}` |")
+            model = whose(name, entry, measured["command"])
+            lines.append(f"| {model} | {figure}{drawn} | {value(measured)} | {counted} | `{measured['command']}` |")
     return "\n".join(lines)
 
 

@@ -220,6 +220,16 @@ def test_figures_are_recorded_in_the_cards(copy: Path) -> None:
     assert len(list(copy.iterdir())) == len(NAMES) + 1
 
 
+def test_stories_that_restart_are_called_so(copy: Path) -> None:
+    """SpeechTransformer's of `lab measure coherence`; its likelihood needs no restart, and Griffin has none."""
+    for model, what in (("transformer", "coherence"), ("transformer", "likelihood"), ("griffin", "coherence")):
+        figures.record(copy, [figures.Figure(model, what, 0.5, command=f"lab measure {what} --count 8")], "a laptop")
+    shown = cards.table(cards.checked(bundle.index(copy), bundle.digests(copy)))
+    assert "| transformer, slide-and-prompt | coherence | 0.5 |" in shown
+    assert "| transformer | likelihood | 0.5 |" in shown and "| griffin | coherence | 0.5 |" in shown
+    assert "coherence" in bundle.index(copy)["transformer"]["card"]["figures"]  # stored under its own name
+
+
 def test_a_figure_of_other_weights_is_not_printed(copy: Path, models: dict[str, nn.Module]) -> None:
     """Whichever of the models that decided it was trained again; one that tells of no weights is not verified."""
     of_both = figures.Figure("griffin", "parsed", 0.777, uses=("tokenizer",))

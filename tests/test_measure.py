@@ -374,7 +374,9 @@ def test_memory_is_compared_between_the_first_minute_and_the_last(monkeypatch: p
 
     grown = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1_000_000 * told[-1]))
     monkeypatch.setattr(of_voice.psutil, "Process", lambda: grown)
-    found = values(of_voice.of_memory(SimpleNamespace(stream=stream), None, 1, minutes=2))  # type: ignore[arg-type]
+    rows = of_voice.of_memory(SimpleNamespace(stream=stream), None, 1, minutes=2)  # type: ignore[arg-type]
+    assert {row.temperature for row in rows} == {0.5}
+    found = values(rows)
     assert list(found.values()) == [60, 120] and "minute 2" in list(found)[1]
 
 
@@ -421,7 +423,9 @@ def telling(waveform: np.ndarray, tokens: torch.Tensor, seams: list[float]) -> S
 
 def test_seams_of_long_stories() -> None:
     fading = hiss(130) * np.float32(10) ** (-2 * (np.arange(130 * 16_000) // 960_000) / 20)  # 2 dB less a minute
-    found = values(of_voice.of_seams(telling(clicking(fading, 0), torch.zeros(3), SEAMS), None, 2, minutes=2))
+    rows = of_voice.of_seams(telling(clicking(fading, 0), torch.zeros(3), SEAMS), None, 2, minutes=2)
+    assert {row.temperature for row in rows} == {0.5}
+    found = values(rows)
     assert found["loudness drift, minute 1 to 2, dB"] == pytest.approx(2, abs=0.1)
     assert found["spectral jump at seams against elsewhere, 2-minute stories"] > 1.5
 

@@ -66,7 +66,9 @@ def test_pairs_are_scored_side_by_side() -> None:
 def test_what_a_system_finds_likelier_a_token() -> None:
     pairs = [Pair(name, "word", sound(0, 0), sound(0, 1, 2)) for name in "abc"]
     heard = iter([(-2.0, 1), (-3.0, 2), (-1.0, 2), (-3.0, 2), (-1.0, 1), (-2.0, 2)])  # wrong, right, a tie
-    assert zero_resource.likelier(lambda waveform: next(heard), pairs).value == pytest.approx(0.5)
+    mean, total = zero_resource.likelier(lambda waveform: next(heard), pairs)
+    assert mean.value == pytest.approx((0 + 1 + 0.5) / 3)
+    assert total.value == 1 and mean.n == total.n == 3
 
 
 def test_accuracy_by_hand() -> None:

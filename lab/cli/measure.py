@@ -54,7 +54,7 @@ def measure(
     minutes: Annotated[int | None, typer.Option(min=1, help="Of coherence's stories; 16 if left out.")] = None,
 ) -> None:
     """The figures of the bundle, on held-out stories by held-out narrators."""
-    from lab import bundle, machine
+    from lab import bundle, cards, machine
     from lab.corpora import librispeech
     from lab.measure import figures, of_language
 
@@ -68,6 +68,7 @@ def measure(
         rows = of_language.of_pairs(pairs, count)
     else:
         rows = figures.measure(what, bundle.folder(), speech or librispeech.find(), count, **options)
+    entries = bundle.index(bundle.folder())
     told = ("value", "low", "high", "n", "of", "temperature")
     found = [{"model": row.model, "figure": row.name} | {name: getattr(row, name) for name in told} for row in rows]
     table = Table("model", "figure", "value", "95 %", "n", "temperature")
@@ -75,7 +76,8 @@ def measure(
         interval = "" if row.low is None else f"{row.low:.3g} to {row.high:.3g}"
         counted = " in ".join(str(each) for each in (row.of, row.n) if each is not None)
         drawn = "" if row.temperature is None else f"{row.temperature:g}"
-        table.add_row(row.model, row.name, f"{row.value:.3g}", interval, counted, drawn)
+        model = cards.whose(row.model, entries[row.model], row.command)
+        table.add_row(model, row.name, f"{row.value:.3g}", interval, counted, drawn)
     if save:
         figures.record(bundle.folder(), rows, machine.name())
     answer(found, table)

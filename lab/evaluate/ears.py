@@ -14,7 +14,7 @@ from typing import Any
 from lab import __version__, audio, bundle, judges
 from lab.audio import Waveform
 from lab.errors import LabError
-from lab.judges.protocols import CausalLM, Judge, MOSPredictor, Recognizer, SpeakerEncoder, TextEncoder
+from lab.judges.protocols import CausalLM, MOSPredictor, Recognizer, SpeakerEncoder, TextEncoder
 from lab.tokens import Tokenizer
 
 DEFAULT = "ctc"
@@ -24,7 +24,6 @@ _KINDS = {  # by the one method that each has: its field below, and what is not 
     "predict_mos": ("mos", "MOS"),
     "log_likelihood": ("language_models", "ASR-PPL"),
     "embed_text": ("encoders", "similarity to the reference and SC-L"),
-    "judge": ("judges", "Win%"),
 }
 
 
@@ -52,7 +51,6 @@ class Ears:
     mos: tuple[MOSPredictor, ...] = ()
     language_models: tuple[CausalLM, ...] = ()
     encoders: tuple[TextEncoder, ...] = ()
-    judges: tuple[Judge, ...] = ()
 
     def __iter__(self) -> Iterator[Any]:
         return (each for field in fields(self) for each in getattr(self, field.name))
@@ -70,7 +68,7 @@ def load(specs: str, root: Path) -> Ears:
 
     Raises LabError for a spec that is none, a package or checkpoint that is missing, and two judges of one name.
     """
-    return of([_reader(root) if spec == "ctc" else judges.load(spec) for spec in _split(specs)])
+    return of([_reader(root) if spec == "ctc" else judges.load(spec) for spec in split(specs)])
 
 
 def of(found: Sequence[Any]) -> Ears:
@@ -82,13 +80,14 @@ def of(found: Sequence[Any]) -> Ears:
     for each in found:
         kinds = [field for method, (field, _) in _KINDS.items() if hasattr(each, method)]
         if not kinds:
-            raise LabError(f"{each.name} is no judge: it has none of {', '.join(_KINDS)}")
+            told = f"{each.name} scores no speech: it has none of {', '.join(_KINDS)}"
+            raise LabError(f"{told}; who tells the better of two texts is given to `lab evaluate --judge`")
         for field in kinds:
             sorted_[field] = (*sorted_.get(field, ()), each)
     names = [each.name for each in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise LabError(f"there are two judges called {twice}; leave one out")
-    if "recognizers" not in sorted_ and (deaf := {"language_models", "encoders", "judges"} & set(sorted_)):
+    if "recognizers" not in sorted_ and (deaf := {"language_models", "encoders"} & set(sorted_)):
         name = sorted_[deaf.pop()][0].name
         raise LabError(f"nobody hears the text that {name} judges; give a recognizer as well, such as whisper:base.en")
     return Ears(**sorted_)
@@ -96,14 +95,15 @@ def of(found: Sequence[Any]) -> Ears:
 
 def shown(specs: str) -> str:
     """The specs without the folders of this machine, as results keep them."""
-    parts = [spec.rpartition(":") for spec in _split(specs)]
+    parts = [spec.rpartition(":") for spec in split(specs)]
     return ",".join(
         head + colon + (Path(last).name if head and Path(last).expanduser().exists() else last)
         for head, colon, last in parts
     )
 
 
-def _split(specs: str) -> list[str]:
+def split(specs: str) -> list[str]:
+    """Specs that commas divide. Raises LabError for none."""
     found = [spec.strip() for spec in specs.split(",") if spec.strip()]
     if not found:
         raise LabError(f"there is no judge in {specs!r}; give one or more, such as whisper:base.en,ge2e:PATH")

@@ -8,6 +8,7 @@ first two are needed; files are relative to it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from lab.errors import LabError
 from lab.files import made, replacing
 
 SHORTEST = 1.0  # seconds of a prompt, a continuation or a reference
+_FRAME = SAMPLE_RATE // 100
 _FOLDERS = {"prompt": "prompts", "continuation": "continuations", "reference": "references"}
 _NOTES = {"text": "texts", "seed": "seeds"}
 
@@ -148,6 +150,15 @@ def _sound(paths: Mapping[str, Path]) -> Sound:
         elif silent(waveform):
             console.print(f"warning: {shown(paths[part])} is silent: it is scored as that")
     return Sound(**{part: audio.set_level(waveform) for part, waveform in read.items()})
+
+
+def fingerprint(waveform: Waveform) -> str:
+    """12 digits of how loud each hundredth of a second of (N,) is, in whole dB: another recording has others, the same
+    one where another machine rounds its samples otherwise has the same."""
+    frames = waveform[: len(waveform) // _FRAME * _FRAME].reshape(-1, _FRAME)
+    power = np.square(frames, dtype=np.float64).mean(1)
+    levels = np.round(10 * np.log10(np.maximum(power, 10 ** (audio.SILENCE / 10)))).astype("<i2")
+    return hashlib.sha256(levels.tobytes()).hexdigest()[:12]
 
 
 def silent(waveform: Waveform) -> bool:

@@ -1,26 +1,30 @@
 """What the paper found (paper section 8), (a) to (f), beside what was measured here; and Fig. 1.
 
 A finding holds here where the interval of a difference lies on the side that the paper tells of. What has no rows yet
-is not measured, and says which ones it wants. Systems are compared on one set of prompts, each at the paper's
-temperature, 1, where there is such a row.
+is not measured, and says which ones it wants. Systems are compared on one set of prompts, each at its usual temperature
+(`systems.usual`), and never one at that beside another at the paper's.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lab.errors import LabError
 from lab.evaluate.results import Results, Row
-from lab.evaluate.tables import markdown, ours, published
+from lab.evaluate.summary import plain
+from lab.evaluate.systems import usual
+from lab.evaluate.tables import estimate, markdown, ours, published
 from lab.measure import statistics
 from lab.measure.statistics import Estimate
 
-PARSES = 0.5  # share of words that parse, below which a minute is no story
+KEPT = 0.5  # of the words that parse where the voice speaks a true story: with fewer a minute is no story any more
 BRIEF, MINUTES_4, MINUTES_16 = (0.0, 60.0), (240.0, 241.0), (960.0, 961.0)  # seconds of a row, from and below
-_WORD_1000 = 10  # span of 100 words that starts there
+_DECAYED = 1000  # word from which on the paper's Transformer decays
+_PARSE = "words that parse"
 # Rows of ours that stand in the place of the paper's, for the order of Table 3.
 _TWINS = {
     "gslm+3s": "GSLM, slide-and-prompt",
@@ -34,7 +38,13 @@ _TWINS = {
 }
 _SEGMENTS = ("griffin", "griffin-16min", "griffin-4min")  # which differ by the longest speech that they learnt from
 _LONG = 900.0  # seconds of that, from which on it is SpeechSSM-X
-_ORDERED = {"ASR-PPL": "ASR-PPL", "similarity": "similarity", "SpkrSim": "SpkrSim"}
+_ORDERED = ("ASR-PPL", "similarity", "SpkrSim")
+_REACHES = (
+    f"Here: the end of the last minute, from the first on, whose share of words that parse is {KEPT:.0%} or more of "
+    "that where our voice speaks true stories (row voice), as it lets no more be heard of any"
+)
+
+Measure = Callable[[Mapping[str, Any]], float | None]  # of a sample
 
 
 class Unmeasured(Exception):
@@ -62,18 +72,21 @@ def findings(results: Results) -> str:
 
 def reach(results: Results) -> str:
     """Fig. 1: the longest speech that a system learnt from, and the longest that it goes on for."""
-    rows = []
-    for row in results.rows:
-        if row.trained is not None and row.seconds is not None:
-            holds = min(row.seconds, 60.0 * _parsing(row))
-            rows.append([*ours(row), f"{row.trained:.0f}", f"{holds:.0f} of {row.seconds:.0f}"])
+    stages = ((row.set, row.summary["minutes"][0]) for row in results.rows if row.system == "voice")
+    voices = {name: minute[_PARSE] for name, minute in stages if _PARSE in minute}
+    rows = [
+        [*ours(row), f"{row.trained:.0f}", _holds(row, row.seconds, voices.get(row.set))]
+        for row in results.rows
+        if row.trained is not None and row.seconds is not None
+    ]
     theirs = published()["figure 1"]
     rows += [
         [each["system"], "published", "", "", str(each["trained"]), str(each["generated"])] for each in theirs["points"]
     ]
-    head = ["system", "measured", "n", "temperature", "learnt from, s", "goes on to, s"]
-    told = f"Here: the end of the last minute, from the first on, in which {PARSES:.0%} of the words or more parse."
-    return "\n".join(["Fig. 1.", "", *markdown(head, rows), "", f"{told} Published: {theirs['setup']}."])
+    head = ["system", "measured", "n", "temperature", "learnt from, s", "goes on to, s (95 %)"]
+    heard = "".join(f"; {name}: {estimate(found)}, n = {found['n']}" for name, found in voices.items())
+    told = f"{_REACHES}{heard}. Published: {theirs['setup']}."
+    return "\n".join(["Fig. 1.", "", *markdown(head, rows), "", told])
 
 
 def order(results: Results) -> str:
@@ -81,23 +94,16 @@ def order(results: Results) -> str:
     that most of them are of."""
     theirs = {row["system"]: row for row in published()["tables"]["3"]["rows"]}
     alike = [row for row in _lasting(results, MINUTES_4) if row.system in _TWINS]
-    sets = [
-        [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in _TWINS]
-        for name in dict.fromkeys(row.set for row in alike)
-    ]
-    rows = [row for row in max(sets, key=lambda found: sum(map(bool, found)), default=[]) if row]
+    sets = [{row.system: row for row in alike if row.set == name} for name in dict.fromkeys(row.set for row in alike)]
+    rows = [*max(sets, key=len, default={}).values()]
     told = []
-    for measure, name in _ORDERED.items():
-        here, there = [], []
-        for row in rows:
-            value, twin = _value(row, measure), theirs.get(_twin(row), {})
-            if value and name in twin:
-                here.append(value["value"])
-                there.append(float(twin[name]))
+    for measure in _ORDERED:
+        known = [(here["value"], float(theirs[_twin(row)][measure])) for row in rows if (here := _value(row, measure))]
         with suppress(LabError):  # too few, or all alike
-            rho = statistics.spearman(here, there)
-            told.append(f"{measure} {rho.value:.2f} over {rho.n} systems")
-    return f"Rank correlation with the published Table 3: {'; '.join(told) or 'not measured yet'}."
+            rho = statistics.spearman([here for here, _ in known], [there for _, there in known])
+            told.append(f"{measure} {rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f}) over {rho.n} systems")
+    shown = f"{'; '.join(told)}{_how(rows)}" if told else "not measured yet"
+    return f"Rank correlation with the published Table 3 (95 %): {shown}."
 
 
 def _twin(row: Row) -> str:
@@ -105,13 +111,24 @@ def _twin(row: Row) -> str:
     return _TWINS["griffin-16min" if row.system in _SEGMENTS and (row.trained or 0) >= _LONG else row.system]
 
 
-def _parsing(row: Row) -> float:
-    """Minutes from the beginning on that parse; without end where all do."""
-    for number, minute in enumerate(row.summary["minutes"]):
-        found = minute.get("words that parse")
-        if found is None or found["value"] is None or found["value"] < PARSES:
-            return number
-    return math.inf if row.summary["minutes"] else 0
+def _holds(row: Row, seconds: float, voice: Mapping[str, Any] | None) -> str:
+    """To which second the minutes parse, from the first on, by what does where the voice speaks a true story."""
+    minutes = range(max(len(sample["minutes"]) for sample in row.samples))
+    shares = [[_minute(sample, number).get(_PARSE) for sample in row.samples] for number in minutes]
+    if not voice or None in shares[0]:
+        return "not measured"
+
+    def end(table: np.ndarray) -> np.ndarray:  # (minutes, ..., N) -> (...)
+        lost = table.mean(-1) < KEPT * voice["value"]
+        return np.minimum(60 * np.where(lost.any(0), lost.argmax(0), len(lost)), seconds)
+
+    told = statistics.estimate(end, *([share or 0.0 for share in minute] for minute in shares))
+    return f"{estimate(plain(told))} of {seconds:.0f}"
+
+
+def _minute(sample: Mapping[str, Any], number: int) -> Mapping[str, float]:
+    """Values of a minute; none where the sample ends before it."""
+    return sample["minutes"][number] if number < len(sample["minutes"]) else {}
 
 
 def _value(row: Row, measure: str) -> Mapping[str, Any] | None:
@@ -126,124 +143,128 @@ def _rows(results: Results, seconds: tuple[float, float], *systems: str) -> list
     all."""
     alike = _lasting(results, seconds)
     for name in dict.fromkeys(row.set for row in alike):
-        found = [_at_1([row for row in alike if (row.set, row.system) == (name, system)]) for system in systems]
-        if all(found):
-            return [row for row in found if row]
+        found = {row.system: row for row in reversed(alike) if row.set == name}
+        if all(system in found for system in systems):
+            return [found[system] for system in systems]
     there = {row.system for row in alike}
     lacking = [system for system in systems if system not in there]
-    told = ", ".join(lacking) or f"{' and '.join(systems)} on one set"
-    raise Unmeasured(f"it wants {told} of {seconds[0]:g} to {seconds[1]:g} s")
+    told = [f"{system} at temperature {usual(system):g}" for system in lacking or systems]
+    where = "" if lacking else " on one set"
+    raise Unmeasured(f"it wants {' and '.join(told)}{where} of {seconds[0]:g} to {seconds[1]:g} s")
 
 
 def _lasting(results: Results, seconds: tuple[float, float]) -> list[Row]:
-    return [row for row in results.rows if row.seconds is not None and seconds[0] <= row.seconds < seconds[1]]
+    """Rows at the usual temperature."""
+    timed = (row for row in results.rows if row.seconds is not None and seconds[0] <= row.seconds < seconds[1])
+    return [row for row in timed if row.temperature == usual(row.system)]
 
 
-def _at_1(rows: Sequence[Row]) -> Row | None:
-    """Of rows of one system the one at the paper's temperature, or else the first; None of none."""
-    return next((row for row in rows if row.temperature == 1), rows[0] if rows else None)
-
-
-def _of_samples(row: Row, measure: Callable[[Mapping[str, Any]], float | None], what: str) -> Estimate:
-    found = [value for value in map(measure, row.samples) if value is not None]
+def _known(values: Iterable[float | None], lacks: str) -> Estimate:
+    """The mean of those that there are. Raises Unmeasured for fewer than two."""
+    found = [value for value in values if value is not None]
     if len(found) < 2:
-        raise Unmeasured(f"{row.system} has no {what}; give judges of it, and two samples or more")
+        raise Unmeasured(f"{lacks}; give judges of it, and two samples or more")
     return statistics.mean(found)
 
 
-def _whole(row: Row, measure: str) -> Estimate:
-    return _of_samples(row, lambda sample: _of(sample, measure), measure)
+def _of(measure: str) -> Measure:
+    """A value of a whole sample, by the first judge of it."""
+    return lambda sample: next(
+        (value for key, value in sample["values"].items() if key.partition(" (")[0] == measure), None
+    )
 
 
-def _of(sample: Mapping[str, Any], measure: str) -> float | None:
-    return next((value for key, value in sample["values"].items() if key.partition(" (")[0] == measure), None)
-
-
-def _change(row: Row, start: int, end: int) -> Estimate:
-    """SC-L of the span `end` less that of the span `start`, over samples that have both."""
-
-    def of(sample: Mapping[str, Any]) -> float | None:
-        cosines: list[float | None] = next(iter(sample["spans"].values()), [])
-        if len(cosines) <= end or cosines[start] is None or cosines[end] is None:
-            return None
-        return cosines[end] - cosines[start]  # type: ignore[operator]
-
-    return _of_samples(row, of, f"SC-L at word {100 * end}")
-
-
-def _coherence(row: Row) -> Estimate:
-    """SC-L of the span that begins at word 400."""
+def _likeness(word: int) -> Measure:
+    """SC-L of the 100 words that begin there."""
 
     def of(sample: Mapping[str, Any]) -> float | None:
         cosines: list[float | None] = next(iter(sample["spans"].values()), [])
-        return cosines[4] if len(cosines) > 4 else None
+        return cosines[word // 100] if len(cosines) > word // 100 else None
 
-    return _of_samples(row, of, "SC-L at word 400")
+    return of
 
 
-def _faded(row: Row) -> Estimate:
-    """MOS of the last minute less that of the first."""
+def _mos(number: int) -> Measure:
+    """Of a minute, by the first judge of it."""
+    return lambda sample: next((mos for key, mos in _minute(sample, number).items() if key.startswith("MOS")), None)
 
-    def of(sample: Mapping[str, Any]) -> float | None:
-        first, last = sample["minutes"][0], sample["minutes"][-1]
-        key = next((key for key in first if key.startswith("MOS")), None)
-        both = (first.get(key), last.get(key)) if key else (None, None)
-        return None if None in both or first is last else both[1] - both[0]  # type: ignore[operator]
 
-    return _of_samples(row, of, "MOS by minute")
+def _less(there: float | None, here: float | None) -> float | None:
+    return None if there is None or here is None else there - here
+
+
+def _change(row: Row, start: Measure, end: Measure, what: str) -> Estimate:
+    """Of one measure of a sample less another, over samples that have both."""
+    return _known((_less(end(sample), start(sample)) for sample in row.samples), f"{row.system} has no {what}")
+
+
+def _gained(before: Row, after: Row, measure: Measure, what: str) -> Estimate:
+    """A measure of one row less that of another, over prompts that both have."""
+    start = {sample["name"]: measure(sample) for sample in before.samples}
+    gained = (_less(measure(sample), start.get(sample["name"])) for sample in after.samples)
+    return _known(gained, f"{before.system} and {after.system} have no {what} of the same prompts")
 
 
 def _a(results: Results) -> tuple[bool, str]:
     few, many = (_likelier(results, name, "sWUGGY") for name in ("gslm", "griffin"))
-    return few.low > many.high, f"sWUGGY {few} of gslm, {many} of griffin"
+    if few.n != many.n:
+        raise Unmeasured(f"gslm was asked {few.n} pairs and griffin {many.n}; give both the same --pairs")
+    return few.low > many.high, f"sWUGGY by nats a token {few} of gslm, {many} of griffin; chance 0.5"
 
 
 def _likelier(results: Results, kind: str, test: str) -> Estimate:
     for row in results.rows:
         if row.system.partition("+")[0] == kind and test in row.likelihood:
-            return Estimate(**row.likelihood[test])
+            return Estimate(*(row.likelihood[test][name] for name in Estimate._fields))
     raise Unmeasured(f"it wants a row of {kind}")
 
 
 def _b(results: Results) -> tuple[bool, str]:
-    rows = _rows(results, MINUTES_16, "griffin", "transformer")
-    ours, theirs = (_change(row, 2, _WORD_1000) for row in rows)
-    holds = ours.high >= 0 and theirs.high < 0
-    return holds, f"SC-L from word 200 to 1000 changes by {ours} with griffin, {theirs} with transformer{_how(rows)}"
+    short = _segmented(results, long=False)
+    rows = _rows(results, MINUTES_16, short or "griffin", "transformer")
+    changes = [_change(row, _likeness(200), _likeness(_DECAYED), f"SC-L at word {_DECAYED}") for row in rows]
+    told = ", ".join(f"{change} with {_taught(row)}" for change, row in zip(changes, rows, strict=True))
+    other = "" if short else "; what learnt from 4 minutes has no row: this griffin stands for SpeechSSM-X"
+    holds = changes[0].high >= 0 and changes[1].high < 0
+    return holds, f"SC-L from word 200 to {_DECAYED} changes by {told}{other}{_how(rows)}"
 
 
 def _c(results: Results) -> tuple[bool, str]:
-    of = {row.system: row.trained for row in _lasting(results, MINUTES_16) if row.system in _SEGMENTS and row.trained}
-    long = next((system for system, trained in of.items() if trained >= _LONG), None)
-    short = next((system for system, trained in of.items() if trained < _LONG), None)
+    long, short = _segmented(results, long=True), _segmented(results, long=False)
     if not long or not short:
         raise Unmeasured("it wants griffin and griffin-4min, or griffin-16min, of 960 to 961 s")
-    rows = _rows(results, MINUTES_16, long, short)
-    found = [_whole(row, "ASR-PPL") for row in rows]
-    told = (
-        f"{value} of {row.system}, which learnt from {row.trained:.0f} s"
-        for value, row in zip(found, rows, strict=True)
-    )
-    return found[0].high >= found[1].low, f"ASR-PPL {', '.join(told)}{_how(rows)}"
+    more, less = rows = _rows(results, MINUTES_16, long, short)
+    gained = _gained(less, more, _of("ASR-PPL"), "ASR-PPL")
+    return gained.high >= 0, f"ASR-PPL of {_taught(more)}, less that of {_taught(less)}: {gained}{_how(rows)}"
+
+
+def _segmented(results: Results, *, long: bool) -> str | None:
+    """The Griffin with rows of 16 minutes that learnt from as much, or from less."""
+    there = [row for row in _lasting(results, MINUTES_16) if row.system in _SEGMENTS and row.trained]
+    return next((row.system for row in there if ((row.trained or 0) >= _LONG) == long), None)
+
+
+def _taught(row: Row) -> str:
+    return row.system + (f", which learnt from {row.trained:.0f} s" if row.trained else "")
 
 
 def _d(results: Results) -> tuple[bool, str]:
     rows = _rows(results, MINUTES_4, "gslm+3s", "twist+3s", "spiritlm+3s")
-    changes = {row.system: (_change(row, 0, 2), _faded(row)) for row in rows}
-    holds = all(meaning.high < 0 and sound.high < 0 for meaning, sound in changes.values())
-    told = (
-        f"of {name} SC-L changes by {meaning} to word 200, MOS by {sound}" for name, (meaning, sound) in changes.items()
-    )
+    told, holds = [], True
+    for row in rows:
+        meaning = _change(row, _likeness(0), _likeness(200), "SC-L at word 200")
+        sound = _change(row, _mos(0), _mos(3), "MOS of minute 4")
+        holds &= meaning.high < 0 and sound.high < 0
+        told.append(f"of {row.system} SC-L changes by {meaning} to word 200, MOS by {sound} to minute 4")
     return holds, f"{'; '.join(told)}{_how(rows)}"
 
 
 def _e(results: Results) -> tuple[bool, str]:
-    gslm, twist, ours = rows = _rows(results, MINUTES_4, "gslm+3s", "twist+3s", "griffin")
-    better = _coherence(gslm).value > _coherence(twist).value
-    words = [_whole(row, "words") for row in (gslm, ours)]
-    holds = better and words[0].high < words[1].low
-    more = "more" if better else "no more"
-    return holds, f"gslm+3s has {more} SC-L than twist+3s; {words[0]} words, griffin {words[1]}{_how(rows)}"
+    gslm, twist, griffin = rows = _rows(results, MINUTES_4, "gslm+3s", "twist+3s", "griffin")
+    closer = _gained(twist, gslm, _likeness(400), "SC-L at word 400")
+    words = _gained(griffin, gslm, _of("words"), "words")
+    told = f"SC-L at word 400 less that of twist+3s {closer}, words less griffin's {words}"
+    return closer.low > 0 and words.high < 0, f"of gslm+3s {told}{_how(rows)}"
 
 
 def _f(results: Results) -> tuple[bool, str]:
@@ -252,27 +273,17 @@ def _f(results: Results) -> tuple[bool, str]:
     long = _rows(results, MINUTES_4, *(name if name == "griffin" else f"{name}+3s" for name in prompted))
     told, holds = [], True
     for before, after, higher in zip(brief, long, prompted.values(), strict=True):
-        gained = _gained(before, after)
+        gained = _gained(before, after, _of("SpkrSim"), "SpkrSim")
         holds &= (gained.low > 0) == higher
         told.append(f"{after.system} {gained}")
     what = f"SpkrSim of {long[0].seconds:g} s less that of {brief[0].seconds:g} s"
-    return holds, f"{what}: {', '.join(told)}{_how([*brief, *long])}"
-
-
-def _gained(before: Row, after: Row) -> Estimate:
-    """SpkrSim of one row less that of another, of the same prompts."""
-    short, whole = ({sample["name"]: _of(sample, "SpkrSim") for sample in row.samples} for row in (before, after))
-    both = [(here, whole.get(name)) for name, here in short.items()]
-    found = [there - here for here, there in both if here is not None and there is not None]
-    if len(found) < 2:
-        raise Unmeasured(f"{before.system} and {after.system} have no SpkrSim of the same prompts; give judges of it")
-    return statistics.mean(found)
+    return holds, f"{what}: {', '.join(told)}{_how(long)}"
 
 
 def _how(rows: Sequence[Row]) -> str:
     """On which set and at what temperatures."""
-    drawn = dict.fromkeys(f"{row.temperature:g}" for row in rows if row.temperature is not None)
-    return f" ({rows[0].set}{', temperature ' * bool(drawn)}{' and '.join(drawn)})"
+    drawn = ", ".join(f"{row.system} {row.temperature:g}" for row in rows)
+    return f" ({rows[0].set}; each at the temperature of `lab story` or its best on development prompts: {drawn})"
 
 
 FINDINGS = (

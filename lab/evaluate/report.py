@@ -6,6 +6,7 @@ printed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import agreements
 from lab.evaluate.systems import TRUTH
 from lab.measure import coherence
+from lab.measure.statistics import Estimate
 from lab.speech import TEMPERATURE
 from lab.tokens import TOKEN_RATE
 
@@ -32,7 +34,7 @@ _ROWS = {  # what is shown: the measure, and of which minute or 100 words, None 
     "SC-L, first 100 words": ("SC-L", 0),
     "SC-L, 100 words from the 400th on": ("SC-L", 4),
     "words of the story world that parse, minute 4": ("words that parse", 3),
-    "hero right, minute 4": ("hero right", 3),
+    f"{tables.named('hero right')}, minute 4": ("hero right", 3),
 }
 
 
@@ -171,14 +173,23 @@ def _evaluation(results: Results) -> Iterator[str]:
         yield shown
 
 
+_ONE_EACH = (
+    "Of each system, restarted or not, and stage one row that has both measures: of the set that most of them are of, "
+    "where something is sampled at the system's usual temperature, the longest."
+)
+
+
 def agreement(rows: Sequence[Row]) -> str:
-    """Rank correlations of cheap measures with outside ones, as a table; empty where too few rows have both."""
-    shown = [
-        [pair, f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})", str(rho.n)]
-        for pair, rho in agreements(rows).items()
-    ]
-    head = ["measures", "Spearman's rank correlation (95 %)", "rows"]
-    return "\n".join(tables.markdown(head, shown)) if shown else ""
+    """Rank correlations of cheap measures with outside ones, as a table; empty where no row has both of any."""
+    shown = [[pair, _correlation(rho), str(rho.n)] for pair, rho in agreements(rows).items()]
+    head = ["measures", "Spearman's rank correlation (95 %)", "n, systems and stages"]
+    return "\n".join([*tables.markdown(head, shown), "", _ONE_EACH]) if shown else ""
+
+
+def _correlation(rho: Estimate) -> str:
+    if math.isnan(rho.value):
+        return "fewer than four are left" if rho.n < 4 else "all are alike"
+    return f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})"
 
 
 def _title(row: Row) -> str:
@@ -189,7 +200,7 @@ def _title(row: Row) -> str:
 def _ours(row: Row, measure: str, at: int | None) -> str:
     if measure == "SC-L":
         means: list[Any] = next((means for key, means in row.summary["spans"].items() if key.startswith(measure)), [])
-        return tables.estimate(means[at]) if at is not None and at < len(means) else ""
+        return tables.estimate(means[at], len(row.samples)) if at is not None and at < len(means) else ""
     minutes = row.summary["minutes"]
     values = row.summary["values"] if at is None else minutes[at] if at < len(minutes) else {}
     return tables.first(values, measure, len(row.samples))

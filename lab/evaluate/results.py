@@ -32,7 +32,7 @@ class Row:
     temperature: float | None  # None where nothing was sampled here
     seed: int
     weights: dict[str, str]  # `bundle.digests` of the models that were heard
-    judges: dict[str, dict[str, str]]  # the provenance of each
+    judges: dict[str, dict[str, str]]  # the provenance of each who scores a sample by itself
     command: str
     source: str = ""  # of a folder or manifest, 12 digits of where it lies: another of its name is another one
     machine: str = field(default_factory=machine.name)
@@ -42,6 +42,7 @@ class Row:
     skipped: list[str] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     likelihood: dict[str, Any] = field(default_factory=dict)  # estimates of `likelihood.TESTS`
+    contest: dict[str, Any] = field(default_factory=dict)  # of verdicts: judge and opponent -> the provenance of both
     trained: float | None = None  # seconds of the longest speech that the system learnt from, where it is known
 
     @property
@@ -97,10 +98,10 @@ class Results:
         self.rows.append(asked)
         return asked
 
-    def find(self, system: str, like: Row) -> Row | None:
-        """The row of another system over the same set and length, of `like`'s temperature where it has one."""
-        alike = [row for row in self.rows if (row.system, row.set, row.seconds) == (system, like.set, like.seconds)]
-        return next((row for row in alike if row.temperature in (like.temperature, None)), None)
+    def find(self, system: str, temperature: float | None, like: Row) -> Row | None:
+        """The row of a system at a temperature over the set and length of another row."""
+        key = system, like.set, like.seconds, temperature
+        return next((row for row in self.rows if row.key == key), None)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

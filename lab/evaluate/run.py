@@ -38,6 +38,7 @@ def run(
     none = replace(asked, temperature=None, weights={}, likelihood={}, trained=None)  # of no model
     truth = results.row(replace(none, system=TRUTH, samples=[], skipped=[]))
     row = results.row(asked)
+    _check_prompts(results, samples, truth, row)
     truth.skipped = row.skipped = list(samples.skipped)
     for line in samples.skipped:
         console.print(f"left out: {line}")
@@ -62,6 +63,22 @@ def run(
     if not row.samples:
         raise LabError(f"no sample of {row.set} could be scored: {row.skipped[0]}")
     return row
+
+
+def _check_prompts(results: Results, samples: Examples, *rows: Row) -> None:
+    """Raises LabError where the first sample that is there goes on from another prompt than the one of its name now:
+    folders of other speech may have the same names. Rows of before tell of no prompt."""
+    for example in samples:
+        known = [sample for row in rows if (sample := row.sample(example.name)) and "prompt" in sample]
+        if not known:
+            continue
+        try:
+            heard = files.fingerprint(example.sound().prompt)
+        except LabError:  # the next one tells as well
+            continue
+        if any(sample["prompt"] != heard for sample in known):
+            raise LabError(f"{results.path} has a {example.name} with another prompt; give another file with -o")
+        return
 
 
 class Unscored(Exception):

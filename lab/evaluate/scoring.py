@@ -21,7 +21,7 @@ from lab.console import console
 from lab.corpora import storyworld
 from lab.errors import LabError
 from lab.evaluate.ears import Ears
-from lab.evaluate.examples import Example, Sound, silent
+from lab.evaluate.examples import Example, Sound, fingerprint, silent
 from lab.measure.listening import moment
 from lab.measure.minutes import by_minute, hero_kept
 from lab.measure.recall import Recalled, going_on
@@ -69,7 +69,7 @@ def score(
         for values, text, of in zip(by_minute, texts, told, strict=False):  # no longer than the reference
             values |= _similar(ears, text, of)
     record: dict[str, Any] = {"name": example.name, "seed": example.seed, "seconds": len(spoken) / SAMPLE_RATE}
-    record |= {"prompt_text": prompt_text, "texts": heard}
+    record |= {"prompt": fingerprint(sound.prompt), "prompt_text": prompt_text, "texts": heard}
     if heard and example.text and respoken:
         record["said"] = truth["said"] if truth else part(example.text, prompt_text, " ".join(texts))
         if record["said"]:

@@ -45,6 +45,7 @@ SECONDS = {
     "librispeech": 10.0,
     "librispeech-long": 240.0,
 }
+MADE = ("stories", "development")  # here and now, out of no folder of speech
 LONG = 210.0  # seconds of a reading of librispeech-long, at least
 _SENTENCES = 30  # more than any held-out narrator reads in a minute
 
@@ -61,7 +62,7 @@ def examples(name: str, count: int, seconds: float, speech: Path | None = None, 
     if not PROMPT_SECONDS[name] + 1 <= seconds < math.inf:
         least = f"the prompts of {name} last {PROMPT_SECONDS[name]:g} s"
         raise LabError(f"cannot go on to {seconds:g} s: {least}; give a second more at least")
-    if name in ("stories", "development"):
+    if name in MADE:
         first = splits.DEVELOPMENT[splits.WATCHED] if name == "development" else 0
         return Examples(name, [_story(first + number, seconds, seed + number) for number in range(count)])
     if name in ("narrated", "narrated-development"):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import combinations, zip_longest
 from typing import Any
 
 from lab.corpora import storyworld
 from lab.errors import LabError
-from lab.evaluate.contest import matches, minute_matches
+from lab.evaluate import contest
 from lab.evaluate.results import Results, Row
-from lab.evaluate.systems import TRUTH
+from lab.evaluate.systems import TRUTH, unrestarted, usual
 from lab.measure import recall, statistics
 from lab.measure.preference import Match, WinRate, points, score, win_rate
 from lab.measure.statistics import Estimate
@@ -22,7 +21,8 @@ _NEUTRAL = ("words", "mentions")  # neither: beside the truth's they tell of a c
 
 
 def summarize_all(results: Results) -> None:
-    """Put the summary of each row in the place of the one it has."""
+    """Put the summary of each row in the place of the one it has, without verdicts that no longer hold."""
+    contest.settle(results)
     for row in results.rows:
         row.summary = summarize(row)
 
@@ -31,8 +31,8 @@ def summarize(row: Row) -> dict[str, Any]:
     """Estimates over the samples of a row, and two lines on what decays."""
     values = [sample["values"] | _unknown(sample) for sample in row.samples]
     spans = [sample["spans"] for sample in row.samples]
-    verdicts = [matches(sample) for sample in row.samples]
-    by_minute = [minute_matches(sample) for sample in row.samples]
+    verdicts = [contest.matches(sample) for sample in row.samples]
+    by_minute = [contest.minute_matches(sample) for sample in row.samples]
     minutes = list(zip_longest(*(sample["minutes"] for sample in row.samples), fillvalue={}))
     return {
         "values": {key: _mean(each.get(key) for each in values) for key in _keys(values)},
@@ -49,7 +49,7 @@ def summarize(row: Row) -> dict[str, Any]:
             ]
             for key in _keys(by_minute)
         },
-        "recalled": [_plain(each) for each in recall.by_gap(recalled(row))] if any(recalled(row)) else [],
+        "recalled": [plain(each) for each in recall.by_gap(recalled(row))] if any(recalled(row)) else [],
         "decay": decay(row),
     }
 
@@ -69,7 +69,7 @@ def decay(row: Row) -> list[str]:
         ends |= {key: (cosines[0], cosines[-1]) for key, cosines in sample["spans"].items() if len(cosines) > 1}
         ends |= {
             f"Win% by {key}": (_percent(minutes[0]), _percent(minutes[-1]))
-            for key, minutes in minute_matches(sample).items()
+            for key, minutes in contest.minute_matches(sample).items()
             if len(minutes) == last > 1
         }
         for key, (first, end) in ends.items():
@@ -107,9 +107,11 @@ _AGREE = ({"words wrong"}, {"words unknown"}, {"STOI", "MOS"})  # kinds that are
 
 
 def agreements(rows: Sequence[Row]) -> dict[str, Estimate]:
-    """Rank correlations over rows, of all pairs of judges that count words wrong, or unknown, and of STOI and each MOS:
-    does a cheap measure rank systems and stages as an outside one does? Pairs that fewer than four rows have are left
-    out. STOI is of speech against itself in natural speech, 1."""
+    """Rank correlations over systems and stages (`_one_each` of the rows with both measures), of all pairs of judges
+    that count words wrong, or unknown, and of STOI and each MOS: does a cheap measure rank as an outside one does?
+
+    Without a value where fewer than four are left, or all are alike. STOI is of speech against itself in natural
+    speech, 1."""
     means = [
         ({"STOI": 1.0} if row.system == TRUTH else {})
         | {key: each["value"] for key, each in row.summary["values"].items() if each["value"] is not None}
@@ -118,11 +120,24 @@ def agreements(rows: Sequence[Row]) -> dict[str, Estimate]:
     kinds = {key: key.partition(" (")[0] for key in sorted(_keys(means))}
     found = {}
     for first, second in combinations(kinds, 2):
-        both = [(each[first], each[second]) for each in means if first in each and second in each]
-        if {kinds[first], kinds[second]} in _AGREE and len(both) >= 4:
-            with suppress(LabError):  # all alike
-                found[f"{first}, {second}"] = statistics.spearman(*zip(*both, strict=True))
+        both = [(row, each) for row, each in zip(rows, means, strict=True) if first in each and second in each]
+        if both and {kinds[first], kinds[second]} in _AGREE:
+            kept = [(each[first], each[second]) for each in _one_each(both)]
+            try:
+                found[f"{first}, {second}"] = statistics.spearman(*zip(*kept, strict=True))
+            except LabError:
+                found[f"{first}, {second}"] = Estimate(math.nan, math.nan, math.nan, len(kept))
     return found
+
+
+def _one_each(rows: Iterable[tuple[Row, Mapping[str, float]]]) -> list[Mapping[str, float]]:
+    """The means of one row of each system, restarted or not, and stage, as rows of the same models are no independent
+    draws: of the set that most of them are of, where something is sampled at the usual temperature, the longest."""
+    sets: dict[str, dict[str, Mapping[str, float]]] = {}
+    for row, means in sorted(rows, key=lambda each: each[0].seconds or 0):
+        if row.temperature in (None, usual(row.system)):
+            sets.setdefault(row.set, {})[unrestarted(row.system)] = means
+    return [*max(sets.values(), key=len, default={}).values()]
 
 
 def _keys(tables: Iterable[dict[str, Any]]) -> list[str]:
@@ -132,14 +147,14 @@ def _keys(tables: Iterable[dict[str, Any]]) -> list[str]:
 def _mean(values: Iterable[float | None]) -> dict[str, Any]:
     """An estimate over those that have a value, as JSON has it."""
     known: Sequence[float] = [value for value in values if value is not None]
-    return _plain(statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0))
+    return plain(statistics.mean(known) if known else Estimate(math.nan, math.nan, math.nan, 0))
 
 
 def _wins(found: Sequence[Match]) -> dict[str, Any]:
     """Of judgements in both orders; no rate where no answer can be read."""
     read = [each for each in found if points(each)]
     rate = win_rate(found) if read else WinRate(Estimate(math.nan, math.nan, math.nan, 0), 2 * len(found), 0)
-    return _plain(rate)
+    return plain(rate)
 
 
 def _percent(found: Match) -> float | None:
@@ -147,8 +162,8 @@ def _percent(found: Match) -> float | None:
     return None if rate is None else 100 * rate
 
 
-def _plain(found: Any) -> Any:
+def plain(found: Any) -> Any:
     """Tuples with names, and what they hold, as JSON has them: dicts, and nothing where a number is not finite."""
     if isinstance(found, tuple):
-        return {key: _plain(value) for key, value in found._asdict().items()}  # type: ignore[attr-defined]
+        return {key: plain(value) for key, value in found._asdict().items()}  # type: ignore[attr-defined]
     return None if isinstance(found, float) and not math.isfinite(found) else found

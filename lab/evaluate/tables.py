@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from lab.corpora.storyworld.world import HEROES
 from lab.evaluate import likelihood
+from lab.evaluate.contest import GRIFFIN, OPPONENTS
 from lab.evaluate.results import Results, Row
 from lab.evaluate.summary import recalled
 from lab.evaluate.systems import TRUTH
@@ -22,10 +24,11 @@ PUBLISHED = data_folder() / "published" / "evaluation.json"
 TABLES = ("2", "3", "4")
 _LONGEST = {"2": 60.0, "3": 600.0, "4": float("inf")}  # seconds of prompt and continuation, below which a row is of it
 _COLUMNS = {
-    "2": ("ASR-PPL", "similarity", "Win% vs truth", "SpkrSim", "MOS", "sWUGGY", "sBLIMP"),
-    "3": ("ASR-PPL", "similarity", "Win% vs griffin", "SpkrSim", "MOS <1 min", "1-2", "2-3", ">=3 min"),
-    "4": ("ASR-PPL", "Win% vs griffin"),
+    "2": ("ASR-PPL", "similarity", f"Win% vs {TRUTH}", "SpkrSim", "MOS", "sWUGGY", "sBLIMP"),
+    "3": ("ASR-PPL", "similarity", f"Win% vs {GRIFFIN}", "SpkrSim", "MOS <1 min", "1-2", "2-3", ">=3 min"),
+    "4": ("ASR-PPL", f"Win% vs {GRIFFIN}"),
 }
+_CHANCE = dict.fromkeys(likelihood.TESTS, ", by nats a token, chance 0.5 (published in %)")
 _MINUTES = {"MOS <1 min": 0, "1-2": 1, "2-3": 2, ">=3 min": 3}  # columns, and the minute that each is of
 _WORDS = range(0, 2001, 200)  # where the published points of Fig. 5 stand
 _BLANK = ""
@@ -43,23 +46,23 @@ def table(results: Results, number: str) -> str:
     rows = [[*ours(row), *_cells(row, columns)] for row in _of_length(results, number)]
     theirs = published()["tables"][number]
     rows += [[*_theirs(each["system"]), *_published(each, columns)] for each in theirs["rows"]]
-    head = ["system", "measured", "n", "temperature", *columns]
-    return "\n".join(
-        [f"Table {number}. Published: {theirs['setup']}.", "", *markdown(head, rows), "", _judges(results)]
-    )
+    head = ["system", "measured", "n", "temperature", *(f"{name}{_CHANCE.get(name, _BLANK)}" for name in columns)]
+    title, told = f"Table {number}. Published: {theirs['setup']}.", f"{_judges(results)} {_contest(results)}"
+    return "\n".join([title, "", *markdown(head, rows), "", told])
 
 
 def figure(results: Results) -> str:
-    """Fig. 5: SC-L by the word after the prompt at which the span of 100 words starts."""
+    """Fig. 5: SC-L by the word after the prompt at which the span of 100 words starts, and n where not all reach it."""
     rows = []
     for row in results.rows:
         for key, means in row.summary.get("spans", {}).items():
-            points = {100 * at: estimate(mean) for at, mean in enumerate(means)}
+            points = {100 * at: estimate(mean, len(row.samples)) for at, mean in enumerate(means)}
             rows.append([*ours(row, key), *(points.get(word, _BLANK) for word in _WORDS)])
     for name, curve in coherence.published().items():
         rows.append([*_theirs(name), *(f"{curve[word]:.3g}" if word in curve else _BLANK for word in _WORDS)])
     head = ["system", "measured", "n", "temperature", *(f"word {word}" for word in _WORDS)]
-    return "\n".join(["Fig. 5. SC-L by word after the prompt.", "", *markdown(head, rows), "", _judges(results)])
+    title = "Fig. 5. SC-L by word after the prompt, of the samples that reach it: n stands where not all do."
+    return "\n".join([title, "", *markdown(head, rows), "", _judges(results)])
 
 
 def by_minute(row: Row) -> str:
@@ -67,7 +70,7 @@ def by_minute(row: Row) -> str:
     whole, minutes = row.summary["values"], row.summary["minutes"]
     keys = dict.fromkeys([*whole, *(key for minute in minutes for key in minute)])
     n = len(row.samples)
-    rows = [[key, *(estimate(values.get(key), n) for values in (whole, *minutes))] for key in keys]
+    rows = [[named(key), *(estimate(values.get(key), n) for values in (whole, *minutes))] for key in keys]
     later = row.summary.get("minute_wins", {})  # files of before have none
     rows += [
         [f"Win% by {key}", *(_percent(each, n) for each in (win, *later.get(key, [])))]
@@ -79,6 +82,11 @@ def by_minute(row: Row) -> str:
     again = recalled(row)
     told = ["", recall.table({row.system: recall.by_gap(again)})] if any(again) else []
     return "\n".join([title, "", *markdown(head, rows), *told, "", *row.summary["decay"]])
+
+
+def named(measure: str) -> str:
+    """A measure, with the chance that who names any hero of the story world is right."""
+    return f"{measure}, chance {1 / len(HEROES):.2f}" if measure == "hero right" else measure
 
 
 def _of_length(results: Results, number: str) -> Iterator[Row]:
@@ -104,11 +112,12 @@ def _cells(row: Row, columns: Sequence[str]) -> Iterator[str]:
     values, minutes, wins = (row.summary.get(key, {}) for key in ("values", "minutes", "wins"))
     for column in columns:
         if column.startswith("Win%"):
-            against = TRUTH if column.endswith("truth") else "griffin"
+            against = column.removeprefix("Win% vs ")
+            itself = (row.system, row.temperature) == OPPONENTS[against]
             found = next((win for key, win in wins.items() if key.endswith(f": {against}")), None)
-            yield _percent(found, len(row.samples)) if found else "50, itself" if row.system == against else _BLANK
+            yield _percent(found, len(row.samples)) if found else "50, itself" if itself else _BLANK
         elif column in likelihood.TESTS:
-            yield estimate(row.likelihood.get(column), len(row.samples))
+            yield _likelier(row.likelihood.get(column), len(row.samples))
         elif column in _MINUTES:
             minute = minutes[_MINUTES[column]] if len(minutes) > _MINUTES[column] else {}
             yield first(minute, "MOS", len(row.samples))
@@ -121,8 +130,14 @@ def first(values: Mapping[str, Any], measure: str, n: int) -> str:
     return next((estimate(value, n) for key, value in values.items() if key.partition(" (")[0] == measure), _BLANK)
 
 
+def _likelier(found: Mapping[str, Any] | None, n: int) -> str:
+    """By nats a token, and by their sum where it is there."""
+    shown = estimate(found, n)
+    return f"{shown}; by the sum {estimate(found[likelihood.SUM])}" if found and likelihood.SUM in found else shown
+
+
 def _published(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
-    names = {"Win% vs truth": "wins GT", "Win% vs griffin": "wins SSM"}
+    names = {f"Win% vs {TRUTH}": "wins GT", f"Win% vs {GRIFFIN}": "wins SSM"}
     for column in columns:
         if column in _MINUTES:
             value = row["MOS by minute"][_MINUTES[column]]
@@ -150,6 +165,14 @@ def _judges(results: Results) -> str:
     return (
         f"Here: 95 % intervals over samples, judged by {', '.join(names) or 'nobody'}. Published: {published()['how']}."
     )
+
+
+def _contest(results: Results) -> str:
+    names = dict.fromkeys(key.rpartition(": ")[0] for row in results.rows for key in row.contest)
+    if not names:
+        return "Win%: nobody has judged yet; `lab evaluate --judge` does."
+    against = f"against {GRIFFIN}, the temperature of `lab story`, or the truth of the same prompts; chance 50"
+    return f"Win%: by {', '.join(names)}, {against}. Published: against SpeechSSM-2B at 1, or the truth."
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

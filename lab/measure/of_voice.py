@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +17,9 @@ from lab.measure import speaker as speaker_measures
 from lab.measure import statistics
 from lab.measure import tokens as token_measures
 from lab.measure.figure import Figure, estimated, prompt, unseen_chapter
-from lab.speech import SpeechSSM
+from lab.speech import TEMPERATURE, SpeechSSM
+
+_DRAWN: dict[str, Any] = {"temperature": TEMPERATURE, "seed": 0}  # stories as `lab story` tells them
 
 
 def of_codec(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
@@ -96,8 +99,8 @@ def of_seams(ssm: SpeechSSM, speech: Path | None, count: int, minutes: int = 16)
     jump = statistics.estimate(lambda table: table[0].mean(-1) / table[1].mean(-1), at_seams, elsewhere)
     told = f"spectral jump at seams against elsewhere, {minutes}-minute stories"
     return [
-        estimated("soundstorm", f"loudness drift, minute 1 to {minutes}, dB", statistics.mean(drifts)),
-        estimated("soundstorm", told, jump),
+        estimated("soundstorm", f"loudness drift, minute 1 to {minutes}, dB", statistics.mean(drifts), **_DRAWN),
+        estimated("soundstorm", told, jump, **_DRAWN),
     ]
 
 
@@ -108,11 +111,12 @@ def of_speed(ssm: SpeechSSM, speech: Path | None, count: int) -> list[Figure]:
     story = ssm.generate(prompt(0), 120.0)
     took = time.perf_counter() - began
     return [
-        Figure("griffin", "seconds of speech per second, 2-minute story", story.seconds / took),
+        Figure("griffin", "seconds of speech per second, 2-minute story", story.seconds / took, **_DRAWN),
         Figure(
             "griffin",
             "tokens per second, the language model alone",
             len(story.tokens) / story.timings["language"],
+            **_DRAWN,
         ),
     ]
 
@@ -125,8 +129,8 @@ def of_memory(ssm: SpeechSSM, speech: Path | None, count: int, minutes: float = 
         if piece.seconds < 75:
             first = last
     return [
-        Figure("griffin", "resident memory at minute 1, MB", first / 1e6),
-        Figure("griffin", f"resident memory at minute {minutes:.0f}, MB", last / 1e6),
+        Figure("griffin", "resident memory at minute 1, MB", first / 1e6, **_DRAWN),
+        Figure("griffin", f"resident memory at minute {minutes:.0f}, MB", last / 1e6, **_DRAWN),
     ]
 
 

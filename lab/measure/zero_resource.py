@@ -143,10 +143,11 @@ def accuracy(scored: Sequence[Scored], *, normalized: bool, seed: int = 0) -> Es
     return statistics.share([sum(hits) / len(hits) for hits in items.values()], [1.0] * len(items), seed)
 
 
-def likelier(likelihood: Callable[[Waveform], tuple[float, int]], pairs: Iterable[Pair]) -> Estimate:
-    """`accuracy` by nats a token, to a system that hears waveforms (N,): its nats, and how many tokens they are of."""
+def likelier(likelihood: Callable[[Waveform], tuple[float, int]], pairs: Iterable[Pair]) -> tuple[Estimate, Estimate]:
+    """`accuracy` by nats a token, and by their sum, to a system that hears waveforms (N,): its nats, and how many
+    tokens they are of."""
     scored = [Scored(item, kind, *likelihood(right), *likelihood(wrong)) for item, kind, right, wrong in pairs]
-    return accuracy(scored, normalized=True)
+    return accuracy(scored, normalized=True), accuracy(scored, normalized=False)
 
 
 def of_models(tokenizer: Tokenizer, models: Mapping[str, LanguageModel], count: int) -> dict[str, dict[str, Estimate]]:
