@@ -6,6 +6,7 @@ by them where the processor can.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -101,12 +102,10 @@ def pack(model: Griffin, weights: Weights = "float32") -> Packed:
 
 
 def _together(parts: Packed) -> Packed:
-    """A copy in one block, each array from a line of the cache on: of 4 MB and more numpy asks for huge pages, and a
-    pass over small ones waits for their addresses."""
+    """A copy in one block, each array from a line of the cache on."""
     arrays = [array for part in parts[1:] for array in (part if isinstance(part, Matrices) else [part])]
     ends = np.cumsum([array.nbytes + -array.nbytes % LINE for array in arrays])
-    block = np.empty(int(ends[-1]) + LINE, np.uint8)
-    block = block[-block.ctypes.data % LINE :]
+    block = _block(int(ends[-1]))
     places = iter(zip([0, *ends], arrays, strict=False))
 
     def placed() -> np.ndarray:
@@ -119,6 +118,17 @@ def _together(parts: Packed) -> Packed:
         Matrices(placed(), placed(), placed()) if isinstance(part, Matrices) else placed() for part in parts[1:]
     ]
     return Packed(parts.config, *moved)
+
+
+def _block(size: int) -> np.ndarray:
+    """Bytes (size,) from a line of the cache on, on Linux in huge pages: a pass over small ones waits for their
+    addresses. They are new from the system, as what malloc kept stays in the pages that it has."""
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        block = np.empty(size + LINE, np.uint8)
+        return block[-block.ctypes.data % LINE :][:size]
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
 
 
 def stacked(tensors: list[Tensor], shape: tuple[int, ...] = ()) -> np.ndarray:
