@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ import soundfile as sf
 
 from lab import audio
 from lab.corpora import Utterance, kokoro, narrate, narrated_folder, narration, splits, storyworld
-from lab.corpora.kokoro import HELD_OUT, TRAINING, KokoroNarrator
+from lab.corpora.kokoro import DEVELOPMENT, FIGURES, HELD_OUT, TRAINING, KokoroNarrator
 from lab.corpora.narrated_folder import held_out, narrated
 from lab.corpora.piper import PiperNarrator
 from lab.errors import LabError
@@ -217,7 +218,7 @@ def test_held_out_stories_are_read_by_held_out_voices_and_not_learnt_from(
     list(narrate.narrate(tmp_path, 7, sentences=12, held_out=True))
     documents = sorted(narrated(tmp_path).documents, key=lambda document: document.path.stem)
     assert [document.seed for document in documents] == [narration.held_out_seed(number) for number in range(7)]
-    assert [document.voice for document in documents] == [*HELD_OUT, HELD_OUT[0]]
+    assert [document.voice for document in documents] == [*FIGURES, *FIGURES[:3]]
     found = list(sets.examples("narrated", 2, 60, tmp_path, seed=3))
     assert [each.seed for each in found] == [3, 4] and [each.name for each in found] == ["story-00000", "story-00001"]
     for number, each in enumerate(found):
@@ -233,7 +234,7 @@ def test_held_out_stories_are_read_by_held_out_voices_and_not_learnt_from(
     list(narrate.narrate(tmp_path / "chosen", 2, sentences=2, development=True))
     chosen = held_out(tmp_path / "chosen", splits.DEVELOPMENT)
     assert [document.number for document in chosen.documents] == [1_000_100, 1_000_101]
-    assert [document.voice for document in chosen.documents] == [*HELD_OUT[:2]]
+    assert [document.voice for document in chosen.documents] == [*DEVELOPMENT]
     list(narrate.narrate(tmp_path / "training", 1))
     with pytest.raises(LabError, match="has no held-out story"):
         sets.examples("narrated", 1, 60, tmp_path / "training")
@@ -249,11 +250,21 @@ def test_development_stories_are_others_and_no_figures(
     documents = held_out(tmp_path, splits.DEVELOPMENT).documents
     assert len(documents) == 3
     assert all(each.number not in part for part in splits.FIGURES for each in documents)
-    assert {each.voice for each in documents} <= set(HELD_OUT) and all(each.held_out for each in documents)
+    assert {each.voice for each in documents} == set(DEVELOPMENT) and all(each.held_out for each in documents)
     found = sets.examples("narrated-development", 16, 13, tmp_path)
     assert (found.name, len(found)) == ("narrated-development", 3)
     assert all(len(each.sound().prompt) == 48_000 for each in found)
     assert len(sets.examples("narrated", 16, 60, tmp_path)) == 2
+    assert not {*DEVELOPMENT} & {*FIGURES} and not {*DEVELOPMENT, *FIGURES} & {*TRAINING}
+    for number, (voice, why) in enumerate([(DEVELOPMENT[0], "choices are made on"), (FIGURES[0], "figures")]):
+        beside = tmp_path / "other" / f"{number}.json"
+        beside.parent.mkdir(exist_ok=True)
+        shutil.copy(documents[0].path, beside.with_suffix(".ogg"))
+        seed = narration.held_out_seed((splits.STORIES if voice in DEVELOPMENT else splits.DEVELOPMENT)[number])
+        told = json.loads(documents[0].path.with_suffix(".json").read_text())
+        beside.write_text(json.dumps(told | {"voice": voice, "seed": seed}))
+        found = held_out(tmp_path, splits.STORIES if voice in DEVELOPMENT else splits.DEVELOPMENT)
+        assert {each.voice for each in found.documents}.isdisjoint([voice]) and why in found.skipped[-1]
     with pytest.raises(LabError, match="has no held-out story for choices; make some by .* --development"):
         sets.examples("narrated-development", 1, 13, tmp_path / "figures")
 

@@ -24,8 +24,9 @@ TRAINING = (
     "am_adam am_echo am_fenrir am_liam am_michael am_onyx am_puck "
     "bf_alice bf_emma bf_isabella bm_fable bm_george bm_lewis"
 ).split()
-# Read nothing in training, and are in no blend that is drawn: figures are measured on them.
-HELD_OUT = ("bf_lily", "bm_daniel", "af_sky", "am_eric", "af_jessica", "am_santa")
+# Read nothing in training, and are in no blend that is drawn: choices are made on the first, figures of the others.
+DEVELOPMENT, FIGURES = ("bf_lily", "am_eric"), ("bm_daniel", "af_sky", "af_jessica", "am_santa")
+HELD_OUT = DEVELOPMENT + FIGURES
 SPEEDS = (0.92, 1.12)
 
 

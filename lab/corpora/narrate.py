@@ -36,7 +36,6 @@ class Job:
     source: str
     sentences: tuple[str, ...]
     seed: int | None  # of the story world
-    held_out: bool = False
     voice: str = ""  # of Kokoro; "" is one drawn
 
     @property
@@ -58,9 +57,9 @@ def narrate(
     """Make as many `documents` of so many sentences, each by a narrator of its own; yields their paths as they come.
 
     `texts` is a file of other texts, in place of stories; what it holds ends the folder. `held_out`: the first stories
-    that figures are of (`splits.STORIES`), by Kokoro's held-out voices in turn; `development`: such as choices are made
-    on. `voice`: all by this one of Kokoro's, as the one voice of GSLM wants. A folder that was begun goes on. Raises
-    LabError for another family, and as the narrators do.
+    that figures are of (`splits.STORIES`), by the voices that they are of (`kokoro.FIGURES`) in turn; `development`:
+    such as choices are made on, by others. `voice`: all by this one of Kokoro's, as the one voice of GSLM wants. A
+    folder that was begun goes on. Raises LabError for another family, and as the narrators do.
     """
     if family not in FAMILIES:
         raise LabError(f"there are no narrators {family!r}; there are {', '.join(FAMILIES)}")
@@ -72,8 +71,12 @@ def narrate(
     if voice and (family != "kokoro" or told or voice not in kokoro.TRAINING):
         raise LabError(f"{voice!r} reads nothing to learn from; voices are kokoro's {', '.join(kokoro.TRAINING)}")
     there = {path.stem for path in folder.glob("*/*.json")}
-    jobs = [job for job in _jobs(folder, documents, family, sentences, texts, told) if job.name not in there]
-    yield from narration.make(_document, [replace(job, voice=voice) for job in jobs], workers)
+    voices = (kokoro.DEVELOPMENT if development else kokoro.FIGURES) if told else (voice,)
+    jobs = (
+        replace(job, voice=voices[job.number % len(voices)])
+        for job in _jobs(folder, documents, family, sentences, texts, told)
+    )
+    yield from narration.make(_document, [job for job in jobs if job.name not in there], workers)
 
 
 def _jobs(
@@ -83,7 +86,7 @@ def _jobs(
         for number in range(documents):
             seed = narration.held_out_seed(held_out[number]) if held_out else narration.training_seed(FIRST + number)
             told = storyworld.story(seed, sentences).sentences
-            yield Job(folder, number, family, "story world", told, seed, bool(held_out))
+            yield Job(folder, number, family, "story world", told, seed)
         return
     try:
         lines = [line for line in SENTENCE_END.split(texts.read_text("utf-8")) if line.strip()]
@@ -95,8 +98,7 @@ def _jobs(
 
 def _document(job: Job) -> Path:
     random = np.random.default_rng((job.number, job.seed or 0, len(job.sentences)))
-    held_out = KokoroNarrator(kokoro.HELD_OUT[job.number % len(kokoro.HELD_OUT)])
-    narrator = held_out if job.held_out else FAMILIES[job.family](random)
+    narrator = FAMILIES[job.family](random)
     narrator = KokoroNarrator(job.voice) if job.voice else narrator
     pieces: list[np.ndarray] = []
     times, at = [], 0.0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab.audio import SAMPLE_RATE
-from lab.corpora import splits
+from lab.corpora import kokoro, splits
 from lab.corpora.folder import below, shown
 from lab.corpora.utterance import Recording, Utterance, normalize
 from lab.errors import LabError
@@ -121,12 +121,17 @@ def narrated(root: Path | None = None) -> Narrated:
 
 
 def held_out(root: Path | None = None, numbers: range | None = None) -> Narrated:
-    """The held-out stories of `narrated`, by name; of those `numbers`, if given. Raises LabError for none."""
+    """The held-out stories of `narrated`, by name; of those `numbers`, if given, that are not read by a voice of which
+    nothing may be known there. Raises LabError for none."""
     found = narrated(root)
-    told = (each for each in found.documents if each.held_out and (numbers is None or each.number in numbers))
-    found.documents = sorted(told, key=lambda each: each.path.stem)
+    chosen = numbers is not None and numbers[0] in splits.DEVELOPMENT
+    told = [each for each in found.documents if each.held_out and (numbers is None or each.number in numbers)]
+    reserved = () if numbers is None else kokoro.FIGURES if chosen else kokoro.DEVELOPMENT
+    found.documents = sorted((each for each in told if each.voice not in reserved), key=lambda each: each.path.stem)
+    why = "which figures are measured on" if chosen else "which choices are made on"
+    others = [each for each in told if each.voice in reserved]
+    found.skipped += [f"{shown(each.path.stem)}: read by {each.voice}, {why}" for each in others]
     if not found.documents:
-        chosen = numbers is not None and numbers[0] in splits.DEVELOPMENT
         what, how = (" for choices", "development") if chosen else ("", "held-out")
         raise LabError(f"{shown(root or '')} has no held-out story{what}; make some by `lab narrate FOLDER --{how}`")
     return found
