@@ -6,6 +6,7 @@ import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from lab import audio, bundle
 from lab.corpora.librispeech import HELD_OUT_CHAPTER
 from lab.errors import LabError
 from lab.tokens import Tokenizer, TokenizerConfig
+from lab.train import plan as plan_module
 from lab.train import recipes
 from lab.train.plan import RECIPES, WHOLE, Plan
 from tests.commands import lab
@@ -53,6 +55,19 @@ def test_no_model_learns_from_the_chapter_that_figures_are_of(tmp_path: Path) ->
         (folder / f"{reader}-{chapter}.trans.txt").write_text(f"{reader}-{chapter}-0000 {text}\n")
         audio.save(folder / f"{reader}-{chapter}-0000.wav", voiced(2))
     assert {read.text for read in Plan(speech=tmp_path).readers()} == {"one", "two"}
+
+
+def test_of_a_corpus_that_no_memory_holds_every_nth_document_is_learnt_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        audio.save(tmp_path / f"{number}.wav", voiced(2))
+    corpus = Plan(corpus=str(tmp_path), speech=None)
+    assert len(corpus.readers(texts=False)) == 4
+    room = SimpleNamespace(total=4 * 32_000 / plan_module.KEPT)  # bytes of 4 s
+    monkeypatch.setattr(plan_module.psutil, "virtual_memory", lambda: room)
+    assert len(corpus.readers(texts=False)) == 2
+    assert "one document in 2 is learnt from" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_order_is_one_in_which_every_model_finds_what_it_learns_from() -> None:

@@ -137,6 +137,11 @@ def test_what_the_paper_took_is_planned_without_memory() -> None:
     one, eight = (estimate.memory("paper-2b", gpus) for gpus in (1, 8))
     assert one.weights == 8 * eight.weights == 16 * estimate.parameters("paper-2b")[0]
     assert eight.whole < one.whole and eight.activations == one.activations
+    count, block = estimate.parameters("paper-9b")
+    fits = {gpus: estimate.memory("paper-9b", gpus).total < 80e9 for gpus in (1, 2, 8)}
+    assert fits == {1: False, 2: True, 8: True}  # of 80 GB each
+    beside = 32_768 * 4096  # the embedding, which is made whole in float32 and cast, as a block is
+    assert estimate.memory("paper-9b", 8).whole == 6 * (block + beside) and block < count / 30
     assert estimate.days("paper-2b", 8, "h100", 0.4) == 8 * estimate.days("paper-2b", 64, "h100", 0.4)
 
 

@@ -22,6 +22,7 @@ from lab.train.language import PRESETS
 from lab.train.loop import Compute, Trainable
 
 WEIGHTS = 16  # bytes a parameter: itself, its gradient and Adam's two averages, in float32
+GATHERED, CAST = 4, 2  # bytes a parameter that FSDP makes whole, in float32, and of autocast's copy in bfloat16
 LOGITS = 10  # bytes a logit: bfloat16, float32, and its gradient
 
 
@@ -31,7 +32,7 @@ class Memory:
 
     gpus: int
     weights: float  # this GPU's share of weights, gradients and optimiser
-    whole: float  # the block in use and what stands beside the blocks, whole, in bfloat16
+    whole: float  # the block in use and what stands beside the blocks, whole, with what autocast makes of them
     activations: float  # of one piece
 
     @property
@@ -87,11 +88,11 @@ def memory(preset: str, gpus: int) -> Memory:
     positive(gpus=gpus)
     count, block = parameters(preset)
     config, length = GriffinConfig.preset(PRESETS[preset].shapes), PRESETS[preset].length
-    beside = count if gpus == 1 else block + config.vocabulary * config.width
+    whole = CAST * count if gpus == 1 else (GATHERED + CAST) * (block + config.vocabulary * config.width)
     stream = 4 * length * config.width  # of one layer, in float32
     within = stream * (4 + 3 * config.mlp_expansion)  # of the block that is computed again
     return Memory(
-        gpus, WEIGHTS * count / gpus, 2 * beside, stream * config.layers + within + LOGITS * length * config.vocabulary
+        gpus, WEIGHTS * count / gpus, whole, stream * config.layers + within + LOGITS * length * config.vocabulary
     )
 
 

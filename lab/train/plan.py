@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from torch import nn
 
-from lab import bundle
+from lab import audio, bundle
 from lab.console import console
 from lab.corpora import Utterance, librispeech, narrated_folder, scan, shards
 from lab.corpora.folder import Corpus
@@ -26,6 +28,8 @@ from lab.train.loop import Compute
 from lab.voice import SoundStorm
 
 LONGEST = 36.0  # seconds of an utterance with its text: LibriSpeech's last up to 35
+KEPT = 0.4  # of the machine's memory, at most, for the samples that tokenizer, codec and voice learn from
+_SECOND = 2 * audio.SAMPLE_RATE  # bytes
 
 
 @dataclass(frozen=True)
@@ -138,14 +142,21 @@ class Plan:
         ]
 
     def readers(self, texts: bool = True) -> list[Utterance]:
-        """What can be learnt from below `speech`, but the chapter that figures are measured on, and of `corpus`.
+        """What can be learnt from below `speech`, but the chapter that figures are measured on, and of `corpus`, of
+        which every nth document where not all would fit into memory.
 
         With `texts` only what has one, and of `corpus` what lasts no longer than a reader's sentences.
         """
         corpus = librispeech.corpus(self.speech, (HELD_OUT_CHAPTER,)) if self.speech else Corpus([])
         if self.recorded:
             found = [each for each in scan.documents(self.corpus, corpus.skipped) if each.split == "train"]
-            for document in found:
+            hours = sum(each.seconds for each in found) / 3600
+            room = KEPT * psutil.virtual_memory().total / _SECOND / 3600
+            nth = max(1, math.ceil(hours / room))
+            if nth > 1:
+                some = f"one document in {nth} is learnt from, as {room:.3g} of its {hours:.3g} h fit into memory"
+                console.print(f"{self.corpus}: {some}; language models learn from all")
+            for document in found[::nth]:
                 if texts and not document.text:
                     corpus.skipped.append(f"{document.id} has no text")
                 elif texts and document.seconds > LONGEST:
