@@ -49,8 +49,8 @@ EMPTY = Fault(
 CONSTANT = Fault(
     "a constant coherence",
     "measure/coherence.py",
-    "return Curve(x, value, *bounds)",
-    "return Curve(x, 0 * value + 0.5, *bounds)",
+    "return Curve(x, *found)",
+    "return Curve(x, 0 * found[0] + 0.5, *found[1:])",
 )
 STRIDE = Fault("a longer stride", "windows.py", "SYNTHESIS = Windowing(675, 100)", "SYNTHESIS = Windowing(675, 60)")
 SEAMLESS = Fault(
