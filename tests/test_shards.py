@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -46,6 +47,20 @@ SOURCE = Source("noise", spoken, range(1000), range(0, 1001, 2), HOURS)
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("device", "engine", "workers"),
+    [("cpu", "local", os.cpu_count()), ("cuda", "local", 2), ("cuda", "ray", 1), ("cpu", "ray", os.cpu_count())],
+)
+def test_a_gpu_is_shared_so_that_reading_does_not_starve_it(
+    device: str, engine: str, workers: int, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu = functools.cache(lambda root, codes, device="cpu": (bundle.load(root, "tokenizer"), None))
+    monkeypatch.setattr(shards, "models_of", on_cpu)
+    source = Source("some", len, [], [0])
+    assert shards._asked(source, tiny_bundle, False, None, None, device, engine)[1] == workers
+    assert shards._asked(source, tiny_bundle, False, None, 3, device, engine)[1] == 3
 
 
 @pytest.fixture(scope="module")

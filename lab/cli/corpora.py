@@ -107,7 +107,9 @@ def shard(
     codes: Annotated[
         bool, typer.Option("--codes", help="Keep the codec's codes too: the voice learns from them.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes. Left out: one a core, or one with a GPU.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes. Left out: one a core, or two that share a GPU.")
+    ] = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="ray: the cluster at RAY_ADDRESS, or Ray on this machine.")
     ] = "local",

@@ -61,7 +61,8 @@ from lab.tokens import TOKEN_RATE, Tokenizer
 from lab.voice import Codec, VoicePrompt
 
 TOGETHER = 16  # windows of 30 s that a GPU gets at once; a core is as fast with one
-READERS = 4  # of recordings, ahead of it
+READERS = 4  # of recordings, ahead of it, for each worker
+SHARING = 2  # workers of this machine that share a GPU: one computes while the other begins a part or writes it
 QUEUE = 3600.0  # seconds that a worker of hundreds waits for those before it, who each read the manifest
 IN_A_ROW = 8  # parts that fail, after which the others would, too
 NO_CODES = "holds no codes of a codec; make one with `lab shard --codes`"
@@ -179,7 +180,8 @@ def make(
     for good), with what is finished kept; and for a folder that holds a shard of another source, tokenizer or codec.
     """
     began, had, count, failed = time.perf_counter(), 0, 0, list[str]()
-    wanted, workers, header = _asked(source, models, codes, source.hours if hours is None else hours, workers, device)
+    hours = source.hours if hours is None else hours
+    wanted, workers, header = _asked(source, models, codes, hours, workers, device, engine)
     if engine == "ray" and source.hours is not None:
         raise LabError(f"{source.name.split()[0]} have no end, and Ray asks for it; give --engine local, or recordings")
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -297,10 +299,17 @@ def _room(folder: Path) -> Iterator[None]:
 
 
 def _asked(
-    source: Source, models: Path, codes: bool, hours: float | None, workers: int | None, device: str
+    source: Source,
+    models: Path,
+    codes: bool,
+    hours: float | None,
+    workers: int | None,
+    device: str,
+    engine: str = "local",
 ) -> tuple[float, int, dict[str, Any]]:
     """The tokens that are wanted, the number of workers, the header."""
-    workers = (os.cpu_count() or 1 if device == "cpu" else 1) if workers is None else workers
+    if workers is None:
+        workers = os.cpu_count() or 1 if device == "cpu" else SHARING if engine == "local" else 1
     if hours is not None and not 0 < hours < float("inf"):
         raise LabError(f"cannot shard {hours:g} hours of speech; give a positive number")
     if workers < 1:
