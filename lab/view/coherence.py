@@ -72,7 +72,7 @@ def coherence_decay(report: Report, series: str = "named", fitted: bool = True) 
     axes(figure, SERIES[series].axis, SERIES[series].label)
     what = SERIES[series].label.rpartition(",")[0] or SERIES[series].label
     message = f"{what[0].upper()}{what[1:]}<br>at the end: {', '.join(last)}"
-    return style.legend_below(styled(figure, message, 460), 90).update_layout(title_font_size=14)  # it is long
+    return style.legend_below(styled(figure, message, 460), 90).update_layout(title={"font_size": 14, "y": 0.96})
 
 
 def coherence_map(report: Report, seconds: float = MAP_SECONDS) -> go.Figure:
