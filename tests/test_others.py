@@ -86,40 +86,42 @@ def test_a_system_goes_on_for_as_long_as_it_is_asked(
     assert not torch.equal(found.tokens, other.tokens)
 
 
-@pytest.mark.parametrize("name", systems.OTHERS)
-def test_beyond_its_length_only_by_restarts(
-    name: str, others: dict[str, nn.Module], prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    streams: list[Continuation] = []
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[Continuation]:
+    """What systems draw from, as they begin it."""
+    begun: list[Continuation] = []
 
     def watched(*given: Any, **options: Any) -> Continuation:
-        streams.append(Continuation(*given, **options))
-        return streams[-1]
+        begun.append(Continuation(*given, **options))
+        return begun[-1]
 
     for module in (gslm, audiolm):
         monkeypatch.setattr(module, "generate", watched)
+    return begun
+
+
+@pytest.mark.parametrize("name", systems.OTHERS)
+def test_beyond_its_length_only_by_restarts(
+    name: str, others: dict[str, nn.Module], prompt: np.ndarray, streams: list[Continuation]
+) -> None:
     system = systems.OTHERS[name](others.__getitem__)
     assert 3 < system.longest < 7
     with pytest.raises(LabError, match=rf"{name} learnt from \d s at most, and .* 7.0 s; .*{name}\+3s"):
         system.go_on(prompt, 4.0)
     assert len(system.go_on(prompt, 4.0, slide=1.0).waveform) == 4 * SAMPLE_RATE
     (stream,) = streams
-    assert stream.restarts and stream.slide == {"audiolm": 25, "audiolm-refined": 25, "spiritlm": 17}.get(
-        name, 10
-    )  # tokens a second
+    a_second = {"audiolm": 25, "audiolm-refined": 25, "spiritlm": 17}.get(name, 10)  # tokens
+    assert stream.restarts and stream.slide == a_second
 
 
 @pytest.mark.parametrize("name", ["gslm", "spiritlm"])
 def test_more_tokens_a_second_than_the_mean_fill_no_context_twice(
-    name: str, others: dict[str, nn.Module], prompt: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    others: dict[str, nn.Module],
+    prompt: np.ndarray,
+    streams: list[Continuation],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    streams: list[Continuation] = []
-
-    def watched(*given: Any, **options: Any) -> Continuation:
-        streams.append(Continuation(*given, **options))
-        return streams[-1]
-
-    monkeypatch.setattr(gslm, "generate", watched)
     system = systems.OTHERS[name](others.__getitem__)
     monkeypatch.setattr(type(system), "pace", 1.0)
     assert system.longest == system.language.context

@@ -17,7 +17,7 @@ from lab.bench.timing import Spread, each, exactly, in_turn, rate, timer
 from lab.language import Griffin, GriffinConfig
 from lab.recurrence import backends, rg_lru
 
-SECONDS = 60.0  # of training, at most: with as many pieces as fit a step of 2b takes some five
+SECONDS = 60.0  # of training, at most: a GPU is lent for minutes, and a step has as many pieces as fit
 OF_COPY, OF_READING = Asked("at least", 0.5, 0.8), Asked("at most", 1.6, 1.2)
 FULL: dict[str, Any] = dict(
     device="cuda",

@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 from lab.language.floats import fetch
 from lab.recurrence.compiled import KERNEL
 
-ROWS, LANES = 8, 32  # rows whose sums are added up together; weights of each that an instruction takes
+LANES = 32  # weights of a row that an instruction takes, four to a sum
+ROWS = LANES // 4  # whose sums are added up together, until a vector holds that of each
 SIDE = 4  # of them side by side, which share what is read of the vector
 LARGEST = 127 * 256  # of 16 bits whose halves are signed
 LIMIT = 2**31 // 127  # of a sum of as many whole numbers, times weights of up to 127, no more than int32 holds

@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -261,10 +261,6 @@ def published() -> dict[str, dict[int, float]]:
 # Curves with intervals, and their decay
 
 
-def _mean(values: np.ndarray, of: np.ndarray) -> Estimate:
-    return statistics.mean(values)
-
-
 @dataclass(frozen=True)
 class Series:
     """A number that stories have at every minute or span: a share of the counts of all stories, or a mean over them."""
@@ -277,6 +273,15 @@ class Series:
 
 
 _AFTER, _WORD = "minute after the prompt", "word after the prompt at which the span starts"
+
+
+def _of_each(label: str, axis: str, step: float, values: Callable[[StoryScores], Iterable[float]]) -> Series:
+    """A number of each story, and the mean over them."""
+    return Series(
+        label, axis, step, lambda told: [(value, 1) for value in values(told)], lambda of, _: statistics.mean(of)
+    )
+
+
 SERIES = {
     "named": Series(
         "named heroes that are right, share",
@@ -284,38 +289,25 @@ SERIES = {
         1,
         lambda told: [(m.hero_right, m.hero_named) for m in told.minutes],
     ),
-    "hero": Series(
-        "hero still right, 0 where a minute makes no sense",
-        _AFTER,
-        1,
-        lambda told: [(kept, 1) for kept in hero_kept(told.minutes)],
-        _mean,
+    "hero": _of_each(
+        "hero still right, 0 where a minute makes no sense", _AFTER, 1, lambda told: hero_kept(told.minutes)
     ),
-    "mentions": Series("mentions of a hero", _AFTER, 1, lambda told: [(m.hero_named, 1) for m in told.minutes], _mean),
-    "SC-L": Series(
-        "SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: [(s.likeness, 1) for s in told.spans], _mean
-    ),
-    "SC-L, own": Series(
+    "mentions": _of_each("mentions of a hero", _AFTER, 1, lambda told: (m.hero_named for m in told.minutes)),
+    "SC-L": _of_each("SC-L, cosine of span and prompt", _WORD, SPAN, lambda told: (s.likeness for s in told.spans)),
+    "SC-L, own": _of_each(
         "SC-L above that of other stories' openings",
         _WORD,
         SPAN,
-        lambda told: [(s.likeness - s.elsewhere, 1) for s in told.spans],
-        _mean,
+        lambda told: (s.likeness - s.elsewhere for s in told.spans),
     ),
     "words": Series("words that exist, share", _AFTER, 1, lambda told: [(m.existing, m.words) for m in told.minutes]),
     "sentences": Series(
         "words in sentences that parse, share", _AFTER, 1, lambda told: [(m.parsed, m.words) for m in told.minutes]
     ),
-    "repetition": Series(
-        "4-grams said before in the minute, share",
-        _AFTER,
-        1,
-        lambda told: [(m.repetition, 1) for m in told.minutes],
-        _mean,
+    "repetition": _of_each(
+        "4-grams said before in the minute, share", _AFTER, 1, lambda told: (m.repetition for m in told.minutes)
     ),
-    "auto-BLEU": Series(
-        "auto-BLEU-2 of the minute", _AFTER, 1, lambda told: [(m.auto_bleu, 1) for m in told.minutes], _mean
-    ),
+    "auto-BLEU": _of_each("auto-BLEU-2 of the minute", _AFTER, 1, lambda told: (m.auto_bleu for m in told.minutes)),
 }
 
 

@@ -257,11 +257,9 @@ def cross_entropy(model: nn.Module, documents: list[np.ndarray], length: int, gi
 
 def by_minute(model: nn.Module, documents: list[np.ndarray], dropped: int = 0) -> dict[str, float]:
     """Mean cross-entropy in nats a semantic token of each whole minute, over the documents that are as long: what a
-    model that remembers what was said goes on to need less of.
-
-    `dropped`: tokens that documents lost at their ends, which a last minute may lack: the fourth of pieces of 240 s.
-    """
-    lacking = dropped + 1  # the first has no loss
+    model that remembers what was said goes on to need less of. A last minute may lack the first token, which has no
+    loss, and the tokens that were `dropped` at the end: the fourth of pieces of 240 s."""
+    lacking = dropped + 1
     told = [whole_minutes(_losses(model, each), lacking) for each in documents if len(each) > MINUTE - lacking]
     minutes = ([each for each in minute if each is not None] for minute in zip_longest(*told))
     return {f"held_out_loss_minute_{number}": sum(each) / len(each) for number, each in enumerate(minutes, 1)}
