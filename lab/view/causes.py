@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from textwrap import wrap
 from typing import Any
 
 import ipywidgets
@@ -69,7 +70,9 @@ def cause_map(found: Map) -> go.Figure:
         points = round(100 * gained.value)
         font = {"color": "white"} if points > 20 else {}
         figure.add_annotation(x=part, y=layer, text=f"{points:+d}", showarrow=False, font=font)
-    axes(figure, {"side": "top", "showline": False, "ticks": ""}, {"autorange": "reversed", "showgrid": False})
+    columns = {"tickvals": list(PARTS), "ticktext": ["<br>".join(wrap(part, 9)) for part in PARTS]}
+    columns |= {"side": "top", "showline": False, "ticks": ""}
+    axes(figure, columns, {"autorange": "reversed", "showgrid": False})
     kept = found.gained["all layers", WINDOW].value
     of_h = max(100 * found.gained["all layers", part].value for part in PARTS[:2])
     message = f"The other hero's name gains {100 * kept:.0f} points from {WINDOW}, {of_h:.0f} at most from a half of h"

@@ -88,7 +88,9 @@ def state_map(traces: Sequence[Trace], words: Words = (), rows: int = 64) -> go.
         share = _held(trace, rows)
         ordered, wanted = trace.half_lives[trace.order].numpy(), np.array([0.1, 1, 10])
         at = np.searchsorted(ordered, wanted) / len(ordered) * len(share)
-        shown = (at > 0) & (at < len(share))
+        shown = (
+            (at > 0) & (at < len(share)) & (np.diff(at, prepend=-len(share)) > len(share) / 8)
+        )  # no label on another
         figure.add_heatmap(
             z=(share * 255).astype(np.uint8), x0=1 / TOKEN_RATE, dx=2 / TOKEN_RATE, y0=0.5,
             dy=1, colorscale=style.fading(style.SLOW), row=panel, col=1, showscale=panel == 1,

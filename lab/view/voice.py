@@ -144,7 +144,7 @@ def passes_heard(
         n = max(n, *(mean.n for mean in by_passes.values()))
     for column, title in enumerate(panels.values(), 1):
         figure.add_vline(chosen, line={"color": style.SEAM, "width": 1, "dash": "dot"}, row=1, col=column)
-        ticks = sorted({number for by_passes, _ in heard.values() for number in by_passes})
+        ticks = sorted({number for by_passes, _ in heard.values() for number in by_passes})[1::2]  # fits a phone
         x = style.log("passes of level 1", tickvals=ticks, ticktext=[str(number) for number in ticks])
         axes(figure, x, title, row=1, col=column)
     message = f"One to many passes of level 1, as others hear them (n = {n}); the voice takes {chosen} (dotted)"

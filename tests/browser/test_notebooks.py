@@ -45,6 +45,17 @@ OVERLAPS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(pl
     const titles = boxes(".infolayer [class$=title]").filter(([, box]) => box.width);
     return boxes(".legend").flatMap(([, box]) => titles.filter(([, title]) => meet(box, title)).map(([text]) => text));
 })"""
+TICKS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
+    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
+    const layers = [...plot.querySelectorAll(":is(.xaxislayer-above, .yaxislayer-above)")];
+    return layers.flatMap(layer => {
+        const labels = [...layer.querySelectorAll(":is(.xtick, .ytick) text")].filter(label => label.textContent)
+            .map(label => [label.textContent, label.getBoundingClientRect()]);
+        return labels.flatMap(([text, box], at) => labels.slice(at + 1).filter(([, other]) => meet(box, other))
+            .map(([other]) => `${text} on ${other}`));
+    });
+})"""
 # A title of a figure that goes beyond it; that of an axis may be longer than the axis.
 CUT = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
     const box = plot.getBoundingClientRect();
@@ -198,6 +209,7 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
         page.set_viewport_size({"width": width, "height": 1400})
         page.wait_for_timeout(500)  # plotly follows the window after a while
         assert page.evaluate(OVERLAPS) == [], f"a legend lies on a title at {width} pixels"
+        assert page.evaluate(TICKS) == [], f"labels of an axis lie on each other at {width} pixels"
         assert page.evaluate(CUT) == [], f"a title is cut off at {width} pixels"
     for scheme, paper in (("dark", 0.07), ("light", 1.0)):
         page.emulate_media(color_scheme=scheme)
@@ -223,6 +235,7 @@ def test_its_page_needs_no_kernel_and_no_network(name: str, tmp_path: Path, brow
     page.screenshot(path=PICTURES / f"{name}-phone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone has to scroll sideways"
     assert page.evaluate(OVERLAPS) == [], "on a phone a legend lies on a title"
+    assert page.evaluate(TICKS) == [], "on a phone labels of an axis lie on each other"
     assert page.evaluate(CUT) == [], "on a phone a title is cut off"
     assert console == [] and all(url.startswith(("file:", "data:", "blob:")) for url in asked)
     context.close()
