@@ -17,6 +17,7 @@ from lab.train import codec as recipe
 from lab.train import pitch
 from lab.train.loop import Compute, Schedule, fit
 from lab.voice import Codec, CodecConfig, excitation
+from lab.voice.codec import CONTRAST, sharpened
 from lab.voice.discriminators import Discriminators, adversary_loss, feature_distance, generator_loss
 from lab.voice.losses import Harmonics, MultiScaleMel
 
@@ -87,6 +88,29 @@ def test_decoding_is_the_same_each_time() -> None:
     whose = codec.timbre(waveform)
     assert not torch.equal(codec.decode(codec.encode(waveform), -whose), one) or not codec.decoder[0].film.weight.any()
     torch.testing.assert_close(whose.norm(dim=-1), torch.full((2,), 8**0.5))
+
+
+def test_sharpened_filters_keep_their_power_and_what_is_flat() -> None:
+    bins = torch.arange(161.0)
+    bump, flat = -3 + torch.exp(-((bins - 40) ** 2) / 50), torch.full((161,), -2.0)
+    sharp = sharpened(torch.stack([bump, flat])[None], 0.5)[0]
+    torch.testing.assert_close(sharp.mul(2).exp().sum(-1), torch.stack([bump, flat]).mul(2).exp().sum(-1))
+    torch.testing.assert_close(sharp[1], flat)
+    assert sharp[0, 40] - sharp[0, 55] > 1.3 * (bump[40] - bump[55])  # a formant stands out more
+    assert sharp[0, 20] < bump[20] and sharp[0].argmax() == 40
+
+
+def test_decoding_sharpens_and_training_does_not() -> None:
+    codec = tiny()
+    torch.nn.init.normal_(codec.head[1].weight, std=0.3)  # filters that are not flat
+    codes, timbre = torch.randint(16, (1, 6, 4)), torch.randn(1, 8)
+    vectors = codec.quantizer.decode(codes)
+
+    def made(**options: float) -> torch.Tensor:
+        return codec.synthesize(vectors, timbre, torch.Generator().manual_seed(0), **options)[0]
+
+    decoded = codec.decode(codes, timbre)
+    assert (decoded - made(contrast=CONTRAST)).norm() < 0.1 * (decoded - made()).norm()
 
 
 @pytest.mark.parametrize("hertz", [60.0, 110.0, 250.0, 500.0])

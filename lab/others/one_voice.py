@@ -23,6 +23,7 @@ from lab.nn.convnext import convnext_blocks
 from lab.nn.sampling import generator_of
 from lab.presets import Presets
 from lab.voice import Codec
+from lab.voice.codec import CONTRAST
 from lab.voice.synthesis import FADE
 from lab.windows import TOKEN_HOP, TOKEN_RATE
 
@@ -94,7 +95,7 @@ class OneVoice(nn.Module):
 
         def sound(start: int, stop: int) -> Tensor:
             noise = generator_of(0, start, device=self.device)
-            return codec.synthesize(vectors[:, start:stop], self.timbre[None], noise)[0][0]
+            return codec.synthesize(vectors[:, start:stop], self.timbre[None], noise, contrast=CONTRAST)[0][0]
 
         return joined(vectors.shape[1], sound)
 

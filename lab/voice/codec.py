@@ -37,6 +37,10 @@ from lab.voice.refiner import Refiner
 FRAME_HOP = 640  # samples of a frame, at 16 kHz: as many as a semantic token has
 HALF = FRAME_HOP // 2  # of what the layers between the codes and the fine ones see, 50 Hz
 PATCH, WINDOW = 4, 320  # Fourier transforms of 20 ms a half frame, 5 ms apart
+# Who estimates is smoother than speech: log spectra deviate 2.9 nepers over their bands where natural ones have 3.3. So
+# what a band has more or less than those around it, 31 of 50 Hz, is heard half as much again, which is 3.2. By ears of
+# development stories (n = 18) MOS 2.68 -> 3.16 (+-0.10), words wrong the same, speakers as alike.
+CONTRAST, AROUND = 0.5, 31
 
 _LAYERS = ("encoder_layers", "decoder_layers", "fine_layers")
 
@@ -200,15 +204,17 @@ class Codec(nn.Module):
         timbre: Tensor,
         generator: torch.Generator | None = None,
         hertz: Tensor | None = None,
+        contrast: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """(B, F, code_width), (B, timbre) -> (B, 640 F) and the logits of the pitch (B, 2 F, 161).
 
-        `generator` draws the noise; `hertz` as in `forward`.
+        `generator` draws the noise; `hertz` as in `forward`; `contrast` is that of `sharpened`.
         """
         x = self.decoder(self.widen(quantized).unflatten(-1, (2, -1)).flatten(1, 2), timbre)  # (B, 2 F, width)
         logits = self.pitch(x).float()
         fine = self.split(x).unflatten(-1, (PATCH, -1)).flatten(1, 2)  # (B, 8 F, fine_width)
         gain, phase, breath = self.head(self.fine(fine, timbre)).float().chunk(3, -1)  # (B, 8 F, bins)
+        gain = sharpened(gain, contrast)
         with torch.no_grad():
             tone = excitation.pitch(logits[..., :-1])
             tone = tone if hertz is None else torch.where(hertz > 0, hertz, tone)
@@ -251,7 +257,7 @@ class Codec(nn.Module):
                 found = f"tokens {tuple(tokens.shape)} and codes {tuple(codes.shape)}"
                 raise LabError(f"{found} to refine: give (B, F) and (B, F, {self.guessed})")
             vectors = self.refiner.estimate(tokens, vectors, timbre)
-        return self.synthesize(vectors, timbre, generator_of(0, device=self.device))[0]
+        return self.synthesize(vectors, timbre, generator_of(0, device=self.device), contrast=CONTRAST)[0]
 
     def _checked(self, waveform: Tensor) -> Tensor:
         if not isinstance(waveform, Tensor) or waveform.ndim != 2 or not waveform.numel():
@@ -269,3 +275,15 @@ class Codec(nn.Module):
     def receptive_field(self) -> int:
         """Samples of input, before and after, that a frame's codes depend on beside its own."""
         return HALF * self.config.encoder_layers * (self.config.kernel // 2) + (self.magnitudes.long.size - HALF) // 2
+
+
+def sharpened(gain: Tensor, contrast: float) -> Tensor:
+    """Logarithms of a filter's magnitudes (B, T, bins), with 1 + `contrast` times what each has above or below the mean
+    of the AROUND bins around it, and the power that they had: a formant postfilter, as of parametric synthesis.
+    """
+    if not contrast:
+        return gain
+    edge = AROUND // 2
+    around = F.avg_pool1d(F.pad(gain.flatten(0, 1)[:, None], (edge, edge), mode="replicate"), AROUND, 1)
+    sharp = gain + contrast * (gain - around.view_as(gain))
+    return sharp + 0.5 * ((2 * gain).logsumexp(-1, keepdim=True) - (2 * sharp).logsumexp(-1, keepdim=True))
