@@ -91,7 +91,9 @@ def page(entries: Mapping[str, Any], results: Results, stale: list[str], passes:
 
 _HOW = (
     "Written by `lab card page`. Figures of other weights than the bundle's are left out, those that do not tell of "
-    "their weights are not verified. What is called published is the paper's, by other judges and on other prompts."
+    "their weights are not verified. What is called published is the paper's, by other judges and on other prompts. "
+    "What `lab evaluate` tells was spoken before the codec sharpened what it decodes (`CONTRAST` in "
+    "`lab/voice/codec.py`), by all systems alike, and sounds worse than the bundle does now."
 )
 
 
