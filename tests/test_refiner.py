@@ -14,6 +14,7 @@ from lab.tokens import Tokenizer, TokenizerConfig
 from lab.train import refiner as recipe
 from lab.train import soundstorm as soundstorm_recipe
 from lab.voice import Codec, CodecConfig, SoundStorm, SoundStormConfig, Synthesizer, VoicePrompt, refiner
+from lab.voice.codec import CONTRAST
 
 
 def codec(**overrides: int) -> Codec:
@@ -36,7 +37,7 @@ def test_a_guess_is_decoded_by_what_the_refiner_makes_of_it() -> None:
     assert made.guessed == 1 and made.refiner is not None
     with torch.no_grad():
         vectors = made.refiner.estimate(tokens, made.quantizer.decode(codes), timbre)
-        heard = made.synthesize(vectors, timbre, generator_of(0, device="cpu"))[0]
+        heard = made.synthesize(vectors, timbre, generator_of(0, device="cpu"), contrast=CONTRAST)[0]
     refined = made.decode(codes, timbre, tokens)
     assert torch.equal(refined, heard) and not torch.equal(refined, made.decode(codes, timbre))
     assert torch.equal(refined, made.decode(codes, timbre, tokens))  # the same codes, the same samples
