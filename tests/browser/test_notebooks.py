@@ -38,24 +38,24 @@ PICTURED = "count => [...document.querySelectorAll('.plot-img')].filter(e => e.n
 DRAWN = "count => document.querySelectorAll('.jp-OutputArea .js-plotly-plot:has(.main-svg)').length === count"
 MOUNTED = """([players, controls]) => document.querySelectorAll(".lab-stored .lab-player").length === players
     && document.querySelectorAll(".lab-controls").length === controls"""
-OVERLAPS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
-    const boxes = part => [...plot.querySelectorAll(part)].map(e => [e.textContent, e.getBoundingClientRect()]);
-    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
-        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
+# What both look with: boxes of a part of a plot, by their texts, and whether two lie on each other.
+BOXES = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
+    const boxes = (part, of = plot) => [...of.querySelectorAll(part)].filter(e => e.textContent)
+        .map(e => [e.textContent, e.getBoundingClientRect()]);
+    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+"""
+OVERLAPS = f"""{BOXES}
     const titles = boxes(".infolayer [class$=title]").filter(([, box]) => box.width);
     return boxes(".legend").flatMap(([, box]) => titles.filter(([, title]) => meet(box, title)).map(([text]) => text));
-})"""
-TICKS = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
-    const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
-        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2;
-    const layers = [...plot.querySelectorAll(":is(.xaxislayer-above, .yaxislayer-above)")];
-    return layers.flatMap(layer => {
-        const labels = [...layer.querySelectorAll(":is(.xtick, .ytick) text")].filter(label => label.textContent)
-            .map(label => [label.textContent, label.getBoundingClientRect()]);
+}})"""
+TICKS = f"""{BOXES}
+    return [...plot.querySelectorAll(":is(.xaxislayer-above, .yaxislayer-above)")].flatMap(layer => {{
+        const labels = boxes(":is(.xtick, .ytick) text", layer);
         return labels.flatMap(([text, box], at) => labels.slice(at + 1).filter(([, other]) => meet(box, other))
-            .map(([other]) => `${text} on ${other}`));
-    });
-})"""
+            .map(([other]) => `${{text}} on ${{other}}`));
+    }});
+}})"""
 # A title of a figure that goes beyond it; that of an axis may be longer than the axis.
 CUT = """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap(plot => {
     const box = plot.getBoundingClientRect();
