@@ -70,7 +70,7 @@ def cause_map(found: Map) -> go.Figure:
         points = round(100 * gained.value)
         font = {"color": "white"} if points > 20 else {}
         figure.add_annotation(x=part, y=layer, text=f"{points:+d}", showarrow=False, font=font)
-    columns: dict[str, Any] = {"tickvals": list(PARTS), "ticktext": ["<br>".join(wrap(part, 9)) for part in PARTS]}
+    columns: dict[str, Any] = {"tickvals": list(PARTS), "ticktext": ["<br>".join(wrap(part, 11)) for part in PARTS]}
     columns |= {"side": "top", "showline": False, "ticks": ""}
     axes(figure, columns, {"autorange": "reversed", "showgrid": False})
     kept = found.gained["all layers", WINDOW].value
